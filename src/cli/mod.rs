@@ -1,0 +1,78 @@
+//! Arguments, and the verbs: one file each. What a verb prints is its answer, on standard output;
+//! what went wrong goes to standard error.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+mod check;
+mod demo;
+mod replay;
+mod run;
+mod schema;
+mod status;
+
+/// A reverse proxy that leaves a failing edge provider by itself.
+#[derive(Debug, Parser)]
+#[command(name = "bascule", version, about, propagate_version = true)]
+struct Arguments {
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// For eyes.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serves.
+    Run(run::Arguments),
+    /// Says every mistake of a file at once, then what is probably not meant.
+    Check(check::Arguments),
+    /// Tells the whole story on loopback: no file, no network.
+    Demo(demo::Arguments),
+    /// Shows what would have been done in a recorded outage, in virtual time.
+    Replay(replay::Arguments),
+    /// Shows providers, services and upstreams of a running proxy.
+    Status(status::Arguments),
+    /// Prints the JSON Schema of the file, for editors.
+    Schema(schema::Arguments),
+}
+
+/// Where the configuration is looked for when none is named.
+const DEFAULT_FILES: [&str; 2] = ["bascule.yaml", "/etc/bascule/bascule.yaml"];
+
+/// The file to load: the named one, else the first default that exists, else the first default (so
+/// that the error names it).
+pub(crate) fn configuration_file(named: Option<PathBuf>) -> PathBuf {
+    named.unwrap_or_else(|| {
+        let mut defaults = DEFAULT_FILES.iter().map(PathBuf::from);
+        defaults.clone().find(|file| file.exists()).or_else(|| defaults.next()).unwrap_or_default()
+    })
+}
+
+/// Parses the arguments and runs the verb.
+///
+/// # Errors
+/// What a person should read when the verb could not do its work.
+pub fn main() -> anyhow::Result<ExitCode> {
+    let Arguments { log_format, verb } = Arguments::parse();
+    match verb {
+        Verb::Run(arguments) => run::run(arguments, log_format),
+        Verb::Check(arguments) => check::run(arguments),
+        Verb::Demo(arguments) => demo::run(arguments, log_format),
+        Verb::Replay(arguments) => replay::run(arguments),
+        Verb::Status(arguments) => status::run(arguments),
+        Verb::Schema(arguments) => schema::run(arguments),
+    }
+}

@@ -1,0 +1,117 @@
+//! What happened, on its way to the steering loop: bounded, never waited for.
+//!
+//! Evidence names upstreams by serial number, because it may come from a request that began under
+//! an older topology. When the ring is full the newest is dropped and counted; the ledger still has
+//! the outcome.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::model::id::Label;
+use crate::model::outcome::{Marker, MethodClass};
+use crate::model::signal::{PairEnd, ProbeResult, Subject, Witness};
+
+/// Notes and pairs waiting for a drain, at most.
+const CAPACITY: usize = 8192;
+
+/// One piece of evidence. The fields are those of [`Signal`](crate::model::signal::Signal).
+#[derive(Clone, Debug)]
+pub enum Evidence {
+    /// One failure, or one 5xx of the origin's.
+    Note {
+        /// Of the upstream.
+        serial: u64,
+        /// When it was counted.
+        at: Instant,
+        /// What it was.
+        subject: Subject,
+        /// Who saw it.
+        witness: Witness,
+        /// Of the request.
+        class: MethodClass,
+        /// What the answer said of the marker.
+        marker: Marker,
+    },
+    /// One retried request.
+    Pair {
+        /// Where it failed first.
+        first: u64,
+        /// Where it was tried next.
+        second: u64,
+        /// How that went.
+        second_went: PairEnd,
+        /// When that was known.
+        at: Instant,
+        /// Of the request.
+        class: MethodClass,
+    },
+    /// One probe of an upstream.
+    Probe {
+        /// Of the upstream.
+        serial: u64,
+        /// When it was known.
+        at: Instant,
+        /// What it came to.
+        result: ProbeResult,
+        /// How long it took.
+        took: Duration,
+    },
+    /// One probe of an origin.
+    Origin {
+        /// Whose origin.
+        service: Label,
+        /// When it was known.
+        at: Instant,
+        /// What it came to.
+        result: ProbeResult,
+    },
+}
+
+/// The witnesses' end. Clone freely.
+#[derive(Clone, Debug)]
+pub struct EvidenceSender {
+    ring: mpsc::Sender<Evidence>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The steering loop's end.
+#[derive(Debug)]
+pub struct EvidenceReceiver {
+    ring: mpsc::Receiver<Evidence>,
+}
+
+/// Both ends.
+pub fn channel() -> (EvidenceSender, EvidenceReceiver) {
+    let (ring, receiver) = mpsc::channel(CAPACITY);
+    let sender = EvidenceSender { ring, dropped: Arc::default() };
+    (sender, EvidenceReceiver { ring: receiver })
+}
+
+impl EvidenceSender {
+    /// Never waits; what finds no place is counted in [`EvidenceSender::dropped`].
+    pub fn send(&self, evidence: Evidence) {
+        if self.ring.try_send(evidence).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many found no place so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl EvidenceReceiver {
+    /// Waits for one; `None` when every sender is gone. Cancel-safe: nothing is lost when dropped.
+    pub async fn next(&mut self) -> Option<Evidence> {
+        self.ring.recv().await
+    }
+
+    /// One that is already there.
+    pub fn ready(&mut self) -> Option<Evidence> {
+        self.ring.try_recv().ok()
+    }
+}

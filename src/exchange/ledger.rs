@@ -1,0 +1,124 @@
+//! Counters that every request touches: one row per worker, written by that worker alone with plain
+//! loads and stores, summed by whoever reads. They only grow; readers keep differences.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::model::outcome::{MethodClass, Outcome};
+use crate::model::signal::{DURATION_BOUNDS, DURATION_BUCKETS};
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// By its one writer only: a load and a store, not an atomic addition.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// By its one writer only; for gauges of things that also end.
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
+    }
+
+    /// By anyone.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A histogram of durations with one writer.
+#[derive(Debug, Default)]
+pub struct Durations {
+    buckets: [Counter; DURATION_BUCKETS],
+    sum_micros: Counter,
+}
+
+impl Durations {
+    /// By its one writer only.
+    pub fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let place = DURATION_BOUNDS.partition_point(|bound| *bound < seconds);
+        self.buckets[place].add(1);
+        self.sum_micros.add(took.as_micros() as u64);
+    }
+
+    /// Adds this row to a sum over rows.
+    pub fn add_to(&self, total: &mut DurationCounts) {
+        for (sum, bucket) in total.buckets.iter_mut().zip(&self.buckets) {
+            *sum += bucket.get();
+        }
+        total.sum_micros += self.sum_micros.get();
+    }
+}
+
+/// A histogram as read: counts per bucket (not cumulative), the last without upper bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DurationCounts {
+    /// In the order of [`DURATION_BOUNDS`], then one more.
+    pub buckets: [u64; DURATION_BUCKETS],
+    /// Of all observed durations.
+    pub sum_micros: u64,
+}
+
+/// Direction of counted bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// Request bodies, towards the upstream.
+    Sent,
+    /// Answer bodies, from the upstream.
+    Received,
+}
+
+/// What one worker counted of one upstream.
+#[derive(Debug, Default)]
+#[repr(align(128))] // Two cache lines: neighbouring workers' rows never share one.
+pub struct UpstreamRow {
+    outcomes: [[Counter; Outcome::COUNT]; 2],
+    /// Answers that carried the marker.
+    pub marked: Counter,
+    /// Answers that could have.
+    pub markable: Counter,
+    /// From the start of an attempt to its head.
+    pub durations: Durations,
+    /// Body bytes towards the upstream.
+    pub sent: Counter,
+    /// Body bytes from it.
+    pub received: Counter,
+    /// Attempts whose answer has not ended yet.
+    pub in_flight: Counter,
+}
+
+impl UpstreamRow {
+    /// By its one writer only.
+    pub fn count(&self, class: MethodClass, outcome: Outcome) {
+        self.outcomes[class.index()][outcome.index()].add(1);
+    }
+
+    /// How often an outcome was counted.
+    pub fn outcome(&self, class: MethodClass, outcome: Outcome) -> u64 {
+        self.outcomes[class.index()][outcome.index()].get()
+    }
+}
+
+/// Classes of status codes sent to clients, in the order of [`PoolRow::answers`].
+pub const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// What one worker counted of one pool.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct PoolRow {
+    /// Answers to clients by class of their code, 1xx first.
+    pub answers: [Counter; 5],
+    /// From a request's head to its answer's head.
+    pub durations: Durations,
+    /// Requests whose answer has not ended yet.
+    pub in_flight: Counter,
+    /// Attempts beyond a request's first.
+    pub retries: Counter,
+    /// Retries that the budget refused.
+    pub budget_refusals: Counter,
+    /// Requests and retries of the last ten seconds.
+    pub window: super::budget::Window,
+}

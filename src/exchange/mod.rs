@@ -1,0 +1,23 @@
+//! Everything that is shared *and* mutable in the process, so that the list of possible races fits
+//! on one screen. Each value has one writer; counters have one writer per worker.
+//!
+//! | value | written by | read by | when full or stale |
+//! |---|---|---|---|
+//! | [`snapshot`]: routing and the states beside it | steering | proxy, prober, admin | the old one serves until replaced |
+//! | [`ledger`]: counters per upstream and pool | each worker, its own row | steering, scrape | they only grow |
+//! | [`evidence`]: notes, pairs, probe reports | proxy, prober | steering | newest dropped and counted |
+//! | [`budget`]: retries of the last 10 s | each worker, its own row | proxy | no retry, counted |
+//! | [`addresses`]: upstream name → addresses | dns | net::dial, prober | last good answer kept |
+//! | [`certificates`]: server name → key | reload | net::tls_server | last good one kept |
+//! | [`settings`]: limits, trusted proxies | reload | proxy | last good ones kept |
+//! | [`board`]: what the detector thinks | steering | admin | as of the last drain |
+
+pub mod addresses;
+pub mod board;
+pub mod budget;
+pub mod certificates;
+pub mod evidence;
+pub mod ledger;
+pub mod settings;
+pub mod snapshot;
+pub mod state;

@@ -1,0 +1,38 @@
+//! Limits and trust as plain values, swapped whole by reload and read once per connection.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+
+use crate::model::limits::Limits;
+
+/// What one connection goes by.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bounds on what it can take.
+    pub limits: Limits,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// The current settings. Clone freely.
+#[derive(Clone, Debug)]
+pub struct SettingsCell(Arc<ArcSwap<Settings>>);
+
+impl SettingsCell {
+    /// With the first settings.
+    pub fn new(settings: Settings) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(settings)))
+    }
+
+    /// Read once per connection.
+    pub fn current(&self) -> Arc<Settings> {
+        self.0.load_full()
+    }
+
+    /// By reload only.
+    pub fn replace(&self, settings: Settings) {
+        self.0.store(Arc::new(settings));
+    }
+}

@@ -1,0 +1,181 @@
+//! What the planes share about each upstream and each pool. Kept across reloads by key, so that no
+//! counter, address or verdict is forgotten when a file changes.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::addresses::AddressBook;
+use super::ledger::{PoolRow, UpstreamRow};
+use crate::model::health::ProbePace;
+use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
+use crate::model::topology::{EndpointHost, Topology};
+
+/// Shared state of everything in one topology, index for index.
+#[derive(Debug, Default)]
+pub struct States {
+    /// By [`UpstreamId`].
+    pub upstreams: Vec<Arc<UpstreamState>>,
+    /// By [`PoolId`].
+    pub pools: Vec<Arc<PoolState>>,
+}
+
+impl States {
+    /// For a topology; whatever `before` knows under the same key is carried over. `serials` counts
+    /// on from the last number given out in this process.
+    pub fn adopt(topology: &Topology, before: &Self, seed: &mut Seed) -> Self {
+        let known: HashMap<_, _> = before.upstreams.iter().map(|s| (&s.key, s)).collect();
+        let upstreams = topology
+            .upstreams
+            .iter()
+            .map(|upstream| match known.get(&upstream.key) {
+                Some(state) => Arc::clone(state),
+                None => Arc::new(UpstreamState::new(
+                    upstream.key.clone(),
+                    &upstream.endpoint.host,
+                    upstream.endpoint.port,
+                    seed,
+                )),
+            })
+            .collect();
+        let known: HashMap<_, _> = before.pools.iter().map(|s| (&s.service, s)).collect();
+        let pools = topology
+            .pools
+            .iter()
+            .map(|pool| match known.get(&pool.service) {
+                Some(state) => Arc::clone(state),
+                None => Arc::new(PoolState::new(pool.service.clone(), seed.workers, seed.now)),
+            })
+            .collect();
+        Self { upstreams, pools }
+    }
+
+    /// The state of an upstream of the same topology.
+    pub fn upstream(&self, id: UpstreamId) -> &Arc<UpstreamState> {
+        &self.upstreams[id.index()]
+    }
+
+    /// The state of a pool of the same topology.
+    pub fn pool(&self, id: PoolId) -> &Arc<PoolState> {
+        &self.pools[id.index()]
+    }
+}
+
+/// What new states are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Seed {
+    /// Rows of each ledger.
+    pub workers: usize,
+    /// Last serial number given out.
+    pub serial: u64,
+    /// The beginning of new windows.
+    pub now: Instant,
+}
+
+/// What the planes share about one upstream.
+#[derive(Debug)]
+pub struct UpstreamState {
+    /// Unique in this process, never reused: names the upstream in evidence and in pools of
+    /// connections, whatever topology is current.
+    pub serial: u64,
+    /// Who it is.
+    pub key: UpstreamKey,
+    /// Counters, a row per worker.
+    pub rows: Box<[UpstreamRow]>,
+    /// Where to dial.
+    pub addresses: AddressBook,
+    late_after_millis: AtomicU64,
+    avoided: AtomicBool,
+    marker_armed: AtomicBool,
+    pace: AtomicU8,
+}
+
+impl UpstreamState {
+    /// Of a new upstream; one with a literal address needs no look-up.
+    pub fn new(key: UpstreamKey, host: &EndpointHost, port: u16, seed: &mut Seed) -> Self {
+        seed.serial += 1;
+        let addresses = match host {
+            EndpointHost::Address(ip) => AddressBook::fixed(SocketAddr::new(*ip, port)),
+            EndpointHost::Name(_) => AddressBook::empty(),
+        };
+        Self {
+            serial: seed.serial,
+            key,
+            rows: (0..seed.workers).map(|_| UpstreamRow::default()).collect(),
+            addresses,
+            late_after_millis: AtomicU64::new(1000),
+            avoided: AtomicBool::new(false),
+            marker_armed: AtomicBool::new(false),
+            pace: AtomicU8::new(0),
+        }
+    }
+
+    /// From when a head counts as late. Written by steering, at least 1 s.
+    pub fn late_after(&self) -> Duration {
+        Duration::from_millis(self.late_after_millis.load(Ordering::Relaxed))
+    }
+
+    /// By steering only.
+    pub fn set_late_after(&self, limit: Duration) {
+        self.late_after_millis.store(limit.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the upstream was ejected: waiting safe requests move on, idle connections close.
+    pub fn is_avoided(&self) -> bool {
+        self.avoided.load(Ordering::Acquire)
+    }
+
+    /// By steering only, before the snapshot that leaves the upstream out is published.
+    pub fn set_avoided(&self, avoided: bool) {
+        self.avoided.store(avoided, Ordering::Release);
+    }
+
+    /// Whether the absence of its origin marker means something.
+    pub fn is_marker_armed(&self) -> bool {
+        self.marker_armed.load(Ordering::Relaxed)
+    }
+
+    /// By steering only.
+    pub fn set_marker_armed(&self, armed: bool) {
+        self.marker_armed.store(armed, Ordering::Relaxed);
+    }
+
+    /// How fast to probe.
+    pub fn pace(&self) -> ProbePace {
+        match self.pace.load(Ordering::Relaxed) {
+            1 => ProbePace::Brisk,
+            2 => ProbePace::Urgent,
+            _ => ProbePace::Normal,
+        }
+    }
+
+    /// By steering only.
+    pub fn set_pace(&self, pace: ProbePace) {
+        let code = match pace {
+            ProbePace::Normal => 0,
+            ProbePace::Brisk => 1,
+            ProbePace::Urgent => 2,
+        };
+        self.pace.store(code, Ordering::Relaxed);
+    }
+}
+
+/// What the planes share about one pool.
+#[derive(Debug)]
+pub struct PoolState {
+    /// Whose.
+    pub service: Label,
+    /// Counters, a row per worker.
+    pub rows: Box<[PoolRow]>,
+    /// Beginning of the budget's seconds.
+    pub began: Instant,
+}
+
+impl PoolState {
+    /// Of a new pool.
+    pub fn new(service: Label, workers: usize, began: Instant) -> Self {
+        Self { service, rows: (0..workers).map(|_| PoolRow::default()).collect(), began }
+    }
+}

@@ -1,0 +1,12 @@
+//! Words with values: the vocabulary every other floor speaks. No behaviour beyond constructors,
+//! `Display` and arithmetic on one value; no IO, no clock, no serialisation.
+
+pub mod health;
+pub mod id;
+pub mod limits;
+pub mod outcome;
+pub mod place;
+pub mod plan;
+pub mod signal;
+pub mod topology;
+pub mod unit;

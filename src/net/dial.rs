@@ -1,0 +1,129 @@
+//! Addresses to one TCP connection: staggered attempts, the first that connects wins
+//! (RFC 8305, "happy eyeballs", section 5, on addresses that are already resolved).
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+/// Head start of one address over the next (RFC 8305, section 8).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Addresses tried for one connection; further ones wait for the next dial.
+const MAX_ADDRESSES: usize = 8;
+
+/// Connects to the first address that answers, in the given order, IPv6 and IPv4 in turn. The
+/// caller bounds the whole by a timeout; dropping the future closes every half-made connection.
+///
+/// # Errors
+/// The last attempt's error when all failed; [`io::ErrorKind::NotFound`] without an address.
+pub async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    if let [only] = addresses {
+        return connected(*only).await;
+    }
+    let mut waiting = interleaved(addresses);
+    let mut running: Vec<Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>> = Vec::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
+    loop {
+        if let Some(address) = waiting.pop_front() {
+            running.push(Box::pin(connected(address)));
+        } else if running.is_empty() {
+            return Err(last);
+        }
+        let more = !waiting.is_empty();
+        let mut stagger = pin!(tokio::time::sleep(STAGGER));
+        let round = std::future::poll_fn(|context| {
+            if let Poll::Ready(done) = poll_any(&mut running, context) {
+                return Poll::Ready(Some(done));
+            }
+            if more && stagger.as_mut().poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        });
+        match round.await {
+            Some(Ok(stream)) => return Ok(stream),
+            Some(Err(error)) => last = error,
+            None => {}
+        }
+    }
+}
+
+async fn connected(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The first of the running attempts to end; it is removed.
+fn poll_any(
+    running: &mut Vec<Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>>,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<TcpStream>> {
+    for place in 0..running.len() {
+        if let Poll::Ready(done) = running[place].as_mut().poll(context) {
+            drop(running.swap_remove(place));
+            return Poll::Ready(done);
+        }
+    }
+    Poll::Pending
+}
+
+/// One of each family in turn, beginning with the family of the first, as RFC 8305, section 4.
+fn interleaved(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (same, other): (Vec<_>, Vec<_>) =
+        addresses.iter().copied().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut mixed = VecDeque::with_capacity(addresses.len());
+    let (mut same, mut other) = (same.into_iter(), other.into_iter());
+    while mixed.len() < MAX_ADDRESSES {
+        match (same.next(), other.next()) {
+            (None, None) => break,
+            (a, b) => mixed.extend(a.into_iter().chain(b)),
+        }
+    }
+    mixed.truncate(MAX_ADDRESSES);
+    mixed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("address")
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let mixed = interleaved(&[
+            address("[::1]:1"),
+            address("[::1]:2"),
+            address("127.0.0.1:3"),
+            address("127.0.0.1:4"),
+        ]);
+        let ports: Vec<_> = mixed.iter().map(SocketAddr::port).collect();
+        assert_eq!(ports, [1, 3, 2, 4]);
+    }
+
+    #[tokio::test]
+    async fn a_dead_address_does_not_keep_a_live_one_from_serving() {
+        let live = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let dead = {
+            let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+            closed.local_addr().expect("address")
+        };
+        let live = live.local_addr().expect("address");
+        let stream = connect(&[dead, live]).await.expect("the live one");
+        assert_eq!(stream.peer_addr().expect("peer"), live);
+    }
+
+    #[tokio::test]
+    async fn without_an_address_there_is_an_error_at_once() {
+        assert_eq!(connect(&[]).await.expect_err("none").kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,6 @@
+//! Bytes below HTTP, used by both planes so that a probe travels exactly as traffic does.
+
+pub mod bind;
+pub mod dial;
+pub mod tls_client;
+pub mod tls_server;

@@ -9,13 +9,14 @@
 use std::time::{Duration, Instant};
 
 use super::attribution::{
-    self, Doubt, Member, ORIGIN_STILL, PROVIDER, PROVIDER_GRAY, SETTLING, Surroundings,
+    self, Doubt, Member, ORIGIN_STILL, PROVIDER, PROVIDER_GRAY, SETTLING, Sampling, Surroundings,
 };
 use super::breaker::{Gate, Pace};
 use super::course::{Change, Course, Occasion};
 use super::origin::Origin;
 use super::plan::{self, Experiment, Layout};
 use super::rank::{self, Contender, Fate};
+use super::share::Share;
 use super::watch::{Others, PROBES_TO_VETO, Standing, Watch};
 use crate::model::health::{
     Attribution, Blame, Health, HealthTag, IncidentEdge, Reason, Tier, Transition,
@@ -36,8 +37,6 @@ const EXPERIMENT_AFTER: Duration = Duration::from_secs(1);
 const EXPERIMENT_FROM: f64 = -PROVIDER;
 /// A gray failure ejects only if at least this share of the attempts fails.
 const GRAY_LEAST_SHARE: f64 = 0.02;
-/// Failing share that a dead probe stands for.
-const PROBES_FAILING: f64 = 0.95;
 /// Safe requests a second of a half-open upstream, where that is more than 1 %.
 const TRICKLE_RATE: f64 = 0.5;
 /// Shares of safe requests of a half-open upstream; few, so that a change of rate seldom makes a new
@@ -120,9 +119,12 @@ impl PoolWatch {
     }
 
     fn absorb(&mut self, context: &Context) {
-        for place in 0..self.watches.len() {
+        for (place, upstream) in context.pool().upstreams.iter().enumerate() {
             let pace = self.pace(place, context);
-            self.watches[place].absorb(context.now, &pace);
+            let serves = self.course.serves(*upstream);
+            let watch = &mut self.watches[place];
+            watch.sampling = if serves { Sampling::Fair } else { Sampling::Retries };
+            watch.absorb(context.now, &pace);
         }
         self.origin.absorb(context.now);
         let upstreams = &context.pool().upstreams;
@@ -181,18 +183,20 @@ impl PoolWatch {
                 if by_traffic && watch.trip().is_some() || !by_probes {
                     (watch.scores().failing(), watch.scores().since()?, None)
                 } else {
-                    (PROBES_FAILING, watch.probes.failing_since?, watch.probes.kind)
+                    (Share::DEAD, watch.probes.failing_since?, watch.probes.kind)
                 }
             }
         };
         if !by_traffic && !by_probes {
             return None;
         }
-        let doubt = Doubt { place, case: &watch.case, failing, since, probe_kind };
+        let (case, sample) = (&watch.case, watch.sampling);
+        let doubt = Doubt { place, case, failing, sample, since, probe_kind };
         let around = Surroundings {
             topology: context.topology,
             members: &self.members,
             origin_probe: self.origin.probe,
+            now: context.now,
         };
         Some(attribution::attribute(&doubt, &around))
     }
@@ -229,7 +233,7 @@ impl PoolWatch {
                 Tier::Gray if tried => attribution.log_odds >= least,
                 Tier::Gray => {
                     attribution.log_odds >= PROVIDER_GRAY
-                        && watch.scores().gray_share_at_least() >= GRAY_LEAST_SHARE
+                        && watch.scores().gray_failing().least >= GRAY_LEAST_SHARE
                 }
             };
             let evidence = || watch.scores().evidence(tier, &watch.yardstick(), attribution);

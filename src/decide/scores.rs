@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use super::cusum::{Excursion, Failure, Guard, Rule, Score, threshold};
 use super::intake::Drain;
+use super::share::Share;
 use crate::model::health::{Attribution, Evidence, Tier};
 use crate::model::outcome::FailureKind;
 use crate::model::topology::Sensitivity;
@@ -22,8 +23,6 @@ use crate::model::topology::Sensitivity;
 const LEAST_RUN: u32 = 10;
 /// Successes that must have been due and stayed out; `e^−7` is about one in a thousand.
 const SILENCE: f64 = 7.0;
-/// The most that a failing share is believed to be: nothing is certain.
-const MOST_FAILING: f64 = 0.95;
 
 /// The tiers of one upstream, or of one origin.
 #[derive(Clone, Debug)]
@@ -39,8 +38,9 @@ pub struct Scores {
 pub struct Yardstick {
     /// What a score has to reach.
     pub threshold: f64,
-    /// Successes a second of the last hour.
-    pub success_rate: f64,
+    /// Successes a second of the last hour, by which an unbroken run of failures is judged; `None`
+    /// where what fails is no fair sample of the service's requests, so that no run means anything.
+    pub success_rate: Option<f64>,
     /// When.
     pub now: Instant,
 }
@@ -120,11 +120,11 @@ impl Scores {
     }
 
     fn run_level(&self, by: &Yardstick) -> f64 {
-        let Some(run) = self.run else { return 0.0 };
+        let (Some(run), Some(success_rate)) = (self.run, by.success_rate) else { return 0.0 };
         let lasted = by.now.saturating_duration_since(run.since).as_secs_f64();
         // Where nothing ever succeeded, no success is due: the length of the run alone decides.
         let silence =
-            if by.success_rate > 0.0 { lasted * by.success_rate / SILENCE } else { f64::INFINITY };
+            if success_rate > 0.0 { lasted * success_rate / SILENCE } else { f64::INFINITY };
         (f64::from(run.failures) / f64::from(LEAST_RUN)).min(silence).min(1.0)
     }
 
@@ -155,14 +155,9 @@ impl Scores {
         self.worst().map(|excursion| excursion.since)
     }
 
-    /// The failing share of what now worries most; between 0 and [`MOST_FAILING`]. One failure
-    /// among one attempt is not yet everything, hence the halves (Jeffreys' prior).
-    pub fn failing(&self) -> f64 {
-        self.worst().map_or(0.0, |excursion| {
-            let share =
-                (f64::from(excursion.failures) + 0.5) / (f64::from(excursion.attempts) + 1.0);
-            share.min(MOST_FAILING)
-        })
+    /// The failing share of what now worries most.
+    pub fn failing(&self) -> Share {
+        self.worst().map_or(Share::of(0, 0), |e| Share::of(e.failures, e.attempts))
     }
 
     /// What a trip of this tier stands on.
@@ -189,10 +184,10 @@ impl Scores {
         }
     }
 
-    /// The lower bound of the gray tier's failing share (Wilson 1927, z = 1.64: one side, 95 %).
-    pub fn gray_share_at_least(&self) -> f64 {
+    /// The failing share that the gray tier sees.
+    pub fn gray_failing(&self) -> Share {
         let excursion = self.tiers[tier_index(Tier::Gray)].excursion();
-        excursion.map_or(0.0, |e| wilson_lower(e.failures, e.attempts))
+        excursion.map_or(Share::of(0, 0), |e| Share::of(e.failures, e.attempts))
     }
 
     /// When a dwell that now keeps a tripped score back is over.
@@ -218,16 +213,4 @@ impl Scores {
 /// Place of a tier in [`Tier::ALL`].
 pub const fn tier_index(tier: Tier) -> usize {
     tier as usize
-}
-
-/// Lower end of the Wilson interval of `failures` among `attempts`, z = 1.64.
-fn wilson_lower(failures: u32, attempts: u32) -> f64 {
-    if attempts == 0 {
-        return 0.0;
-    }
-    let (n, z2) = (f64::from(attempts), 1.64 * 1.64);
-    let share = f64::from(failures) / n;
-    let middle = share + z2 / (2.0 * n);
-    let spread = (z2 * (share * (1.0 - share) / n + z2 / (4.0 * n * n))).sqrt();
-    (middle - spread) / (1.0 + z2 / n)
 }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::attribution::{Armed, Case, Traffic};
+use super::attribution::{Armed, Case, Sampling, Traffic};
 use super::breaker::{Event, PASSES_TO_RAMP, Pace};
 use super::cusum::{Failure, Guard};
 use super::hold::{self, Record};
@@ -56,6 +56,8 @@ pub struct Watch {
     pub traffic: Traffic,
     /// The first failure of what led to the last ejection.
     pub failing_since: Option<Instant>,
+    /// Whether its attempts are a fair sample of the service's requests.
+    pub sampling: Sampling,
     scores: Scores,
     intake: Intake,
     safe_successes: u32,
@@ -118,6 +120,7 @@ impl Watch {
             last: None,
             traffic: Traffic::default(),
             failing_since: None,
+            sampling: Sampling::Fair,
             scores: Scores::new(rule.sensitivity),
             intake: Intake::default(),
             safe_successes: 0,
@@ -240,7 +243,10 @@ impl Watch {
     pub fn yardstick(&self) -> Yardstick {
         Yardstick {
             threshold: self.scores.threshold(self.seconds.rate()),
-            success_rate: self.hour.success_rate(self.now),
+            success_rate: match self.sampling {
+                Sampling::Fair => Some(self.hour.success_rate(self.now)),
+                Sampling::Retries => None,
+            },
             now: self.now,
         }
     }

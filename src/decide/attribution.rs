@@ -118,8 +118,6 @@ pub struct Member {
     pub upstream: UpstreamId,
     /// What it did since the process began.
     pub traffic: Traffic,
-    /// Its last probe, and whether it passed.
-    pub probe: Option<(Instant, bool)>,
 }
 
 /// Who is in doubt, and since when.
@@ -237,6 +235,9 @@ impl Case {
     /// attempts here failed.
     pub fn compare(&mut self, place: usize, went: PairEnd, failing: Share) {
         let Some(sibling) = self.siblings.get_mut(place) else { return };
+        // A request that failed once may be one that always fails: an origin at fault explains its
+        // second failure wholly, whatever share of all requests fails.
+        let failing = Share { most: 1.0, ..failing };
         match went {
             PairEnd::Succeeded => {
                 sibling.add(1.0, 0.0, failing);
@@ -246,6 +247,16 @@ impl Case {
                 sibling.add(0.0, 1.0, failing);
                 sibling.pairs[1] = sibling.pairs[1].saturating_add(1);
             }
+        }
+    }
+
+    /// A probe that failed here, and how the sibling at `place` took its own shortly before: the
+    /// same page asked for at both.
+    pub fn compare_probe(&mut self, place: usize, went: PairEnd) {
+        let Some(sibling) = self.siblings.get_mut(place) else { return };
+        match went {
+            PairEnd::Succeeded => sibling.add(1.0, 0.0, Share::DEAD),
+            PairEnd::FailedToo => sibling.add(0.0, 1.0, Share::DEAD),
         }
     }
 }
@@ -384,7 +395,7 @@ impl Siblings {
     }
 }
 
-/// Pairs, the sibling's own traffic since the fault began, and the probes of both since then.
+/// What the case has of the sibling, and the sibling's own traffic since the fault began.
 fn compared(doubt: &Doubt, around: &Surroundings, place: usize) -> Comparison {
     let member = &around.members[place];
     let mut sibling = doubt.case.siblings.get(place).copied().unwrap_or_default();
@@ -396,16 +407,6 @@ fn compared(doubt: &Doubt, around: &Surroundings, place: usize) -> Comparison {
         let bad = failures.saturating_sub(pairs_bad);
         let good = attempts.saturating_sub(failures).saturating_sub(pairs_good);
         sibling.add(good as f64, bad as f64, doubt.failing);
-    }
-
-    let probe = |place: usize, from: Instant| {
-        around.members[place].probe.filter(|(at, _)| *at >= from).map(|(_, passed)| passed)
-    };
-    match (probe(doubt.place, doubt.since), probe(place, doubt.since + SETTLING)) {
-        (Some(false), Some(true)) => sibling.add(1.0, 0.0, Share::DEAD),
-        (Some(false), Some(false)) => sibling.add(0.0, 1.0, Share::DEAD),
-        // A probe that passes here says that the probed page is not what fails.
-        (Some(true) | None, _) | (Some(_), None) => {}
     }
     sibling
 }

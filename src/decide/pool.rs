@@ -42,6 +42,8 @@ const TRICKLE_RATE: f64 = 0.5;
 /// Shares of safe requests of a half-open upstream; few, so that a change of rate seldom makes a new
 /// plan. At most a quarter: a service so quiet that it would take more lets probes decide.
 const TRICKLES: [u16; 6] = [10, 20, 40, 80, 160, 250];
+/// Probes of two upstreams within this time are compared; twice the longest usual interval.
+const PROBE_LAG: Duration = Duration::from_secs(10);
 /// Pairs kept between two conclusions; more would say nothing new.
 const MOST_PAIRS: usize = 1024;
 /// Evidence that stands without a conclusion is weighed anew at least this often.
@@ -129,11 +131,18 @@ impl PoolWatch {
         self.origin.absorb(context.now);
         let upstreams = &context.pool().upstreams;
         self.members.clear();
-        self.members.extend(self.watches.iter().zip(upstreams).map(|(watch, upstream)| Member {
-            upstream: *upstream,
-            traffic: watch.traffic,
-            probe: watch.probes.last,
-        }));
+        self.members.extend(
+            self.watches
+                .iter()
+                .zip(upstreams)
+                .map(|(watch, upstream)| Member { upstream: *upstream, traffic: watch.traffic }),
+        );
+        self.compare_pairs(context);
+        self.compare_probes();
+    }
+
+    fn compare_pairs(&mut self, context: &Context) {
+        let upstreams = &context.pool().upstreams;
         let place = |id: UpstreamId| upstreams.iter().position(|upstream| *upstream == id);
         for pair in std::mem::take(&mut self.pairs) {
             let (Some(first), Some(second)) = (place(pair.first), place(pair.second)) else {
@@ -146,6 +155,23 @@ impl PoolWatch {
                 // The same two failures, seen from the other one.
                 let there = failing(&self.watches[second]);
                 self.watches[second].case.compare(first, PairEnd::FailedToo, there);
+            }
+        }
+    }
+
+    /// Each failed probe is a pair with the last probe of each sibling, if that is recent and was
+    /// asked after the fault began.
+    fn compare_probes(&mut self) {
+        let probes: Vec<_> = self.watches.iter().map(|watch| watch.probes.last).collect();
+        for (place, watch) in self.watches.iter_mut().enumerate() {
+            let Some(failed) = watch.probes.uncompared.take() else { continue };
+            let Some(began) = watch.fault_began() else { continue };
+            for (sibling, probe) in probes.iter().enumerate().filter(|(other, _)| *other != place) {
+                let Some((at, passed)) = *probe else { continue };
+                if at >= began + SETTLING && at + PROBE_LAG >= failed {
+                    let went = if passed { PairEnd::Succeeded } else { PairEnd::FailedToo };
+                    watch.case.compare_probe(sibling, went);
+                }
             }
         }
     }
@@ -469,7 +495,7 @@ impl PoolWatch {
     /// Evidence belongs to one fault: where nothing fails, what was compared is forgotten.
     fn keep_cases(&mut self, context: &Context) {
         for watch in &mut self.watches {
-            match watch.scores().since() {
+            match watch.fault_began() {
                 None => watch.case.reopen(&self.members, context.now),
                 Some(since) if context.now < since + SETTLING => {
                     watch.case.compare_from(&self.members);

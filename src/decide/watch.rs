@@ -137,9 +137,10 @@ impl Watch {
         }
     }
 
-    /// Goes by other rules from now on; what is known is kept.
-    pub fn adopt(&mut self, rule: &FailoverRule) {
+    /// Goes by other rules from now on, among other siblings; what it did itself is kept.
+    pub fn adopt(&mut self, rule: &FailoverRule, now: Instant) {
         self.scores.adopt(rule.sensitivity);
+        self.case.reopen(&[], now);
     }
 
     /// Counters since the last drain.

@@ -37,7 +37,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::share::Share;
+use super::share::{Share, Traffic};
 use crate::model::health::{Attribution, Blame};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker};
@@ -100,15 +100,6 @@ struct Comparison {
     pairs: [u32; 2],
     /// The sibling's own attempts and failures when the case was opened.
     before: Traffic,
-}
-
-/// Attempts and failures of one upstream since the process began.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Traffic {
-    /// All.
-    pub attempts: u64,
-    /// Those that failed.
-    pub failures: u64,
 }
 
 /// What is known of one member of the pool, to be compared with.
@@ -401,8 +392,7 @@ fn compared(doubt: &Doubt, around: &Surroundings, place: usize) -> Comparison {
     let mut sibling = doubt.case.siblings.get(place).copied().unwrap_or_default();
     if doubt.sample == Sampling::Fair && around.now >= doubt.since + SETTLING {
         let [pairs_good, pairs_bad] = sibling.pairs.map(u64::from);
-        let failures = member.traffic.failures.saturating_sub(sibling.before.failures);
-        let attempts = member.traffic.attempts.saturating_sub(sibling.before.attempts);
+        let Traffic { attempts, failures } = member.traffic.since(sibling.before);
         // Pairs are part of the sibling's traffic and already in.
         let bad = failures.saturating_sub(pairs_bad);
         let good = attempts.saturating_sub(failures).saturating_sub(pairs_good);

@@ -61,16 +61,16 @@ pub enum Event {
 pub struct Pace {
     /// From the first step of the ramp to the full share.
     pub ramp: Duration,
-    /// Whether the ramp may begin.
+    /// Whether the ramp may begin, or go on to its next step.
     pub gate: Gate,
 }
 
-/// Whether a proven upstream may begin to take over.
+/// Whether a proven upstream may take over more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Gate {
     /// It may.
     Open,
-    /// The pool is to stay where it is for now (`min_stay`).
+    /// The pool is to stay where it is for now: for `min_stay`, or because it is better there.
     Closed,
 }
 
@@ -122,12 +122,15 @@ impl Health {
                 Self::Ramping { since, step, passes: passes.saturating_add(more), ejections }
             }
             (Self::Ramping { since, step, passes, ejections }, Event::Tick)
-                if passes >= needed(step)
+                if pace.gate == Gate::Open
+                    && passes >= needed(step)
                     && now.saturating_duration_since(since) >= pace.step() =>
             {
                 step_up(step, ejections, now)
             }
-            (Self::Ramping { step, ejections, .. }, Event::Quiet) => step_up(step, ejections, now),
+            (Self::Ramping { step, ejections, .. }, Event::Quiet) if pace.gate == Gate::Open => {
+                step_up(step, ejections, now)
+            }
 
             // Answers that come late, from before the ejection, say nothing about now; and doubt
             // about one that is being tried out changes nothing until it trips.
@@ -150,7 +153,9 @@ impl Health {
             | (Self::HalfOpen { .. }, Event::Acquitted | Event::Quiet | Event::Tick)
             // A failure in the ramp is the scores' business: a service in which one request of a
             // hundred fails everywhere must be able to return too.
-            | (Self::Ramping { .. }, Event::Failed | Event::Acquitted | Event::Tick) => self,
+            | (Self::Ramping { .. }, Event::Failed | Event::Acquitted | Event::Quiet | Event::Tick) => {
+                self
+            }
         }
     }
 

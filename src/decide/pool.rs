@@ -12,7 +12,9 @@ use super::attribution::{Member, SETTLING};
 use super::breaker::{Gate, Pace};
 use super::course::{Course, Occasion};
 use super::origin::Origin;
-use super::watch::{Others, PROBES_TO_VETO, Standing, Watch};
+use super::probes;
+use super::share::Traffic;
+use super::watch::{Others, Standing, Watch};
 use crate::model::health::{Attribution, Blame, Health, HealthTag, IncidentEdge, Transition};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::signal::{Pair, PairEnd};
@@ -159,11 +161,11 @@ impl PoolWatch {
     fn advance(&mut self, context: &Context, out: &mut Vec<Transition>) {
         for place in 0..self.watches.len() {
             let pace = self.pace(place, context);
-            let others = self.others(place);
+            let (others, traffic) = (self.others(place), self.traffic_of_others(place));
             let watch = &mut self.watches[place];
             let Some((event, reason)) = watch.due(&pace, others) else { continue };
             let from = watch.health.tag();
-            watch.make(event, &pace);
+            watch.make(event, &pace, traffic);
             let to = watch.health.tag();
             if from != to {
                 watch.last = Some((context.now, reason));
@@ -185,10 +187,22 @@ impl PoolWatch {
         if others.any(|(_, watch)| able(watch)) { Others::Able } else { Others::None }
     }
 
+    fn traffic_of_others(&self, place: usize) -> Traffic {
+        let others = self.watches.iter().enumerate().filter(|(other, _)| *other != place);
+        others.fold(Traffic::default(), |sum, (_, watch)| sum.plus(watch.traffic))
+    }
+
     fn pace(&self, place: usize, context: &Context) -> Pace {
-        let stays = self.course.stay_until().is_some_and(|until| context.now < until);
+        let watch = &self.watches[place];
+        let better_where_it_is = || match watch.health {
+            Health::HalfOpen { .. } | Health::Ramping { .. } => {
+                let stays = self.course.stay_until().is_some_and(|until| context.now < until);
+                stays || watch.is_worse_than(self.traffic_of_others(place))
+            }
+            Health::Healthy | Health::Suspect | Health::Ejected { .. } => false,
+        };
         let gate = match self.others(place) {
-            Others::Able if stays => Gate::Closed,
+            Others::Able if better_where_it_is() => Gate::Closed,
             Others::Able | Others::None => Gate::Open,
         };
         Pace { ramp: context.pool().rules.failover.ramp, gate }
@@ -280,7 +294,7 @@ const NOTHING_KNOWN: Attribution =
     Attribution { blame: Blame::Unknown, log_odds: 0.0, pairs_for: 0, pairs_against: 0 };
 
 fn is_failing(watch: &Watch) -> bool {
-    let by_probes = watch.probes.failed >= PROBES_TO_VETO;
+    let by_probes = watch.probes.failed >= probes::TO_VETO;
     match watch.health {
         Health::Suspect => true,
         Health::Healthy | Health::Ramping { .. } => by_probes,

@@ -15,8 +15,9 @@ use super::super::attribution::{
     self, Doubt, ORIGIN_STILL, PROVIDER, PROVIDER_GRAY, Sampling, Surroundings,
 };
 use super::super::hold;
+use super::super::probes;
 use super::super::share::Share;
-use super::super::watch::{PROBES_TO_EJECT, PROBES_TO_VETO, Standing, Watch};
+use super::super::watch::{Standing, Watch};
 use super::{Context, PoolWatch};
 use crate::model::health::{
     Attribution, Blame, Health, HealthTag, IncidentEdge, Reason, Tier, Transition,
@@ -56,7 +57,7 @@ impl PoolWatch {
             Health::HalfOpen { .. } | Health::Ramping { .. } => tripped,
             Health::Ejected { .. } => return None,
         };
-        let by_probes = watch.probes.failed >= PROBES_TO_VETO;
+        let by_probes = watch.probes.failed >= probes::TO_VETO;
         let (failing, since, probe_kind) = if tripped || (by_traffic && !by_probes) {
             (watch.scores().failing(), watch.scores().since()?, None)
         } else if by_probes {
@@ -78,7 +79,7 @@ impl PoolWatch {
     /// The origin is to blame from the first trip that says so until no doubt says so any more.
     fn blame_origin(&mut self, attributions: &[Option<Attribution>]) {
         let is_proven =
-            |watch: &Watch| watch.trip().is_some() || watch.probes.failed >= PROBES_TO_EJECT;
+            |watch: &Watch| watch.trip().is_some() || watch.probes.failed >= probes::TO_EJECT;
         let found = (self.watches.iter().zip(attributions))
             .filter(|(watch, _)| is_proven(watch))
             .filter_map(|(_, attribution)| *attribution)
@@ -114,7 +115,7 @@ impl PoolWatch {
         let failed = watch.probes.failed;
         if !enough {
             None
-        } else if watch.health.tag() == HealthTag::HalfOpen && failed >= PROBES_TO_VETO {
+        } else if watch.health.tag() == HealthTag::HalfOpen && failed >= probes::TO_VETO {
             Some(Reason::ProbeVeto(kind))
         } else {
             watch.probes_trip().then_some(Reason::Probes { failed, kind })

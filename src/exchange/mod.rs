@@ -11,11 +11,13 @@
 //! | [`certificates`]: server name → key | reload | net::tls_server | last good one kept |
 //! | [`settings`]: limits, trusted proxies | reload | proxy | last good ones kept |
 //! | [`board`]: what the detector thinks | steering | admin | as of the last drain |
+//! | [`edge`]: connections and refusals | each worker, its own row | scrape | over the limit: refused, counted |
 
 pub mod addresses;
 pub mod board;
 pub mod budget;
 pub mod certificates;
+pub mod edge;
 pub mod evidence;
 pub mod ledger;
 pub mod settings;

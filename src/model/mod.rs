@@ -7,6 +7,7 @@ pub mod limits;
 pub mod outcome;
 pub mod place;
 pub mod plan;
+pub mod refusal;
 pub mod signal;
 pub mod topology;
 pub mod unit;

@@ -79,6 +79,8 @@ pub struct EdgeRow {
     pub open: Counter,
     /// Connections accepted so far.
     pub accepted: Counter,
+    /// Answers to requests that no service took, by class of their code, 1xx first.
+    pub answers: [Counter; 5],
     refusals: [Counter; Refusal::ALL.len()],
 }
 

@@ -12,5 +12,7 @@ mod listener;
 mod reject;
 mod request_body;
 mod service;
+#[cfg(test)]
+mod tests;
 mod transaction;
 pub mod worker;

@@ -151,6 +151,7 @@ fn run(addresses: &[SocketAddr]) -> Running {
         edge: Arc::new(Edge::default()),
         evidence,
         stage: stages,
+        ended: tokio::sync::mpsc::channel(1).0,
     })
     .expect("a worker");
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");

@@ -39,6 +39,8 @@ pub struct Spec {
     pub evidence: EvidenceSender,
     /// How far the process is in its life.
     pub stage: watch::Receiver<Stage>,
+    /// Told the index when the worker's thread ends, however it ends. Needs a place per worker.
+    pub ended: mpsc::Sender<usize>,
 }
 
 /// How far the process is in its life.
@@ -70,6 +72,20 @@ pub struct Handle {
     pub listeners: mpsc::Sender<Vec<Listener>>,
     /// Ends when the stage is over, or when it has drained.
     pub thread: JoinHandle<()>,
+}
+
+/// Tells of a worker's end, a panic's included.
+struct Obituary {
+    index: usize,
+    ended: mpsc::Sender<usize>,
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if self.ended.try_send(self.index).is_err() {
+            tracing::debug!(worker = self.index, "nobody waits for this worker any more");
+        }
+    }
 }
 
 /// What the connections of one worker share.
@@ -129,7 +145,7 @@ pub fn spawn(spec: Spec) -> io::Result<Handle> {
 }
 
 async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
-    let Spec { index, snapshots, settings, edge, evidence, mut stage } = spec;
+    let Spec { index, snapshots, settings, edge, evidence, mut stage, ended: _ } = spec;
     let worker = Rc::new(Worker {
         index,
         snapshots: snapshots.clone(),

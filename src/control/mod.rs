@@ -1,1 +1,9 @@
-//! (being written)
+//! The control plane: one loop decides, the others bring it evidence or carry out what it wants.
+
+pub mod announce;
+pub mod dns;
+pub mod drain;
+pub mod probe;
+pub mod prober;
+pub mod schedule;
+pub mod steering;

@@ -89,6 +89,11 @@ impl Refusal {
         }
     }
 
+    /// Whether a whole connection was turned away, not a request on one.
+    pub const fn is_of_connection(self) -> bool {
+        matches!(self, Self::TooManyConnections | Self::Handshake)
+    }
+
     /// For tables of counters.
     pub const fn index(self) -> usize {
         self as usize

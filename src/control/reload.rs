@@ -1,12 +1,13 @@
 //! A changed file to a changed configuration: noticed, settled, loaded, taken over whole, or refused
 //! with every complaint while the old one goes on serving.
 //!
-//! In: notifications, a poll every 30 s, SIGHUP. Out: calls of `apply`, which `app` gives, since it
-//! knows all the parts. Reading happens on a thread of its own: it must not keep steering waiting.
+//! In: notifications, a poll every 30 s, SIGHUP. Out: calls of an [`Applier`], which `app` gives,
+//! since it knows all the parts. Reading happens on a thread of its own: it must not keep steering
+//! waiting.
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 
 use super::watch::{FileWatch, fingerprint};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{self, Config, LoadError};
 use crate::telemetry::labels::ReloadResult;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::setup::Chain;
@@ -24,27 +25,32 @@ const POLL: Duration = Duration::from_secs(30);
 /// Loads of one change, should an include appear and change in the meantime.
 const MOST_LOADS: usize = 3;
 
-/// Why a configuration was not loaded.
-#[derive(Clone, Debug, Default)]
-pub struct Refused {
-    /// Each mistake as `FILE:LINE:COLUMN: error: …`.
-    pub complaints: Vec<String>,
-    /// What was read on the way: mending one of these may mend it all.
-    pub files: Vec<PathBuf>,
+/// Puts configurations into force.
+pub trait Applier {
+    /// Why a valid one was not.
+    type Error: Error + 'static;
+
+    /// Takes a valid configuration over whole, or refuses it whole.
+    fn apply(&mut self, config: Config) -> impl Future<Output = Result<(), Self::Error>>;
 }
 
-/// Loads the configuration; called on a thread that may block.
-pub trait Loader: Fn() -> Result<Config, Refused> + Clone + Send + 'static {}
-impl<F: Fn() -> Result<Config, Refused> + Clone + Send + 'static> Loader for F {}
-
-/// Keeps the configuration in step with its files.
+/// Keeps what serves in step with the file.
 #[derive(Debug)]
-pub struct Reload<L> {
-    load: L,
-    metrics: Metrics,
+pub struct Reload<A> {
+    /// Where the configuration is.
+    pub file: PathBuf,
+    /// Worker threads where the file leaves them open.
+    pub cores: usize,
+    /// Where reloads are counted.
+    pub metrics: Metrics,
+    /// Who puts a new one into force.
+    pub applier: A,
+}
+
+/// The files of the configuration as of the last load, good or bad.
+struct Known {
     watch: FileWatch,
     files: BTreeSet<PathBuf>,
-    /// Of the files' contents at the last load, good or bad.
     seen: u64,
 }
 
@@ -52,7 +58,7 @@ pub struct Reload<L> {
 struct Reading {
     files: BTreeSet<PathBuf>,
     seen: u64,
-    result: Result<Config, Refused>,
+    result: Result<Config, LoadError>,
 }
 
 /// Why to look at the files.
@@ -64,22 +70,14 @@ enum Cause {
     Order,
 }
 
-impl<L: Loader> Reload<L> {
-    /// Follows the files of the configuration that serves now, which counts as the first one.
-    pub fn new(load: L, first: &Config, metrics: Metrics) -> Self {
-        let files: BTreeSet<PathBuf> = first.files.iter().cloned().collect();
-        metrics.config_taken(since_1970());
-        let mut watch = FileWatch::new();
-        watch.follow(&files);
-        Self { load, metrics, watch, seen: fingerprint(&files), files }
-    }
-
-    /// Reloads until shutdown. `apply` takes a valid configuration over whole, or refuses it whole.
-    pub async fn run<A, E>(mut self, mut apply: A, mut shutdown: watch::Receiver<bool>)
-    where
-        A: AsyncFnMut(Config) -> Result<(), E>,
-        E: Error + 'static,
-    {
+impl<A: Applier> Reload<A> {
+    /// Reloads until shutdown. `files` are those of the configuration that serves now, which counts
+    /// as the first one.
+    pub async fn run(mut self, files: Vec<PathBuf>, mut shutdown: watch::Receiver<bool>) {
+        self.metrics.config_taken(since_1970());
+        let files: BTreeSet<PathBuf> = files.into_iter().collect();
+        let mut known = Known { watch: FileWatch::new(), seen: fingerprint(&files), files };
+        known.watch.follow(&known.files);
         let mut hangup = signal(SignalKind::hangup())
             .inspect_err(|error| tracing::error!(error = %Chain(error), "SIGHUP does not reload"))
             .ok();
@@ -94,23 +92,21 @@ impl<L: Loader> Reload<L> {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => return,
                 _ = orders() => Cause::Order,
-                () = self.watch.changed() => Cause::Look,
+                () = known.watch.changed() => Cause::Look,
                 () = tokio::time::sleep(POLL) => Cause::Look,
             };
-            self.look(cause, &mut apply).await;
+            self.look(cause, &mut known).await;
         }
     }
 
-    async fn look<A, E>(&mut self, cause: Cause, apply: &mut A)
-    where
-        A: AsyncFnMut(Config) -> Result<(), E>,
-        E: Error + 'static,
-    {
-        let (load, files, seen) = (self.load.clone(), self.files.clone(), self.seen);
+    async fn look(&mut self, cause: Cause, known: &mut Known) {
+        let (file, cores) = (self.file.clone(), self.cores);
+        let (files, seen) = (known.files.clone(), known.seen);
         let reading = tokio::task::spawn_blocking(move || {
-            (cause == Cause::Order || fingerprint(&files) != seen).then(|| read(&load, files))
+            let wanted = cause == Cause::Order || fingerprint(&files) != seen;
+            wanted.then(|| read(&file, cores, files))
         });
-        let reading = match reading.await {
+        let Reading { files, seen, result } = match reading.await {
             Ok(Some(reading)) => reading,
             Ok(None) => return,
             Err(error) => {
@@ -118,53 +114,51 @@ impl<L: Loader> Reload<L> {
                 return;
             }
         };
-        self.watch.follow(&reading.files);
-        (self.files, self.seen) = (reading.files, reading.seen);
-        let result = match reading.result {
-            Ok(config) => take_over(config, apply).await,
+        known.watch.follow(&files);
+        (known.files, known.seen) = (files, seen);
+        let result = match result {
+            Ok(config) => self.take_over(config).await,
             Err(refused) => {
-                for complaint in &refused.complaints {
-                    tracing::error!(complaint, "configuration refused");
-                }
+                refuse(&refused);
                 ReloadResult::Failure
             }
         };
         self.metrics.reload(result);
-        if result == ReloadResult::Success {
-            self.metrics.config_taken(since_1970());
+    }
+
+    async fn take_over(&mut self, config: Config) -> ReloadResult {
+        let (services, upstreams) = (config.topology.pools.len(), config.topology.upstreams.len());
+        let lints = config.lints.clone();
+        if let Err(error) = self.applier.apply(config).await {
+            tracing::error!(error = %Chain(&error), "configuration not put into force");
+            return ReloadResult::Failure;
         }
+        for lint in lints {
+            tracing::warn!(lint = %lint.one_line(), "the configuration has a trap");
+        }
+        tracing::info!(services, upstreams, "configuration reloaded");
+        self.metrics.config_taken(since_1970());
+        ReloadResult::Success
     }
 }
 
-async fn take_over<A, E>(config: Config, apply: &mut A) -> ReloadResult
-where
-    A: AsyncFnMut(Config) -> Result<(), E>,
-    E: Error + 'static,
-{
-    let (services, upstreams) = (config.topology.pools.len(), config.topology.upstreams.len());
-    match apply(config).await {
-        Ok(()) => {
-            tracing::info!(services, upstreams, "configuration reloaded");
-            ReloadResult::Success
-        }
-        Err(error) => {
-            tracing::error!(error = %Chain(&error), "configuration not taken over");
-            ReloadResult::Failure
-        }
+fn refuse(refused: &LoadError) {
+    for complaint in refused.complaints() {
+        tracing::error!(complaint = %complaint.one_line(), "configuration refused");
     }
 }
 
 /// Loads, and again where it turned out to hold other files than thought: the fingerprint must be
 /// older than the load, or a change in between would never be noticed.
-fn read(load: &impl Loader, mut files: BTreeSet<PathBuf>) -> Reading {
+fn read(file: &Path, cores: usize, mut files: BTreeSet<PathBuf>) -> Reading {
     let mut loads = 1;
     loop {
         let seen = fingerprint(&files);
-        let result = load();
+        let result = config::load(file, cores);
         let named = match &result {
             Ok(config) => config.files.iter().cloned().collect(),
             // A file that the last good one named may be what is missing now.
-            Err(refused) => files.iter().chain(&refused.files).cloned().collect(),
+            Err(refused) => files.iter().chain(refused.files()).cloned().collect(),
         };
         if named == files || loads == MOST_LOADS {
             return Reading { files: named, seen, result };

@@ -206,9 +206,14 @@ fn law(jurisdiction: &str) -> &str {
     }
 }
 
+/// To a tenth, where there is one.
 fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent.fract().abs() < 0.05 { format!("{percent:.0}%") } else { format!("{percent:.1}%") }
+    let tenths = (share * 1000.0).round();
+    if tenths % 10.0 == 0.0 {
+        format!("{:.0}%", tenths / 10.0)
+    } else {
+        format!("{:.1}%", tenths / 10.0)
+    }
 }
 
 fn or_dash(text: String) -> String {

@@ -7,4 +7,6 @@ pub mod problem;
 pub mod router;
 pub mod scrape;
 pub mod server;
+#[cfg(test)]
+mod tests;
 pub mod token;

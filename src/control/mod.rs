@@ -5,5 +5,7 @@ pub mod dns;
 pub mod drain;
 pub mod probe;
 pub mod prober;
+pub mod reload;
 pub mod schedule;
 pub mod steering;
+pub mod watch;

@@ -1,6 +1,8 @@
 //! Words with values: the vocabulary every other floor speaks. No behaviour beyond constructors,
 //! `Display` and arithmetic on one value; no IO, no clock, no serialisation.
 
+#[cfg(test)]
+pub(crate) mod example;
 pub mod health;
 pub mod id;
 pub mod limits;

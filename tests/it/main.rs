@@ -6,3 +6,5 @@
 mod harness;
 
 mod architecture;
+mod retry;
+mod route;

@@ -9,10 +9,10 @@ use super::{PORTAL, PROBE};
 pub struct Recipe {
     top: Vec<String>,
     providers: Vec<(String, String)>,
-    routes: Vec<String>,
     service: Vec<String>,
     probe: String,
     upstreams: Vec<String>,
+    beside: String,
 }
 
 impl Recipe {
@@ -21,10 +21,10 @@ impl Recipe {
         Self {
             top: Vec::new(),
             providers: Vec::new(),
-            routes: vec![format!("{{ host: {PORTAL} }}")],
             service: Vec::new(),
             probe: format!("{{ path: {PROBE}, interval: 500ms, timeout: 400ms }}"),
             upstreams: Vec::new(),
+            beside: String::new(),
         }
     }
 
@@ -66,18 +66,21 @@ impl Recipe {
         self
     }
 
-    /// Adds a route.
+    /// Adds another service with one route and one upstream, in the EU.
     #[must_use]
-    pub fn route(mut self, route: &str) -> Self {
-        self.routes.push(route.to_owned());
+    pub fn beside(mut self, service: &str, upstream: &FakeUpstream, route: &str) -> Self {
+        let (name, url) = (upstream.name(), upstream.url());
+        self.providers.push((name.to_owned(), "SI".to_owned()));
+        self.beside.push_str(&format!(
+            "  {service}:\n    routes: [{route}]\n    probe: {}\n    upstreams:\n      \
+             - {{ provider: {name}, url: \"{url}\" }}\n",
+            self.probe
+        ));
         self
     }
 
     /// As the binary reads it.
     pub fn yaml(&self) -> String {
-        let list = |items: &[String]| -> String {
-            items.iter().map(|item| format!("      - {item}\n")).collect()
-        };
         let mut text = String::from(
             "workers: 2\n\
              listeners:\n\
@@ -96,12 +99,16 @@ impl Recipe {
         for (name, seat) in &self.providers {
             text.push_str(&format!("  {name}: {{ seat: {seat} }}\n"));
         }
-        text.push_str(&format!("services:\n  portal:\n    routes:\n{}", list(&self.routes)));
+        text.push_str(&format!("services:\n  portal:\n    routes: [{{ host: {PORTAL} }}]\n"));
         for line in &self.service {
             text.push_str(&format!("    {line}\n"));
         }
         text.push_str(&format!("    probe: {}\n", self.probe));
-        text.push_str(&format!("    upstreams:\n{}", list(&self.upstreams)));
+        text.push_str("    upstreams:\n");
+        for upstream in &self.upstreams {
+            text.push_str(&format!("      - {upstream}\n"));
+        }
+        text.push_str(&self.beside);
         text
     }
 }

@@ -63,9 +63,23 @@ const FLOORS: &[Floor] = &[
 /// Synonyms that `docs/GLOSSARY.md` refuses, in bold there. A pair may be joined by a blank, a
 /// hyphen or an underscore.
 const REFUSED: &[&str] = &[
-    "downstream", "vendor", "geo", "backend", "cluster", "vhost", "secondary", "beacon",
-    "root cause", "heartbeat", "blacklist", "hold down", "cooldown", "probation", "warm up",
-    "slow start", "self doubt",
+    "downstream",
+    "vendor",
+    "geo",
+    "backend",
+    "cluster",
+    "vhost",
+    "secondary",
+    "beacon",
+    "root cause",
+    "heartbeat",
+    "blacklist",
+    "hold down",
+    "cooldown",
+    "probation",
+    "warm up",
+    "slow start",
+    "self doubt",
 ];
 
 /// Lines of a file before its tests.

@@ -6,5 +6,12 @@
 mod harness;
 
 mod architecture;
+mod failover;
+mod limits;
+mod origin;
+mod reload;
+mod residency;
 mod retry;
 mod route;
+mod start;
+mod tls;

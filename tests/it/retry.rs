@@ -137,10 +137,8 @@ async fn a_body_too_large_to_keep_is_not_sent_twice() {
     .await;
     stage.us.behave(Script::green_probes(Act::status(500)));
     stage.eu.behave(Script::green_probes(Act::Echo));
-    let put = |size: usize| Ask {
-        body: vec![b'p'; size].into(),
-        ..Ask::new(Method::PUT, "/document")
-    };
+    let put =
+        |size: usize| Ask { body: vec![b'p'; size].into(), ..Ask::new(Method::PUT, "/document") };
     let kept = stage.proxy.send(Speak::Http1, &put(40_000)).await;
     assert_eq!((kept.status.as_u16(), kept.served_by()), (200, "eu"));
     assert!(kept.body == vec![b'p'; 40_000], "the second upstream got the same body");

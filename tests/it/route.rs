@@ -234,6 +234,8 @@ async fn an_answer_to_head_has_no_body_and_keeps_its_length() {
     client.send(format!("{head}{}", head.replace("HEAD", "GET"))).await.expect("sent");
     let first = within("the first head", client.head()).await.expect("a head");
     assert_eq!((first.status(), first.get("content-length")), (200, Some("7")));
+    let methods: Vec<_> = stage.us.sightings().traffic().into_iter().map(|s| s.method).collect();
+    assert_eq!(methods[0], "HEAD", "passed on as it is");
     // Were there a body, it would stand where the second answer's head is read.
     let second = within("the second answer", client.reply()).await.expect("whole");
     assert_eq!((second.head.status(), &second.body[..]), (200, &b"served\n"[..]));

@@ -133,11 +133,11 @@ async fn one(shared: Arc<Shared>, number: usize) {
     let page = PAGES[number % PAGES.len()];
     let id = format!("request-{number}");
     // The page and the method must not go in step, or no page would see both methods.
-    let is_post = (number / PAGES.len() + number) % POST_EVERY == 0;
+    let is_post = (number / PAGES.len() + number).is_multiple_of(POST_EVERY);
     let ask = if is_post { Ask::post(page, "an order") } else { Ask::get(page) };
     let ask = ask.header(ID, &id);
     let began = now();
-    let speak = if number % 2 == 0 { Speak::TlsHttp1 } else { Speak::TlsHttp2 };
+    let speak = if number.is_multiple_of(2) { Speak::TlsHttp1 } else { Speak::TlsHttp2 };
     let answer = exchange(&shared, speak, &ask).await.map_err(|error| format!("{error:#}"));
     let mut records = shared.records.lock().expect("no panic while held");
     records.push(Record { id, method: ask.method, answer, took: began.elapsed() });

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::certificates::authority;
-use super::client::{Answer, Ask, Session, Speak, tls};
+use super::client::{Answer, Ask, Session, Speak};
 use super::log::{Line, Log};
 use super::metrics::Metrics;
 use super::recipe::Recipe;
@@ -152,12 +152,6 @@ impl RunningProxy {
     /// A bare cleartext connection.
     pub async fn wire(&self) -> Wire {
         Wire::new(TcpStream::connect(self.plain).await.expect("a connection"))
-    }
-
-    /// A bare TLS connection for HTTP/1.1.
-    pub async fn tls_wire(&self) -> Wire {
-        let stream = tls(self.tls, PORTAL, &["http/1.1"]).await.expect("a handshake");
-        Wire::new(tokio_rustls::TlsStream::from(stream))
     }
 
     /// One GET at the admin listener.

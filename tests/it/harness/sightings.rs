@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use tokio::sync::watch;
-
 use super::wire::find;
-use super::within;
 
 /// Header by which a test names a request, so that each can be followed through every upstream.
 pub const ID: &str = "x-test-id";
@@ -14,6 +11,7 @@ pub const ID: &str = "x-test-id";
 /// One request whose head arrived at an upstream.
 #[derive(Clone, Debug)]
 pub struct Sighting {
+    /// Method and target, as in a start line.
     pub method: String,
     pub target: String,
     /// Names as they came; over HTTP/2 with `:authority` among them.
@@ -34,27 +32,20 @@ impl Sighting {
 }
 
 /// Everything one upstream saw.
-pub struct Sightings {
-    all: Mutex<Vec<Sighting>>,
-    count: watch::Sender<usize>,
-}
+#[derive(Default)]
+pub struct Sightings(Mutex<Vec<Sighting>>);
 
 impl Sightings {
-    pub fn new() -> Self {
-        Self { all: Mutex::new(Vec::new()), count: watch::Sender::new(0) }
-    }
-
     /// Keeps one; returns its place.
     pub fn note(&self, sighting: Sighting) -> usize {
-        let mut all = self.all.lock().expect("no panic while held");
+        let mut all = self.0.lock().expect("no panic while held");
         all.push(sighting);
-        self.count.send_replace(all.len());
         all.len() - 1
     }
 
     /// Adds the body of the one at a place.
     pub fn complete(&self, place: usize, body: Vec<u8>) {
-        let mut all = self.all.lock().expect("no panic while held");
+        let mut all = self.0.lock().expect("no panic while held");
         all[place].body = Some(body);
     }
 
@@ -79,19 +70,8 @@ impl Sightings {
         counts
     }
 
-    /// Waits until `enough` holds of all that was seen.
-    pub async fn wait(&self, what: &str, enough: impl Fn(&[Sighting]) -> bool) {
-        let mut count = self.count.subscribe();
-        let reached = async {
-            while !enough(&self.all.lock().expect("no panic while held")) {
-                count.changed().await.expect("the sender is ours");
-            }
-        };
-        within(what, reached).await;
-    }
-
     fn select(&self, wanted: impl Fn(&Sighting) -> bool) -> Vec<Sighting> {
-        let all = self.all.lock().expect("no panic while held");
+        let all = self.0.lock().expect("no panic while held");
         all.iter().filter(|sighting| wanted(sighting)).cloned().collect()
     }
 }

@@ -114,7 +114,6 @@ impl Script {
 
 /// A request that was given to the test, with the connection it came on.
 pub struct Conversation {
-    pub head: Head,
     pub wire: Wire,
 }
 
@@ -160,7 +159,7 @@ impl FakeUpstream {
             name: name.to_owned(),
             transport,
             script: Mutex::new(Script::all(Act::Serve)),
-            sightings: Sightings::new(),
+            sightings: Sightings::default(),
             connections: AtomicUsize::new(0),
             conversations: sender,
         });
@@ -311,7 +310,7 @@ async fn serve_http1(shared: Arc<Shared>, number: usize, mut wire: Wire) {
         let act = shared.act(is_probe);
         if matches!(act, Act::HandOver) {
             // Full only when a test does not look at its conversations.
-            shared.conversations.try_send(Conversation { head, wire }).ok();
+            shared.conversations.try_send(Conversation { wire }).ok();
             return;
         }
         if head.get("expect").is_some() && wire.send("HTTP/1.1 100 Continue\r\n\r\n").await.is_err()
@@ -361,4 +360,53 @@ fn answer(
         bytes.extend_from_slice(body);
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::client::{Ask, Session, Speak};
+
+    async fn ask(upstream: &FakeUpstream, speak: Speak, ask: &Ask) -> anyhow::Result<(u16, usize)> {
+        let opened = Session::open(speak, upstream.address, PORTAL);
+        let mut session = within("a connection", opened).await?;
+        let answer = within("an answer", session.send(ask)).await?;
+        assert_eq!(answer.served_by(), upstream.name());
+        Ok((answer.status.as_u16(), answer.body.len()))
+    }
+
+    #[tokio::test]
+    async fn a_stand_in_behaves_as_it_is_told_over_every_transport() {
+        for (transport, speak) in [
+            (Transport::Plain, Speak::Http1),
+            (Transport::Tls, Speak::TlsHttp1),
+            (Transport::PlainHttp2, Speak::Http2),
+            (Transport::TlsHttp2, Speak::TlsHttp2),
+        ] {
+            let upstream = FakeUpstream::start("edge", transport).await;
+            let get = Ask::get("/page");
+            assert_eq!(ask(&upstream, speak, &get).await.expect("served"), (200, 7));
+            upstream.behave(Script::green_probes(Act::Echo));
+            let post = Ask::post("/page", vec![b'x'; 100_000]);
+            assert_eq!(ask(&upstream, speak, &post).await.expect("echoed"), (200, 100_000));
+            assert_eq!(ask(&upstream, speak, &Ask::get(PROBE)).await.expect("green"), (200, 7));
+            for act in [Act::CutBody, Act::Reset, Act::Hang] {
+                upstream.behave(Script::all(act.clone()));
+                assert!(ask(&upstream, speak, &get).await.is_err(), "{act:?} over {transport:?}");
+            }
+            upstream.behave(Script::all(Act::status(503)));
+            upstream.close().await;
+            assert!(ask(&upstream, speak, &get).await.is_err(), "refused over {transport:?}");
+            upstream.open().await;
+            assert_eq!(ask(&upstream, speak, &get).await.expect("answered"), (503, 3));
+            let (traffic, probes) = (upstream.sightings().traffic(), upstream.sightings().probes());
+            assert_eq!((traffic.len(), probes.len()), (6, 1), "over {transport:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_for_somebody_else_is_noticed() {
+        let upstream = FakeUpstream::start("edge", Transport::WrongName).await;
+        assert!(ask(&upstream, Speak::TlsHttp1, &Ask::get("/page")).await.is_err());
+    }
 }

@@ -13,6 +13,8 @@ use super::scenario::{Family, Match};
 pub const RATE: f64 = 100.0;
 /// Methods with their share in per cent.
 const METHODS: [(Method, u8); 3] = [(Method::GET, 85), (Method::POST, 12), (Method::PUT, 3)];
+/// Share of requests with a safe method.
+pub const SAFE_SHARE: f64 = 0.85;
 /// Public hosts, half of the requests each.
 pub const HOSTS: [&str; 2] = ["a.example.eu", "b.example.eu"];
 /// Clients, each in a network of its own.
@@ -118,6 +120,15 @@ impl Demand {
     /// How long a healthy upstream takes to the head.
     pub fn latency(&self, rng: &mut Rng) -> Duration {
         self.latencies[rng.usize(0..LATENCIES)]
+    }
+
+    /// Share of heads in each bucket, as `bucket` sorts them.
+    pub fn latency_shares<const N: usize>(&self, bucket: fn(Duration) -> usize) -> [f64; N] {
+        let mut shares = [0.0; N];
+        for latency in &self.latencies {
+            shares[bucket(*latency)] += 1.0 / LATENCIES as f64;
+        }
+        shares
     }
 
     /// The URL path of a request.

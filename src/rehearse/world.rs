@@ -128,6 +128,11 @@ impl World {
         Self { bearing, turns, load: Load::new(scenario.upstreams.len()), tracks }
     }
 
+    /// How many upstreams there are.
+    pub fn size(&self) -> usize {
+        self.bearing.len()
+    }
+
     /// When the next thing begins, ends or turns after `at`.
     pub fn next_turn(&self, at: Duration) -> Option<Duration> {
         self.turns.get(self.turns.partition_point(|turn| *turn <= at)).copied()

@@ -1,58 +1,223 @@
-//! (being written by the judge) signatures that others rely on.
+//! What is wrong, and who should serve? The one value that holds every score, machine, incident and
+//! plan of one topology.
+//!
+//! In: [`Signal`]s, each with the instant it is handed over, and a topology now and then. Out:
+//! [`Transition`]s and [`PoolPlan`]s. The same signals at the same times give the same result: no
+//! clock, no randomness but the seed, no map whose order varies.
+//!
+//! Not here: how anything is concluded. See [`super::watch`] for one upstream and [`super::pool`]
+//! for one pool; pools do not influence each other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::model::health::{PoolStanding, Transition, UpstreamStanding};
-use crate::model::id::{PoolId, UpstreamId};
+use super::course::{Course, Occasion};
+use super::origin::Origin;
+use super::pool::{Context, PoolWatch};
+use super::watch::{Standing, Watch};
+use crate::model::health::{Health, PoolStanding, ProbePace, Transition, UpstreamStanding};
+use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
 use crate::model::plan::PoolPlan;
 use crate::model::signal::Signal;
-use crate::model::topology::Topology;
+use crate::model::topology::{Pool, Topology};
+use crate::model::unit::Permille;
 
 /// Holds every score, machine and incident of one topology.
-pub struct Detector {}
+#[derive(Debug)]
+pub struct Detector {
+    topology: Arc<Topology>,
+    seed: u64,
+    pools: Vec<PoolWatch>,
+    /// Place of each upstream within its pool.
+    places: Vec<usize>,
+    now: Instant,
+}
 
 impl Detector {
     /// Knows nothing yet: every upstream is healthy. `seed` varies the jitter of holds.
-    pub fn new(_topology: Arc<Topology>, _seed: u64, _now: Instant) -> Self {
-        Self {}
+    pub fn new(topology: Arc<Topology>, seed: u64, now: Instant) -> Self {
+        let nothing = Arc::new(Topology::default());
+        let (pools, places) = (Vec::new(), Vec::new());
+        let mut detector = Self { topology: nothing, seed, pools, places, now };
+        detector.adopt(topology, now);
+        detector
     }
 
     /// Takes over a new topology; what is known under the same key is kept.
-    pub fn adopt(&mut self, _topology: Arc<Topology>, _now: Instant) -> Vec<Transition> {
-        Vec::new()
+    pub fn adopt(&mut self, topology: Arc<Topology>, now: Instant) -> Vec<Transition> {
+        self.now = now;
+        let mut known = Known::of(std::mem::take(&mut self.pools), &self.topology, &topology);
+        self.places = vec![0; topology.upstreams.len()];
+        for (_, pool) in topology.pools() {
+            for (place, upstream) in pool.upstreams.iter().enumerate() {
+                self.places[upstream.index()] = place;
+            }
+            self.pools.push(known.resume(pool, &topology, now));
+        }
+        self.topology = topology;
+        let mut transitions = Vec::new();
+        for (index, pool) in self.pools.iter_mut().enumerate() {
+            let topology = &self.topology;
+            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            pool.replan(Occasion::Reload, &context, &mut transitions);
+        }
+        transitions
     }
 
-    /// Takes in one piece of evidence; nothing is concluded before [`Detector::decide`].
-    pub fn observe(&mut self, _signal: &Signal, _now: Instant) {}
+    /// Takes in one piece of evidence; nothing is concluded before [`Detector::decide`]. Evidence
+    /// about an upstream that does not exist is ignored.
+    pub fn observe(&mut self, signal: &Signal, now: Instant) {
+        match signal {
+            Signal::Sample(sample) => {
+                if let Some((pool, place)) = self.find(sample.upstream) {
+                    pool.watches[place].sample(sample, now);
+                    pool.origin.sample(sample, now);
+                }
+            }
+            Signal::Note(note) => {
+                if let Some((pool, place)) = self.find(note.upstream) {
+                    pool.watches[place].note(note);
+                    pool.origin.note(note);
+                }
+            }
+            Signal::Pair(pair) => {
+                if let Some((pool, _)) = self.find(pair.first) {
+                    pool.pair(pair);
+                }
+            }
+            Signal::Probe(report) => {
+                if let Some((pool, place)) = self.find(report.upstream) {
+                    pool.watches[place].probe(report);
+                }
+            }
+            Signal::Origin(report) => {
+                if let Some(pool) = self.pools.get_mut(report.pool.index()) {
+                    pool.origin.report(report);
+                }
+            }
+        }
+    }
+
+    fn find(&mut self, upstream: UpstreamId) -> Option<(&mut PoolWatch, usize)> {
+        let pool = self.topology.upstreams.get(upstream.index())?.pool;
+        Some((self.pools.get_mut(pool.index())?, self.places[upstream.index()]))
+    }
 
     /// Draws conclusions: moves every machine to `now`, recomputes the plans that changed.
-    pub fn decide(&mut self, _now: Instant) -> Vec<Transition> {
-        Vec::new()
+    pub fn decide(&mut self, now: Instant) -> Vec<Transition> {
+        self.now = now;
+        let mut transitions = Vec::new();
+        for (index, pool) in self.pools.iter_mut().enumerate() {
+            let topology = &self.topology;
+            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            pool.decide(&context, &mut transitions);
+        }
+        transitions
     }
 
     /// The plan of every pool, by `PoolId`. An unchanged plan is the same `Arc` as before.
     pub fn plans(&self) -> Vec<Arc<PoolPlan>> {
-        Vec::new()
+        self.pools.iter().map(|pool| Arc::clone(&pool.course.plan)).collect()
     }
 
     /// One upstream, for people, the prober and the shared states.
-    pub fn upstream(&self, _id: UpstreamId, _now: Instant) -> UpstreamStanding {
-        unimplemented!()
+    pub fn upstream(&self, id: UpstreamId, now: Instant) -> UpstreamStanding {
+        let pool = &self.pools[self.topology.upstream(id).pool.index()];
+        let watch = &pool.watches[self.places[id.index()]];
+        let pace = match watch.health {
+            Health::HalfOpen { .. } => ProbePace::Brisk,
+            Health::Healthy | Health::Suspect | Health::Ramping { .. } if pool.is_urgent() => {
+                ProbePace::Urgent
+            }
+            Health::Healthy | Health::Suspect | Health::Ramping { .. } | Health::Ejected { .. } => {
+                ProbePace::Normal
+            }
+        };
+        let mut seconds = watch.seconds.clone();
+        seconds.advance(now);
+        UpstreamStanding {
+            health: watch.health,
+            verdict: watch.health.verdict(pool.trickle()),
+            levels: watch.levels().map(Permille::from_fraction),
+            rate: seconds.rate(),
+            failing: seconds.failing(),
+            probe: watch.probes.last,
+            pace,
+            late_after: watch.hour.late_after(),
+            marker_armed: watch.hour.marker_armed(),
+            gray_alert: watch.standing == Standing::Gray,
+            last: watch.last,
+        }
     }
 
     /// One pool, for people.
-    pub fn pool(&self, _id: PoolId, _now: Instant) -> PoolStanding {
-        unimplemented!()
+    pub fn pool(&self, id: PoolId) -> PoolStanding {
+        let pool = &self.pools[id.index()];
+        PoolStanding {
+            incident: pool.incident.map(|incident| incident.since),
+            attribution: pool.incident.and_then(|incident| incident.attribution),
+            origin_incident: pool.origin.raised,
+        }
     }
 
     /// When `decide` must be called again at the latest even if no evidence comes.
     pub fn next_deadline(&self) -> Option<Instant> {
-        None
+        let context = |id| Context { topology: &self.topology, id, seed: self.seed, now: self.now };
+        let deadline =
+            |(index, pool): (usize, &PoolWatch)| pool.deadline(&context(PoolId::new(index)));
+        self.pools.iter().enumerate().filter_map(deadline).min()
     }
 
     /// Whether anything is in doubt, so that evidence should be drained every 10 ms, not 100 ms.
     pub fn in_doubt(&self) -> bool {
-        false
+        self.pools.iter().any(PoolWatch::in_doubt)
     }
 }
+
+/// What was known under the topology before, by what outlives it.
+#[derive(Default)]
+struct Known {
+    watches: BTreeMap<UpstreamKey, Watch>,
+    pools: BTreeMap<Label, (Origin, Course)>,
+}
+
+impl Known {
+    /// From `before`, with the upstreams' ids as they are in `after`.
+    fn of(pools: Vec<PoolWatch>, before: &Topology, after: &Topology) -> Self {
+        let ids: BTreeMap<_, _> = after.upstreams().map(|(id, up)| (&up.key, id)).collect();
+        let renumber = |id: UpstreamId| ids.get(&before.upstream(id).key).copied();
+        let mut known = Self::default();
+        for (mut watch, pool) in pools.into_iter().zip(&before.pools) {
+            watch.course.renumber(renumber);
+            known.pools.insert(pool.service.clone(), (watch.origin, watch.course));
+            known.watches.extend(watch.watches.into_iter().map(|w| (w.key.clone(), w)));
+        }
+        known
+    }
+
+    fn resume(&mut self, pool: &Pool, topology: &Topology, now: Instant) -> PoolWatch {
+        let rule = &pool.rules.failover;
+        let watches = pool
+            .upstreams
+            .iter()
+            .map(|upstream| {
+                let key = &topology.upstream(*upstream).key;
+                let known = self.watches.remove(key).map(|mut watch| {
+                    watch.adopt(rule);
+                    watch
+                });
+                known.unwrap_or_else(|| Watch::new(key.clone(), rule, now))
+            })
+            .collect();
+        let fresh = || (Origin::new(rule.sensitivity, now), Course::default());
+        let (mut origin, course) = self.pools.remove(&pool.service).unwrap_or_else(fresh);
+        origin.adopt(rule.sensitivity);
+        PoolWatch::new(watches, origin, course)
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

@@ -1,4 +1,18 @@
 //! The pure core: evidence and time in, verdicts and plans out. No IO, clock, randomness, async,
 //! logging or locks.
 
+pub mod attribution;
+pub mod breaker;
+pub mod course;
+pub mod cusum;
 pub mod detector;
+pub mod distinct;
+pub mod hold;
+pub mod intake;
+pub mod origin;
+pub mod plan;
+pub mod pool;
+pub mod rank;
+pub mod scores;
+pub mod watch;
+pub mod window;

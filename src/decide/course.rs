@@ -1,0 +1,225 @@
+//! What one pool's routing goes by, and what is told when it changes.
+//!
+//! In: a [`Layout`] at each conclusion. Out: the plan, and a transition whenever its mode or its
+//! first candidate changed. Keeps what a plan needs to remember: until when to stay (`min_stay`) and
+//! which of the bad serves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::plan::{self, Layout};
+use super::pool::Context;
+use super::rank::Rank;
+use super::watch::Watch;
+use crate::model::health::{Health, Reason, Transition};
+use crate::model::id::UpstreamId;
+use crate::model::plan::{PoolMode, PoolPlan};
+use crate::model::topology::FailoverMode;
+
+/// In fail-open another must do so much better, in share of attempts, to take over.
+const CLEARLY_BETTER: f64 = 0.2;
+/// And no sooner than this after the last change.
+const LEAST_BAD_STAYS: Duration = Duration::from_secs(5);
+
+/// One pool's course.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// What routing goes by.
+    pub plan: Arc<PoolPlan>,
+    /// What it would go by if decisions moved traffic; the same but in observe mode.
+    pub intended: PoolPlan,
+    layout: Layout,
+    stay_until: Option<Instant>,
+    least_bad: Option<(UpstreamId, Instant)>,
+}
+
+/// Why a plan is made now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Occasion {
+    /// Evidence or time.
+    Decision,
+    /// Another topology.
+    Reload,
+}
+
+impl Course {
+    /// After a reload: the same upstreams under their new numbers; those that are gone are left out.
+    pub fn renumber(&mut self, to: impl Fn(UpstreamId) -> Option<UpstreamId>) {
+        self.intended.candidates.retain_mut(|candidate| {
+            let known = to(candidate.upstream);
+            candidate.upstream = known.unwrap_or(candidate.upstream);
+            known.is_some()
+        });
+        self.least_bad = self.least_bad.and_then(|(who, since)| Some((to(who)?, since)));
+        self.layout = Layout::default();
+    }
+
+    /// Until when the pool is to stay where it is.
+    pub fn stay_until(&self) -> Option<Instant> {
+        self.stay_until
+    }
+
+    /// Whether it carries requests of its own, not only retries or an experiment's.
+    pub fn serves(&self, upstream: UpstreamId) -> bool {
+        let lent = self.layout.experiment.is_some_and(|experiment| experiment.to == upstream);
+        let shares =
+            |c: &crate::model::plan::Candidate| c.upstream == upstream && c.unsafe_.get() > 0;
+        !lent && self.intended.candidates.iter().any(shares)
+    }
+
+    /// The best of the bad, by what they did lately; the one that serves unless another is clearly
+    /// better, so that a pool in trouble does not add flapping to it.
+    pub fn least_bad(
+        &mut self,
+        watches: &[(UpstreamId, &Watch)],
+        now: Instant,
+    ) -> Option<UpstreamId> {
+        let best = watches.iter().rev().max_by(|a, b| quality(a.1).total_cmp(&quality(b.1)))?;
+        let serving = self.least_bad.map(|(who, _)| who).or(self.intended.first());
+        let current = watches.iter().find(|(who, _)| Some(*who) == serving);
+        let since = self.least_bad.map(|(_, since)| since);
+        let settled = since.is_none_or(|since| now >= since + LEAST_BAD_STAYS);
+        let chosen = match current {
+            Some(current) if quality(best.1) < quality(current.1) + CLEARLY_BETTER || !settled => {
+                current.0
+            }
+            Some(_) | None => best.0,
+        };
+        if self.least_bad.map(|(who, _)| who) != Some(chosen) {
+            self.least_bad = Some((chosen, now));
+        }
+        Some(chosen)
+    }
+
+    /// Somebody is able: there is no best of the bad.
+    pub fn forget_least_bad(&mut self) {
+        self.least_bad = None;
+    }
+
+    /// Makes the plan, unless nothing that it depends on changed.
+    pub fn set(
+        &mut self,
+        layout: Layout,
+        occasion: Occasion,
+        change: &Change,
+        out: &mut Vec<Transition>,
+    ) {
+        if layout == self.layout && occasion == Occasion::Decision {
+            return;
+        }
+        let before = std::mem::replace(&mut self.intended, plan::compile(&layout));
+        let published = match change.context.pool().rules.failover.mode {
+            FailoverMode::Enforce => self.intended.clone(),
+            FailoverMode::Observe => plan::compile(&all_well(&layout)),
+        };
+        if *self.plan != published {
+            self.plan = Arc::new(published);
+        }
+        self.layout = layout;
+        self.announce(&before, occasion, change, out);
+    }
+
+    fn announce(
+        &mut self,
+        before: &PoolPlan,
+        occasion: Occasion,
+        change: &Change,
+        out: &mut Vec<Transition>,
+    ) {
+        let (pool, at) = (change.context.id, change.context.now);
+        let mode = self.intended.mode;
+        if before.mode != mode {
+            out.push(Transition::Mode { pool, from: before.mode, to: mode, at });
+        }
+        let (Some(from), Some(to)) = (before.first(), self.intended.first()) else { return };
+        if from == to {
+            return;
+        }
+        let reason = self.reason_to_leave(from, occasion, change);
+        if self.wish(to) < self.wish(from) {
+            let reason = reason.unwrap_or(Reason::Recovered);
+            out.push(Transition::Failback { pool, from, to, at, reason });
+            return;
+        }
+        self.stay_until = Some(at + change.context.pool().rules.failover.min_stay);
+        let detection = change
+            .failing_since(from)
+            .map_or(Duration::ZERO, |since| at.saturating_duration_since(since));
+        let reason = reason.unwrap_or(Reason::Fallback);
+        out.push(Transition::Failover { pool, from, to, at, reason, detection });
+    }
+
+    /// `None` when `from` is left though it could serve.
+    fn reason_to_leave(
+        &self,
+        from: UpstreamId,
+        occasion: Occasion,
+        change: &Change,
+    ) -> Option<Reason> {
+        match (occasion, self.intended.mode) {
+            (Occasion::Reload, _) => Some(Reason::Reload),
+            (Occasion::Decision, PoolMode::FailOpen) => Some(Reason::AllBad),
+            (Occasion::Decision, PoolMode::Normal | PoolMode::FailClosed) => {
+                change.ejected_for(from)
+            }
+        }
+    }
+
+    /// Where the operator would have it; smaller stands first.
+    fn wish(&self, upstream: UpstreamId) -> Option<(Rank, usize)> {
+        let order = self.layout.order();
+        let mut members = self.layout.members.iter().enumerate();
+        let (place, member) = members.find(|(_, m)| m.contender.upstream == upstream)?;
+        Some((order.wish(&member.contender), place))
+    }
+}
+
+/// What an announcement needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// Which pool, when.
+    pub context: &'a Context<'a>,
+    /// By place in the pool.
+    pub watches: &'a [Watch],
+}
+
+impl Change<'_> {
+    fn watch(&self, upstream: UpstreamId) -> Option<&Watch> {
+        let place = self.context.pool().upstreams.iter().position(|id| *id == upstream)?;
+        self.watches.get(place)
+    }
+
+    fn ejected_for(&self, upstream: UpstreamId) -> Option<Reason> {
+        let watch = self.watch(upstream)?;
+        let ejected = matches!(watch.health, Health::Ejected { .. });
+        watch.last.filter(|_| ejected).map(|(_, reason)| reason)
+    }
+
+    fn failing_since(&self, upstream: UpstreamId) -> Option<Instant> {
+        self.watch(upstream)?.failing_since
+    }
+}
+
+/// The same pool as if nothing were wrong.
+fn all_well(layout: &Layout) -> Layout {
+    let mut layout = layout.clone();
+    layout.experiment = None;
+    for member in &mut layout.members {
+        member.health = Health::Healthy;
+        member.contender.doubt = super::rank::Doubt::None;
+        member.contender.fate = super::rank::Fate::Own;
+    }
+    layout
+}
+
+/// How good one of the bad is, 0 to 1: by its requests, or by its probes where there are too few.
+fn quality(watch: &Watch) -> f64 {
+    if watch.seconds.attempts() >= 5.0 {
+        return watch.seconds.failing().rest().fraction();
+    }
+    match watch.probes.last {
+        Some((_, true)) => 0.9,
+        Some((_, false)) => 0.1,
+        None => 0.5,
+    }
+}

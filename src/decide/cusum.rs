@@ -1,0 +1,174 @@
+//! One score: when has the share of failures become too high to be chance?
+//!
+//! A Bernoulli CUSUM (Reynolds & Stoumbos 1999): `S ← max(0, S + ln(p1/p0))` for a failure,
+//! `S ← max(0, S + ln((1−p1)/(1−p0)))` for a success. It is the fastest test there is for a share
+//! that jumps from `p0` to `p1` at an unknown moment, at a given rate of false alarms. `S` stops
+//! at the threshold: more certainty than enough would only delay the return.
+//!
+//! Not here: what three such scores say together ([`super::scores`]) and what follows from a trip
+//! ([`super::pool`]).
+
+use std::time::{Duration, Instant};
+
+use super::distinct::{Admission, Witnesses};
+use crate::model::health::Tier;
+use crate::model::outcome::FailureKind;
+use crate::model::signal::Witness;
+use crate::model::topology::Sensitivity;
+
+/// One failed attempt as a score sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    /// When it was counted.
+    pub at: Instant,
+    /// What it was.
+    pub kind: FailureKind,
+    /// Who saw it.
+    pub witness: Witness,
+}
+
+/// Whether failures of one witness are held back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Guard {
+    /// By the rule of thirds, see [`super::distinct`].
+    Distinct,
+    /// All count: a trickle is too thin to wait for three witnesses, and sending it elsewhere
+    /// again costs nobody anything.
+    Anyone,
+}
+
+/// What one score looks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// What a failure adds.
+    pub failure: f64,
+    /// What a success takes away; positive.
+    pub success: f64,
+    /// How long `S` must have been above 0 before it may trip.
+    pub dwell: Duration,
+}
+
+impl Rule {
+    /// The tier's share at rest `p0`, its share in trouble `p1`, and its dwell.
+    pub fn of(tier: Tier, sensitivity: Sensitivity) -> Self {
+        let (p0, p1, dwell) = match tier {
+            Tier::Cascade => (0.005, 0.50, 200),
+            Tier::Brownout => (0.01, 0.20, 500),
+            Tier::Gray => (0.005, 0.03, 2000),
+        };
+        let dwell = Duration::from_millis(dwell);
+        Self {
+            failure: f64::ln(p1 / p0),
+            success: -f64::ln((1.0 - p1) / (1.0 - p0)),
+            dwell: match sensitivity {
+                Sensitivity::Cautious => dwell * 2,
+                Sensitivity::Balanced => dwell,
+                Sensitivity::Fast => dwell / 2,
+            },
+        }
+    }
+}
+
+/// What a score has to reach at this many attempts a second: at most one false alarm in 30 days per
+/// upstream whatever the traffic, `ln 3` because three scores watch at once.
+pub fn threshold(rate: f64, sensitivity: Sensitivity) -> f64 {
+    const THIRTY_DAYS: f64 = 30.0 * 86_400.0;
+    let balanced = (rate * THIRTY_DAYS).ln().clamp(12.0, 26.0) + f64::ln(3.0);
+    match sensitivity {
+        Sensitivity::Cautious => balanced + 4.0,
+        Sensitivity::Balanced => balanced,
+        Sensitivity::Fast => balanced - 3.0,
+    }
+}
+
+/// The sum, and what has happened since it left zero.
+#[derive(Clone, Debug, Default)]
+pub struct Score {
+    sum: f64,
+    excursion: Option<Excursion>,
+}
+
+/// What has happened since the sum left zero.
+#[derive(Clone, Debug)]
+pub struct Excursion {
+    /// The first failure.
+    pub since: Instant,
+    /// Failures that counted.
+    pub failures: u32,
+    /// Those, and successes.
+    pub attempts: u32,
+    kinds: [u32; FailureKind::ALL.len()],
+    witnesses: Witnesses,
+}
+
+impl Excursion {
+    fn begin(since: Instant) -> Self {
+        let (failures, attempts) = (0, 0);
+        Self {
+            since,
+            failures,
+            attempts,
+            kinds: Default::default(),
+            witnesses: Witnesses::default(),
+        }
+    }
+
+    /// The commonest kind of failure; the one listed first on a tie.
+    pub fn commonest(&self) -> FailureKind {
+        let most = self.kinds.iter().max().copied().unwrap_or(0);
+        let place = self.kinds.iter().position(|times| *times == most).unwrap_or(0);
+        FailureKind::ALL[place]
+    }
+
+    /// Distinct witnesses among the failures.
+    pub fn witnesses(&self) -> u32 {
+        self.witnesses.count()
+    }
+}
+
+impl Score {
+    /// Already half-way up, as of an upstream that has to prove itself.
+    pub fn begin_at(sum: f64, now: Instant) -> Self {
+        Self { sum, excursion: Some(Excursion::begin(now)) }
+    }
+
+    /// Takes in a failure. `ceiling` is the threshold: the sum goes no higher.
+    pub fn fail(&mut self, failure: &Failure, rule: &Rule, ceiling: f64, guard: Guard) {
+        let excursion = self.excursion.get_or_insert_with(|| Excursion::begin(failure.at));
+        let admission = excursion.witnesses.admit(failure.witness);
+        if admission == Admission::Repeats && guard == Guard::Distinct {
+            return;
+        }
+        excursion.failures = excursion.failures.saturating_add(1);
+        excursion.attempts = excursion.attempts.saturating_add(1);
+        excursion.kinds[failure.kind.index()] += 1;
+        self.sum = (self.sum + rule.failure).min(ceiling);
+    }
+
+    /// Takes in so many successes at once.
+    pub fn succeed(&mut self, count: u32, rule: &Rule) {
+        let Some(excursion) = &mut self.excursion else { return };
+        excursion.attempts = excursion.attempts.saturating_add(count);
+        self.sum -= f64::from(count) * rule.success;
+        if self.sum <= 0.0 {
+            *self = Self::default();
+        }
+    }
+
+    /// `S`, never negative.
+    pub fn sum(&self) -> f64 {
+        self.sum
+    }
+
+    /// `None` while the sum is zero.
+    pub fn excursion(&self) -> Option<&Excursion> {
+        self.excursion.as_ref()
+    }
+
+    /// Whether it trips now. Rounding must not keep a sum that was cut at the threshold below it.
+    pub fn trips(&self, threshold: f64, dwell: Duration, now: Instant) -> bool {
+        self.excursion.as_ref().is_some_and(|excursion| {
+            self.sum >= threshold && now.saturating_duration_since(excursion.since) >= dwell
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! How long does the n-th ejection last, and what must an upstream have shown before it may return?
+//!
+//! **Hold**: 30 s, doubled with each ejection that still counts, up to `max_hold`, ± 20 % so that
+//! several instances do not return to a provider in step. One ejection stops counting after each
+//! 30 healthy minutes.
+//!
+//! **Up-time rule**: before it may return, an upstream must have been good for 1.5 × the longest
+//! good time that turned bad again since the first of those ejections, at least 30 s, at most
+//! 30 min. An outage that comes and goes (five minutes bad, five good) is thereby left for good
+//! after its second period, whatever its length.
+//!
+//! Jitter comes as an argument.
+
+use std::time::{Duration, Instant};
+
+use crate::model::topology::FailoverRule;
+
+/// Healthy time after which one ejection less counts.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(30 * 60);
+/// Least good time before a return.
+const LEAST_UP_TIME: Duration = Duration::from_secs(30);
+/// More good time than this is never asked for.
+const MOST_UP_TIME: Duration = Duration::from_secs(30 * 60);
+
+/// What is remembered of one upstream's ejections.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Record {
+    ejections: u32,
+    healthy_since: Option<Instant>,
+    good_since: Option<Instant>,
+    longest_good: Duration,
+}
+
+/// How long the ejection of this number lasts. `jitter` is drawn evenly from 0 to 1.
+pub fn length(ejections: u32, rule: &FailoverRule, jitter: f64) -> Duration {
+    let doublings = ejections.saturating_sub(1).min(31);
+    let grown = rule.hold.saturating_mul(1 << doublings).min(rule.max_hold);
+    grown.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0)).min(rule.max_hold)
+}
+
+impl Record {
+    /// Never ejected, good since `now`.
+    pub fn new(now: Instant) -> Self {
+        Self { healthy_since: Some(now), good_since: Some(now), ..Self::default() }
+    }
+
+    /// One more ejection. Returns how many count, this one included.
+    pub fn eject(&mut self, now: Instant) -> u32 {
+        let counting = self.counting(now);
+        let good = self.good_for(now).max(self.healthy_for(now));
+        self.longest_good =
+            if counting == 0 { Duration::ZERO } else { self.longest_good.max(good) };
+        self.ejections = counting + 1;
+        self.healthy_since = None;
+        self.good_since = None;
+        self.ejections
+    }
+
+    /// It is healthy again: ejections begin to be forgotten.
+    pub fn healthy(&mut self, now: Instant) {
+        self.healthy_since = Some(now);
+    }
+
+    /// Something spoke for it.
+    pub fn good(&mut self, at: Instant) {
+        self.good_since.get_or_insert(at);
+    }
+
+    /// Something spoke against it: what was good until now did not last.
+    pub fn bad(&mut self, at: Instant) {
+        if self.healthy_since.is_none() {
+            self.longest_good = self.longest_good.max(self.good_for(at));
+        }
+        self.good_since = None;
+    }
+
+    /// How long it has been good.
+    pub fn good_for(&self, now: Instant) -> Duration {
+        self.good_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// How long it must have been good before it may return.
+    pub fn up_time_needed(&self) -> Duration {
+        self.longest_good.mul_f64(1.5).clamp(LEAST_UP_TIME, MOST_UP_TIME)
+    }
+
+    /// When the up-time rule will hold if nothing bad happens; `None` while it is bad.
+    pub fn up_time_ends(&self) -> Option<Instant> {
+        Some(self.good_since? + self.up_time_needed())
+    }
+
+    fn healthy_for(&self, now: Instant) -> Duration {
+        self.healthy_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    fn counting(&self, now: Instant) -> u32 {
+        let forgiven = self.healthy_for(now).as_secs() / FORGIVEN_AFTER.as_secs();
+        self.ejections.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
+    }
+}

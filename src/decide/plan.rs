@@ -1,0 +1,270 @@
+//! Who takes which share of a pool's requests, in which order, and why there?
+//!
+//! In: each member with its health and what its order depends on. Out: a [`PoolPlan`] whose safe and
+//! unsafe shares each sum to exactly one, unless the pool is empty.
+//!
+//! Those that are able lead by [`super::rank`]. One that comes back (half-open, ramping) takes its
+//! part of what it would have if it were healthy, the able ones the rest. Where nobody is able, those
+//! that ramp serve; where nobody ramps either, the pool is fail-open.
+
+use crate::model::health::Health;
+use crate::model::id::UpstreamId;
+use crate::model::place::{Jurisdiction, Residency};
+use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue};
+use crate::model::unit::Permille;
+
+use super::breaker;
+use super::rank::{Contender, Fate, Order};
+
+/// Share of the safe requests that fail-open spreads over all but the best: without it nobody would
+/// notice that one of them has recovered.
+const LOOK_AROUND: u16 = 50;
+/// Share of an experiment: enough to see within a second or two, little enough to lose.
+const EXPERIMENT: u16 = 100;
+/// From this share on a ramping upstream takes retries too.
+const RESCUES_FROM: u16 = 350;
+
+/// One upstream of the pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Member {
+    /// What its order depends on.
+    pub contender: Contender,
+    /// What we believe of it.
+    pub health: Health,
+}
+
+/// Everything a plan is made from. Equal layouts give equal plans.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Layout {
+    /// In the pool's order.
+    pub members: Vec<Member>,
+    /// The service's rule.
+    pub residency: Residency,
+    /// Share of safe requests of a half-open upstream.
+    pub trickle: Permille,
+    /// The best of the bad; asked only where all are.
+    pub least_bad: Option<UpstreamId>,
+    /// Whose share is lent to whom, to find out whose fault it is.
+    pub experiment: Option<Experiment>,
+}
+
+/// A part of one upstream's requests moved to another, to see whether it helps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Experiment {
+    /// From whom.
+    pub from: UpstreamId,
+    /// To whom.
+    pub to: UpstreamId,
+}
+
+/// Makes the plan.
+pub fn compile(layout: &Layout) -> PoolPlan {
+    if layout.members.is_empty() {
+        return PoolPlan { mode: PoolMode::FailClosed, candidates: Vec::new() };
+    }
+    let members = ordered(layout);
+    let serving = serving(&members);
+    if serving.is_empty() {
+        return fail_open(layout, &members);
+    }
+    let mut shares = Shares::new(layout, &members, &serving);
+    shares.lend(layout.experiment, &members);
+    let candidates = members
+        .iter()
+        .enumerate()
+        .filter(|(_, member)| !matches!(member.health, Health::Ejected { .. }))
+        .map(|(place, member)| Candidate {
+            upstream: member.contender.upstream,
+            safe: permille(shares.safe[place]),
+            unsafe_: permille(shares.unsafe_[place]),
+            rescue: rescue(member, serving.contains(&place)),
+            place: place_of(layout, &members, place, &shares),
+        })
+        .collect();
+    PoolPlan { mode: PoolMode::Normal, candidates }
+}
+
+impl Layout {
+    /// By what the members are ordered.
+    pub fn order(&self) -> Order {
+        let first_choice = self.members.iter().map(|m| m.contender.preference).min().unwrap_or(0);
+        Order { residency: self.residency, first_choice }
+    }
+}
+
+fn ordered(layout: &Layout) -> Vec<Member> {
+    let order = layout.order();
+    let mut members = layout.members.clone();
+    // Stable: equal ranks keep the position in the file.
+    members.sort_by_key(|member| order.rank(&member.contender));
+    members
+}
+
+/// Places of those that can carry the pool.
+fn serving(members: &[Member]) -> Vec<usize> {
+    let of = |wanted: fn(&Health) -> bool| -> Vec<usize> {
+        (0..members.len()).filter(|place| wanted(&members[*place].health)).collect()
+    };
+    let able = of(|health| matches!(health, Health::Healthy | Health::Suspect));
+    if able.is_empty() { of(|health| matches!(health, Health::Ramping { .. })) } else { able }
+}
+
+/// In thousandths, by place.
+struct Shares {
+    safe: Vec<u16>,
+    unsafe_: Vec<u16>,
+}
+
+impl Shares {
+    fn new(layout: &Layout, members: &[Member], serving: &[usize]) -> Self {
+        let present: Vec<usize> = (0..members.len())
+            .filter(|place| !matches!(members[*place].health, Health::Ejected { .. }))
+            .collect();
+        let wanted = lead(layout, members, &present, 1000);
+        let mut safe = vec![0; members.len()];
+        let mut unsafe_ = vec![0; members.len()];
+        for place in present.iter().filter(|place| !serving.contains(place)) {
+            let (of_safe, of_unsafe) =
+                tried(members[*place].health, wanted[*place], layout.trickle);
+            safe[*place] = of_safe;
+            unsafe_[*place] = of_unsafe;
+        }
+        for shares in [&mut safe, &mut unsafe_] {
+            let rest = 1000 - shares.iter().sum::<u16>();
+            for (place, share) in lead(layout, members, serving, rest).into_iter().enumerate() {
+                shares[place] += share;
+            }
+        }
+        Self { safe, unsafe_ }
+    }
+
+    /// Moves the experiment's share.
+    fn lend(&mut self, experiment: Option<Experiment>, members: &[Member]) {
+        let Some(Experiment { from, to }) = experiment else { return };
+        let place = |who| members.iter().position(|m| m.contender.upstream == who);
+        let (Some(from), Some(to)) = (place(from), place(to)) else { return };
+        for shares in [&mut self.safe, &mut self.unsafe_] {
+            let lent = shares[from].min(EXPERIMENT);
+            shares[from] -= lent;
+            shares[to] += lent;
+        }
+    }
+}
+
+/// What one that is being tried out takes of what it would have if it were healthy.
+fn tried(health: Health, wanted: u16, trickle: Permille) -> (u16, u16) {
+    match health {
+        Health::HalfOpen { .. } => (wanted.min(trickle.get()), 0),
+        Health::Ramping { step, .. } => {
+            let part = u32::from(wanted) * u32::from(breaker::share(step).get()) / 1000;
+            (part as u16, part as u16)
+        }
+        Health::Healthy | Health::Suspect | Health::Ejected { .. } => (0, 0),
+    }
+}
+
+/// Spreads `whole` by weight over those of `places` that have the best rank.
+fn lead(layout: &Layout, members: &[Member], places: &[usize], whole: u16) -> Vec<u16> {
+    let order = layout.order();
+    let rank = |place: usize| order.rank(&members[place].contender);
+    let best = places.iter().map(|place| rank(*place)).min();
+    let leads = |place: &usize| best == Some(rank(*place));
+    let leaders: Vec<usize> = places.iter().copied().filter(leads).collect();
+    let weights: Vec<u16> = leaders.iter().map(|place| members[*place].contender.weight).collect();
+    let mut shares = vec![0; members.len()];
+    for (place, share) in leaders.into_iter().zip(spread(whole, &weights)) {
+        shares[place] = share;
+    }
+    shares
+}
+
+/// Cuts `whole` in proportion to the weights, exactly: each part ends where the weights so far end.
+fn spread(whole: u16, weights: &[u16]) -> Vec<u16> {
+    let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum::<u64>().max(1);
+    let mut sum = 0;
+    let mut cut = 0;
+    let mut part = |weight: &u16| {
+        sum += u64::from(*weight);
+        let end = (u64::from(whole) * sum / total) as u16;
+        let part = end - cut;
+        cut = end;
+        part
+    };
+    weights.iter().map(&mut part).collect()
+}
+
+fn permille(thousandths: u16) -> Permille {
+    Permille::new(thousandths).unwrap_or(Permille::ALL)
+}
+
+fn rescue(member: &Member, serves: bool) -> Rescue {
+    match member.health {
+        Health::Healthy | Health::Suspect => Rescue::Takes,
+        Health::Ramping { step, .. } if serves || breaker::share(step).get() >= RESCUES_FROM => {
+            Rescue::Takes
+        }
+        Health::Ramping { .. } | Health::HalfOpen { .. } | Health::Ejected { .. } => {
+            Rescue::Refuses
+        }
+    }
+}
+
+fn place_of(layout: &Layout, members: &[Member], place: usize, shares: &Shares) -> Place {
+    let member = &members[place];
+    match member.health {
+        Health::HalfOpen { .. } => return Place::HalfOpen,
+        Health::Ramping { .. } => return Place::Ramping,
+        Health::Healthy | Health::Suspect | Health::Ejected { .. } => {}
+    }
+    let order = layout.order();
+    if order.is_first_choice(&member.contender) {
+        return Place::Preferred;
+    }
+    if eu_made_the_difference(&order, members, place) {
+        return Place::EuFirst;
+    }
+    let lent = layout.experiment.is_some_and(|e| e.to == member.contender.upstream);
+    if shares.unsafe_[place] > 0 && !lent {
+        return Place::Fallback;
+    }
+    match member.contender.fate {
+        Fate::Shared => Place::SharedFate,
+        Fate::Own => Place::Standby,
+    }
+}
+
+/// Whether one that the operator prefers stands behind it for not being in the EU.
+fn eu_made_the_difference(order: &Order, members: &[Member], place: usize) -> bool {
+    let mine = &members[place].contender;
+    mine.jurisdiction == Jurisdiction::Eu
+        && order.residency == Residency::PreferEu
+        && members[place + 1..].iter().any(|behind| {
+            let theirs = &behind.contender;
+            theirs.jurisdiction == Jurisdiction::NonEu
+                && theirs.preference < mine.preference
+                && !order.is_first_choice(theirs)
+        })
+}
+
+/// Everyone is bad: the best of them serves, and the others are looked at.
+fn fail_open(layout: &Layout, members: &[Member]) -> PoolPlan {
+    let best = layout.least_bad.unwrap_or(members[0].contender.upstream);
+    let mut members = members.to_vec();
+    members.sort_by_key(|member| member.contender.upstream != best);
+    let others = vec![1; members.len() - 1];
+    let mut safe = spread(if others.is_empty() { 0 } else { LOOK_AROUND }, &others);
+    safe.insert(0, 1000 - safe.iter().sum::<u16>());
+    let candidates = members
+        .iter()
+        .zip(safe)
+        .enumerate()
+        .map(|(place, (member, safe))| Candidate {
+            upstream: member.contender.upstream,
+            safe: permille(safe),
+            unsafe_: if place == 0 { Permille::ALL } else { Permille::ZERO },
+            rescue: Rescue::Takes,
+            place: Place::LeastBad,
+        })
+        .collect();
+    PoolPlan { mode: PoolMode::FailOpen, candidates }
+}

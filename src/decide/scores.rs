@@ -1,0 +1,233 @@
+//! Three scores over the same attempts, one per [`Tier`], and the rule for services with too few
+//! witnesses to score: the unbroken run.
+//!
+//! **The unbroken run.** The rule of thirds ([`super::distinct`]) keeps one URL or one client from
+//! moving everybody, and so would keep a service that *has* one URL or one client where it is. There
+//! a cascade takes at least [`LEAST_RUN`] failures with no success between them, for as long as the
+//! cascade's dwell, and for so long that by the last hour's rate of successes at least
+//! [`SILENCE`] were due (by chance once in a thousand times). So while anyone else's requests still
+//! succeed, even a few a minute, one loud client proves nothing.
+//!
+//! Not here: blame, and what follows from a trip ([`super::pool`]).
+
+use std::time::Instant;
+
+use super::cusum::{Excursion, Failure, Guard, Rule, Score, threshold};
+use super::intake::Drain;
+use crate::model::health::{Attribution, Evidence, Tier};
+use crate::model::outcome::FailureKind;
+use crate::model::topology::Sensitivity;
+
+/// Failures without a success between them that a trip takes where witnesses are too few.
+const LEAST_RUN: u32 = 10;
+/// Successes that must have been due and stayed out; `e^−7` is about one in a thousand.
+const SILENCE: f64 = 7.0;
+/// The most that a failing share is believed to be: nothing is certain.
+const MOST_FAILING: f64 = 0.95;
+
+/// The tiers of one upstream, or of one origin.
+#[derive(Clone, Debug)]
+pub struct Scores {
+    rules: [Rule; 3],
+    sensitivity: Sensitivity,
+    tiers: [Score; 3],
+    run: Option<Run>,
+}
+
+/// What the scores are compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Yardstick {
+    /// What a score has to reach.
+    pub threshold: f64,
+    /// Successes a second of the last hour.
+    pub success_rate: f64,
+    /// When.
+    pub now: Instant,
+}
+
+/// Failures since the last success.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    since: Instant,
+    failures: u32,
+    last: FailureKind,
+}
+
+impl Scores {
+    /// All at zero.
+    pub fn new(sensitivity: Sensitivity) -> Self {
+        let rules = Tier::ALL.map(|tier| Rule::of(tier, sensitivity));
+        Self { rules, sensitivity, tiers: Default::default(), run: None }
+    }
+
+    /// Goes by another sensitivity from now on.
+    pub fn adopt(&mut self, sensitivity: Sensitivity) {
+        self.sensitivity = sensitivity;
+        self.rules = Tier::ALL.map(|tier| Rule::of(tier, sensitivity));
+    }
+
+    /// What a score has to reach at so many attempts a second.
+    pub fn threshold(&self, rate: f64) -> f64 {
+        threshold(rate, self.sensitivity)
+    }
+
+    /// Forgets everything.
+    pub fn reset(&mut self) {
+        self.tiers = Default::default();
+        self.run = None;
+    }
+
+    /// Half-way up: whoever comes back has to prove itself.
+    pub fn half_way(&mut self, threshold: f64, now: Instant) {
+        self.tiers = std::array::from_fn(|_| Score::begin_at(threshold / 2.0, now));
+        self.run = None;
+    }
+
+    /// Takes in one drain.
+    pub fn observe(&mut self, drain: &Drain, ceiling: f64, guard: Guard) {
+        for (number, failure) in drain.failures.iter().enumerate() {
+            self.succeed(drain.successes_before(number));
+            self.fail(failure, ceiling, guard);
+        }
+        self.succeed(drain.successes_before(drain.failures.len()));
+    }
+
+    fn fail(&mut self, failure: &Failure, ceiling: f64, guard: Guard) {
+        for (score, rule) in self.tiers.iter_mut().zip(&self.rules) {
+            score.fail(failure, rule, ceiling, guard);
+        }
+        let first = Run { since: failure.at, failures: 0, last: failure.kind };
+        let run = self.run.get_or_insert(first);
+        run.failures = run.failures.saturating_add(1);
+        run.last = failure.kind;
+    }
+
+    fn succeed(&mut self, count: u32) {
+        if count == 0 {
+            return;
+        }
+        for (score, rule) in self.tiers.iter_mut().zip(&self.rules) {
+            score.succeed(count, rule);
+        }
+        self.run = None;
+    }
+
+    /// How far each tier is on its way to a trip, 0 to 1.
+    pub fn levels(&self, by: &Yardstick) -> [f64; 3] {
+        let mut levels = self.tiers.each_ref().map(|score| (score.sum() / by.threshold).min(1.0));
+        levels[0] = levels[0].max(self.run_level(by));
+        levels
+    }
+
+    fn run_level(&self, by: &Yardstick) -> f64 {
+        let Some(run) = self.run else { return 0.0 };
+        let lasted = by.now.saturating_duration_since(run.since).as_secs_f64();
+        // Where nothing ever succeeded, no success is due: the length of the run alone decides.
+        let silence =
+            if by.success_rate > 0.0 { lasted * by.success_rate / SILENCE } else { f64::INFINITY };
+        (f64::from(run.failures) / f64::from(LEAST_RUN)).min(silence).min(1.0)
+    }
+
+    /// The worst tier that trips now.
+    pub fn trip(&self, by: &Yardstick) -> Option<Tier> {
+        let scored = (Tier::ALL.into_iter().zip(&self.tiers).zip(&self.rules))
+            .find(|((_, score), rule)| score.trips(by.threshold, rule.dwell, by.now))
+            .map(|((tier, _), _)| tier);
+        let unbroken = self.run.is_some_and(|run| {
+            let lasted = by.now.saturating_duration_since(run.since);
+            lasted >= self.rules[0].dwell && self.run_level(by) >= 1.0
+        });
+        if unbroken { Some(Tier::Cascade) } else { scored }
+    }
+
+    /// Whether nothing has failed that successes have not made good since.
+    pub fn is_calm(&self) -> bool {
+        self.tiers.iter().all(|score| score.excursion().is_none())
+    }
+
+    /// Whether what fails now may be the beginning of a cascade.
+    pub fn is_cascade_open(&self) -> bool {
+        self.tiers[0].excursion().is_some()
+    }
+
+    /// When the first failure of what now worries most was.
+    pub fn since(&self) -> Option<Instant> {
+        self.worst().map(|excursion| excursion.since)
+    }
+
+    /// The failing share of what now worries most; between 0 and [`MOST_FAILING`]. One failure
+    /// among one attempt is not yet everything, hence the halves (Jeffreys' prior).
+    pub fn failing(&self) -> f64 {
+        self.worst().map_or(0.0, |excursion| {
+            let share =
+                (f64::from(excursion.failures) + 0.5) / (f64::from(excursion.attempts) + 1.0);
+            share.min(MOST_FAILING)
+        })
+    }
+
+    /// What a trip of this tier stands on.
+    pub fn evidence(&self, tier: Tier, by: &Yardstick, attribution: Attribution) -> Evidence {
+        let score = &self.tiers[tier_index(tier)];
+        let excursion = score.excursion();
+        let run = self.run.filter(|_| score.sum() < by.threshold);
+        let failures = excursion.map_or(0, |e| e.failures);
+        let attempts = excursion.map_or(0, |e| e.attempts);
+        let since = excursion.map(|e| e.since).or(self.run.map(|run| run.since));
+        Evidence {
+            score: score.sum(),
+            threshold: by.threshold,
+            failures: run.map_or(failures, |run| run.failures),
+            attempts: run.map_or(attempts, |run| run.failures),
+            witnesses: excursion.map_or(0, Excursion::witnesses),
+            commonest: excursion
+                .filter(|e| e.failures > 0)
+                .map(Excursion::commonest)
+                .or(self.run.map(|run| run.last))
+                .unwrap_or(FailureKind::ServerError),
+            since: since.unwrap_or(by.now),
+            attribution,
+        }
+    }
+
+    /// The lower bound of the gray tier's failing share (Wilson 1927, z = 1.64: one side, 95 %).
+    pub fn gray_share_at_least(&self) -> f64 {
+        let excursion = self.tiers[tier_index(Tier::Gray)].excursion();
+        excursion.map_or(0.0, |e| wilson_lower(e.failures, e.attempts))
+    }
+
+    /// When a dwell that now keeps a tripped score back is over.
+    pub fn dwell_ends(&self, by: &Yardstick) -> Option<Instant> {
+        (self.tiers.iter().zip(&self.rules))
+            .filter(|(score, _)| score.sum() >= by.threshold)
+            .filter_map(|(score, rule)| Some(score.excursion()?.since + rule.dwell))
+            .chain(self.run.map(|run| run.since + self.rules[0].dwell))
+            .filter(|end| *end > by.now)
+            .min()
+    }
+
+    fn worst(&self) -> Option<&Excursion> {
+        // From the mildest on, so that of equal sums the worst tier's is taken.
+        self.tiers
+            .iter()
+            .rev()
+            .max_by(|a, b| a.sum().total_cmp(&b.sum()))
+            .and_then(Score::excursion)
+    }
+}
+
+/// Place of a tier in [`Tier::ALL`].
+pub const fn tier_index(tier: Tier) -> usize {
+    tier as usize
+}
+
+/// Lower end of the Wilson interval of `failures` among `attempts`, z = 1.64.
+fn wilson_lower(failures: u32, attempts: u32) -> f64 {
+    if attempts == 0 {
+        return 0.0;
+    }
+    let (n, z2) = (f64::from(attempts), 1.64 * 1.64);
+    let share = f64::from(failures) / n;
+    let middle = share + z2 / (2.0 * n);
+    let spread = (z2 * (share * (1.0 - share) / n + z2 / (4.0 * n * n))).sqrt();
+    (middle - spread) / (1.0 + z2 / n)
+}

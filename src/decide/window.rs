@@ -1,0 +1,185 @@
+//! What happened lately: attempts of the last ten seconds, and of the last hour by the minute.
+//!
+//! In: counts, with the time they were gathered over. Out: rates and shares, the marker's share,
+//! the p99 of heads. Bounded: old slots are overwritten.
+
+use std::time::{Duration, Instant};
+
+use crate::model::signal::{Counts, DURATION_BOUNDS, DURATION_BUCKETS, Sample};
+use crate::model::unit::Permille;
+
+const SECONDS: usize = 10;
+const MINUTES: usize = 60;
+
+/// Heads that must have been timed before the p99 means anything.
+const ENOUGH_HEADS: u64 = 100;
+/// Markable answers that must have come before the marker's absence means anything.
+const ENOUGH_MARKABLE: u64 = 100;
+/// A head is never late before this.
+const LEAST_LATE: Duration = Duration::from_secs(1);
+
+/// Attempts of the last ten seconds, in slots of one.
+#[derive(Clone, Debug)]
+pub struct Seconds {
+    began: Instant,
+    newest: u64,
+    slots: [Second; SECONDS],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Second {
+    attempts: f64,
+    failures: f64,
+    safe: f64,
+}
+
+impl Seconds {
+    /// Empty.
+    pub fn new(began: Instant) -> Self {
+        Self { began, newest: 0, slots: Default::default() }
+    }
+
+    /// Moves on to `now`, forgetting what is older than ten seconds.
+    pub fn advance(&mut self, now: Instant) {
+        let newest = now.saturating_duration_since(self.began).as_secs();
+        for gone in (self.newest + 1..=newest).take(SECONDS) {
+            // Whole slots are skipped after a long silence; which ones are cleared does not matter.
+            self.slots[gone as usize % SECONDS] = Second::default();
+        }
+        self.newest = self.newest.max(newest);
+    }
+
+    /// Adds what was gathered over `span` until the instant of the last `advance`; a span of more
+    /// than a second is spread, so that hours in one sample do not look like a burst.
+    pub fn add(&mut self, counts: &Counts, span: Duration) {
+        let parts = span.as_secs_f64().max(1.0);
+        let reach = (parts as usize).clamp(1, SECONDS);
+        let failures = f64::from(counts.failures[0]) + f64::from(counts.failures[1]);
+        let answers = |class: usize| {
+            f64::from(counts.successes[class]) + f64::from(counts.origin_errors[class])
+        };
+        let safe = answers(0) + f64::from(counts.failures[0]);
+        let attempts = answers(0) + answers(1) + failures;
+        for back in 0..reach as u64 {
+            let Some(second) = self.newest.checked_sub(back) else { break };
+            let slot = &mut self.slots[second as usize % SECONDS];
+            slot.attempts += attempts / parts;
+            slot.failures += failures / parts;
+            slot.safe += safe / parts;
+        }
+    }
+
+    /// Attempts a second.
+    pub fn rate(&self) -> f64 {
+        self.attempts() / self.covered()
+    }
+
+    /// Attempts a second with safe methods.
+    pub fn safe_rate(&self) -> f64 {
+        self.slots.iter().map(|slot| slot.safe).sum::<f64>() / self.covered()
+    }
+
+    /// Attempts of the last ten seconds.
+    pub fn attempts(&self) -> f64 {
+        self.slots.iter().map(|slot| slot.attempts).sum()
+    }
+
+    /// Failing share of the last ten seconds.
+    pub fn failing(&self) -> Permille {
+        let failures: f64 = self.slots.iter().map(|slot| slot.failures).sum();
+        Permille::from_fraction(failures / self.attempts().max(1.0))
+    }
+
+    fn covered(&self) -> f64 {
+        (self.newest + 1).min(SECONDS as u64) as f64
+    }
+}
+
+/// What the last hour taught, in slots of a minute.
+#[derive(Clone, Debug)]
+pub struct Hour {
+    began: Instant,
+    newest: u64,
+    slots: Box<[Minute; MINUTES]>,
+    total: Minute,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Minute {
+    successes: u64,
+    marked: u64,
+    markable: u64,
+    durations: [u64; DURATION_BUCKETS],
+}
+
+impl Minute {
+    fn combine(&mut self, other: &Self, with: fn(u64, u64) -> u64) {
+        self.successes = with(self.successes, other.successes);
+        self.marked = with(self.marked, other.marked);
+        self.markable = with(self.markable, other.markable);
+        for (mine, theirs) in self.durations.iter_mut().zip(&other.durations) {
+            *mine = with(*mine, *theirs);
+        }
+    }
+}
+
+impl Hour {
+    /// Empty.
+    pub fn new(began: Instant) -> Self {
+        let slots = Box::new([Minute::default(); MINUTES]);
+        Self { began, newest: 0, slots, total: Minute::default() }
+    }
+
+    /// Moves on to `now`, forgetting what is older than an hour.
+    pub fn advance(&mut self, now: Instant) {
+        let newest = now.saturating_duration_since(self.began).as_secs() / 60;
+        for gone in (self.newest + 1..=newest).take(MINUTES) {
+            let slot = &mut self.slots[gone as usize % MINUTES];
+            self.total.combine(slot, u64::saturating_sub);
+            *slot = Minute::default();
+        }
+        self.newest = self.newest.max(newest);
+    }
+
+    /// Adds to the minute of the last `advance`.
+    pub fn add(&mut self, sample: &Sample) {
+        let counts = &sample.counts;
+        let minute = Minute {
+            successes: u64::from(counts.successes[0]) + u64::from(counts.successes[1]),
+            marked: u64::from(counts.marked),
+            markable: u64::from(counts.markable),
+            durations: sample.durations.map(u64::from),
+        };
+        self.slots[self.newest as usize % MINUTES].combine(&minute, u64::saturating_add);
+        self.total.combine(&minute, u64::saturating_add);
+    }
+
+    /// Successes a second.
+    pub fn success_rate(&self, now: Instant) -> f64 {
+        let covered = now.saturating_duration_since(self.began).as_secs_f64().clamp(1.0, 3600.0);
+        self.total.successes as f64 / covered
+    }
+
+    /// Whether so many answers carried the marker that its absence means something.
+    pub fn marker_armed(&self) -> bool {
+        let Minute { marked, markable, .. } = self.total;
+        markable >= ENOUGH_MARKABLE && marked.saturating_mul(100) >= markable.saturating_mul(95)
+    }
+
+    /// From when a head is late: 4 × the p99, at least 1 s. The p99 is the upper bound of its
+    /// bucket, which errs towards patience.
+    pub fn late_after(&self) -> Duration {
+        let heads: u64 = self.total.durations.iter().sum();
+        if heads < ENOUGH_HEADS {
+            return LEAST_LATE;
+        }
+        let mut beyond = heads / 100;
+        let mut place = DURATION_BUCKETS - 1;
+        while place > 0 && self.total.durations[place] <= beyond {
+            beyond -= self.total.durations[place];
+            place -= 1;
+        }
+        let p99 = DURATION_BOUNDS[place.min(DURATION_BOUNDS.len() - 1)];
+        Duration::from_secs_f64(4.0 * p99).max(LEAST_LATE)
+    }
+}

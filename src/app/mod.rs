@@ -29,6 +29,7 @@ use crate::net::tls_client::{self, TrustError};
 use crate::proxy::worker::{self, Spec, Stage};
 use crate::telemetry::metrics::Metrics;
 use listeners::{ListenError, Listeners};
+pub(crate) use plane::cores;
 use plane::{Plane, PlaneError};
 
 /// Where the configuration came from.

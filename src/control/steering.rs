@@ -333,7 +333,7 @@ fn look(
     BoardView {
         at: clock::wall(),
         upstreams: topology.upstreams().map(|(id, _)| detector.upstream(id, now)).collect(),
-        pools: topology.pools().map(|(id, _)| detector.pool(id, now)).collect(),
+        pools: topology.pools().map(|(id, _)| detector.pool(id)).collect(),
         recent,
         view,
     }

@@ -115,7 +115,11 @@ pub(super) struct Answered {
 pub(super) async fn make(call: Call) -> Result<Answered, AttemptError> {
     let endpoint = call.endpoint.get();
     let host = host(endpoint, &call.head.authority);
-    let name = host.to_str().ok().and_then(crate::request::gate::host_of).unwrap_or("");
+    // Cleartext connections go by address alone.
+    let name = match &call.tls {
+        Some(_) => host.to_str().ok().and_then(crate::request::gate::host_of).unwrap_or(""),
+        None => "",
+    };
     let wanted = Wanted {
         endpoint,
         tls: call.tls.as_ref(),
@@ -129,7 +133,8 @@ pub(super) async fn make(call: Call) -> Result<Answered, AttemptError> {
             done => return done.map_err(|failed| failed.error),
         }
     }
-    let lent = call.connections.connect(&wanted).await?;
+    // Boxed: dialling is rare and its state large, and this future is moved for every request.
+    let lent = Box::pin(call.connections.connect(&wanted)).await?;
     send(&call, lent, &host).await.map_err(|failed| failed.error)
 }
 
@@ -220,8 +225,9 @@ fn build(
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     *request.headers_mut() = head.headers.clone();
-    let authority = Authority::try_from(host.as_bytes()).ok();
-    if let (Some(scheme), Some(authority)) = (scheme, authority) {
+    if let Some(scheme) = scheme
+        && let Ok(authority) = Authority::try_from(host.as_bytes())
+    {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(scheme);
         parts.authority = Some(authority);

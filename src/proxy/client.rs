@@ -1,6 +1,6 @@
 //! One client's connection: who it is, and whether it is idle, sending a head or being served.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use crate::clock;
 use crate::exchange::edge::ListenerState;
 use crate::exchange::settings::Settings;
 use crate::model::limits::Limits;
-use crate::request::headers::{Proto, Trust};
+use crate::request::headers::{Proto, Trust, forwarded_element};
 
 /// What every request of one connection has in common.
 pub(super) struct Client {
@@ -30,9 +30,24 @@ pub(super) struct Client {
     pub(super) trust: Trust,
     pub(super) proto: Proto,
     pub(super) activity: Rc<Activity>,
+    /// The last request's host and its element of `Forwarded`: the next one mostly asks the same.
+    pub(super) forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
 }
 
 impl Client {
+    /// The element of `Forwarded` for a request to this host.
+    pub(super) fn forwarded(&self, authority: &HeaderValue) -> HeaderValue {
+        let mut last = self.forwarded.borrow_mut();
+        match &*last {
+            Some((host, element)) if host == authority => element.clone(),
+            Some(_) | None => {
+                let element = forwarded_element(self.peer, authority, self.proto);
+                *last = Some((authority.clone(), element.clone()));
+                element
+            }
+        }
+    }
+
     /// Whether an address is one of `trusted_proxies`.
     pub(super) fn is_trusted(&self, address: IpAddr) -> bool {
         is_trusted(&self.settings, address)

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,7 +47,30 @@ impl<F: Future + 'static> Executor<F> for OnThisWorker {
 
 /// Connections of one worker, by serial number of the upstream.
 #[derive(Default)]
-pub(super) struct Connections(RefCell<HashMap<u64, Rc<UpstreamConnections>>>);
+pub(super) struct Connections(RefCell<HashMap<u64, Rc<UpstreamConnections>, BySerial>>);
+
+/// Serial numbers are our own and count up: they spread well enough without a keyed hash.
+type BySerial = BuildHasherDefault<SerialHasher>;
+
+#[derive(Default)]
+struct SerialHasher(u64);
+
+impl Hasher for SerialHasher {
+    fn finish(&self) -> u64 {
+        // The table goes by the upper bits too.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) | u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, serial: u64) {
+        self.0 = serial;
+    }
+}
 
 impl Connections {
     /// Those of one upstream.

@@ -199,6 +199,7 @@ impl Connection {
             trust,
             proto,
             activity: Activity::new(),
+            forwarded: RefCell::default(),
         })
     }
 

@@ -126,11 +126,11 @@ fn rewrite(client: &Client, parts: &mut Parts, authority: &HeaderValue) {
         _ => HeaderValue::from_static("1.1 bascule"),
     };
     let facts = Facts {
-        peer: client.peer,
-        peer_value: &client.peer_value,
+        peer: &client.peer_value,
         trust: client.trust,
         proto: client.proto,
-        authority: authority.to_str().unwrap_or(""),
+        authority,
+        forwarded: client.forwarded(authority),
         via,
         request_id: request_id(),
     };
@@ -140,6 +140,12 @@ fn rewrite(client: &Client, parts: &mut Parts, authority: &HeaderValue) {
 
 /// 128 random bits in hexadecimal: unique, not secret.
 fn request_id() -> HeaderValue {
-    let id = format!("{:032x}", fastrand::u128(..));
-    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut bits = fastrand::u128(..);
+    let mut text = [0; 32];
+    for digit in &mut text {
+        *digit = DIGITS[(bits & 15) as usize];
+        bits >>= 4;
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }

@@ -20,6 +20,7 @@ use http::{Response, StatusCode};
 
 use super::answer::{AnswerBody, BodyPatience};
 use super::attempt::{self, Answered, AttemptError, Call, EndpointHandle, Head};
+use super::connections::UpstreamConnections;
 use super::reject;
 use super::request_body::{BodyFault, RequestBody};
 use super::worker::Worker;
@@ -63,6 +64,7 @@ struct Running {
     upstream: UpstreamId,
     started: Instant,
     call: Pin<Box<dyn Future<Output = Result<Answered, AttemptError>>>>,
+    connections: Rc<UpstreamConnections>,
     judge: Judge,
     late_after: Duration,
     /// Whether it is known to be late, or to have lost its upstream.
@@ -109,8 +111,8 @@ impl Transaction {
             return End::Own(reject::page(&self.pool().rules.all_down.page, &self.head.method));
         };
         let first = self.start(self.plan().candidates[place].upstream);
-        let left = self.worker.connections.of(first.judge.state());
-        let mut left = pin!(left.left.notified());
+        let connections = Rc::clone(&first.connections);
+        let mut left = pin!(connections.left.notified());
         let mut course = Course {
             transaction: self,
             tried: Vec::new(),
@@ -151,18 +153,20 @@ impl Transaction {
     /// Begins an attempt.
     fn start(&self, upstream: UpstreamId) -> Running {
         let state = self.view.states.upstream(upstream);
+        let connections = self.worker.connections.of(state);
         let call = attempt::make(Call {
             head: Rc::clone(&self.head),
             body: self.body.clone(),
             endpoint: EndpointHandle { view: Arc::clone(&self.view), upstream },
             tls: self.view.tls[upstream.index()].clone(),
-            connections: self.worker.connections.of(state),
+            connections: Rc::clone(&connections),
             connect_timeout: self.pool().rules.timeouts.connect,
         });
         Running {
             upstream,
             started: clock::now(),
             call: Box::pin(call),
+            connections,
             judge: Judge::new(self, state),
             late_after: state.late_after(),
             overdue: false,
@@ -467,10 +471,6 @@ impl Judge {
             marker: Marker::Unconfigured,
             concluded: false,
         }
-    }
-
-    fn state(&self) -> &Arc<UpstreamState> {
-        &self.state
     }
 
     /// A head came: counts what is certain by now, and says what it came to.

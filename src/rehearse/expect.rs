@@ -90,9 +90,11 @@ pub fn detection(played: &Played) -> Option<Duration> {
 
 /// When the first ejection or incident was, and whom it blamed.
 pub fn first_verdict(played: &Played) -> Option<(Duration, String)> {
-    played.tally.transitions.iter().find_map(|(at, transition)| {
-        blamed_by(played, transition).map(|whom| (*at, whom))
-    })
+    played
+        .tally
+        .transitions
+        .iter()
+        .find_map(|(at, transition)| blamed_by(played, transition).map(|whom| (*at, whom)))
 }
 
 /// Whom an ejection or an incident blames; `None` for any other transition.
@@ -210,12 +212,7 @@ impl Asked<'_> {
     }
 }
 
-fn finding(
-    key: &'static str,
-    wanted: impl ToString,
-    found: impl ToString,
-    holds: bool,
-) -> Finding {
+fn finding(key: &'static str, wanted: impl ToString, found: impl ToString, holds: bool) -> Finding {
     Finding { key, wanted: wanted.to_string(), found: found.to_string(), holds }
 }
 

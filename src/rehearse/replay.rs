@@ -233,7 +233,13 @@ impl Replay {
     }
 
     /// A head came: counts it, and judges it.
-    fn head(&mut self, upstream: usize, took: Duration, status: u16, fate: MarkerFate) -> (Outcome, Marker) {
+    fn head(
+        &mut self,
+        upstream: usize,
+        took: Duration,
+        status: u16,
+        fate: MarkerFate,
+    ) -> (Outcome, Marker) {
         let marker = self.marker(fate);
         let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
         let expected = classify::is_markable(status).then_some(marker);
@@ -270,7 +276,9 @@ impl Replay {
         let expected = |status: u16| rule.expect.status.iter().any(|range| range.contains(&status));
         let failed = ProbeResult::Failed;
         let (result, took) = match seen {
-            Seen::Nothing => (failed(FailureKind::Connect), limit.min(self.rules().timeouts.connect)),
+            Seen::Nothing => {
+                (failed(FailureKind::Connect), limit.min(self.rules().timeouts.connect))
+            }
             Seen::HandshakeFailed { after } => (failed(FailureKind::Tls), after),
             Seen::BrokenOff { after } => (failed(FailureKind::BrokeOff), after),
             Seen::Head { after, .. } if after >= limit => (failed(FailureKind::Late), limit),

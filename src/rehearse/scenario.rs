@@ -502,9 +502,7 @@ impl RawChange {
             RawMode::Truncate => Mode::Truncate,
             RawMode::Slowloris => Mode::Slowloris,
             RawMode::WrongContent => Mode::WrongContent(status.unwrap_or(200)),
-            RawMode::Capacity => {
-                Mode::Capacity(status.unwrap_or(503), latency.unwrap_or_default())
-            }
+            RawMode::Capacity => Mode::Capacity(status.unwrap_or(503), latency.unwrap_or_default()),
             RawMode::ControlPlane => Mode::ControlPlane,
         }))
     }

@@ -114,10 +114,10 @@ impl Tally {
         if last.0 - first.0 + 1 < WINDOW {
             return;
         }
-        let (requests, attempts) =
-            self.window.iter().fold((0, 0), |(r, a), (_, requests, attempts)| {
-                (r + requests, a + attempts)
-            });
+        let (requests, attempts) = self
+            .window
+            .iter()
+            .fold((0, 0), |(r, a), (_, requests, attempts)| (r + requests, a + attempts));
         self.amplification = self.amplification.max(attempts as f64 / requests.max(1) as f64);
     }
 }

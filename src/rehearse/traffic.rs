@@ -109,7 +109,14 @@ impl Demand {
 
     /// What a probe asks.
     pub fn probe(&self) -> Request {
-        Request { method: 0, host: 0, page: self.probe_page, client: 0, size: 0, origin_fails: false }
+        Request {
+            method: 0,
+            host: 0,
+            page: self.probe_page,
+            client: 0,
+            size: 0,
+            origin_fails: false,
+        }
     }
 
     /// From one request to the next: exponential, as independent clients make it.
@@ -138,7 +145,8 @@ impl Demand {
 
     /// Looks a match up.
     pub fn filter(&self, only: &Match) -> Filter {
-        let listed = |list: &[String], name: &str| list.is_empty() || list.iter().any(|l| l == name);
+        let listed =
+            |list: &[String], name: &str| list.is_empty() || list.iter().any(|l| l == name);
         let page = |name: &String| {
             listed(&only.url_paths, name) && !only.url_paths_not.iter().any(|not| not == name)
         };

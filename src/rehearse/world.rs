@@ -196,7 +196,13 @@ impl World {
     }
 
     /// The fraction of matching requests that a fault strikes; for a capacity, what exceeds it.
-    fn striking_share(&self, fault: &Fault, fraction: f64, upstream: usize, bearing: Bearing) -> f64 {
+    fn striking_share(
+        &self,
+        fault: &Fault,
+        fraction: f64,
+        upstream: usize,
+        bearing: Bearing,
+    ) -> f64 {
         match (fault.mode, bearing) {
             (Mode::Capacity(..), Bearing::Own) => over(self.load.of(upstream), fraction),
             (Mode::Capacity(..), Bearing::BehindEdge | Bearing::IsOrigin) => {

@@ -92,7 +92,7 @@ pub fn host_of(authority: &str) -> Option<&str> {
         inside.parse::<std::net::Ipv6Addr>().ok()?;
         (&authority[..end], &authority[end..])
     } else {
-        let end = authority.find(':').unwrap_or(authority.len());
+        let end = authority.bytes().position(|b| b == b':').unwrap_or(authority.len());
         let host = &authority[..end];
         let fits = (1..=255).contains(&host.len());
         let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');

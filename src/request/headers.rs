@@ -1,7 +1,6 @@
 //! Header fields on their way through: what belongs to one connection stays on it, what the next
 //! party must know about the client is added.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use http::header::{
@@ -22,7 +21,8 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 
 /// Fields that are about one connection (RFC 9110, section 7.6.1), and what can only confuse the
 /// next one.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
     PROXY_AUTHENTICATE,
@@ -37,24 +37,30 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// Removes what is about one connection, and whatever `Connection` names: in both directions, and
 /// before anything of ours is added, so that a client cannot name one of our fields away.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
-            // Framing and routing are decided already; naming them here changes neither.
-            .filter(|name| name != http::header::HOST && name != http::header::CONTENT_LENGTH)
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+    // One look at each name costs less than nine look-ups, and most heads hold none of these.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
+    for name in named_by_connection(headers) {
+        headers.remove(name);
     }
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
+/// Framing and routing are decided already; naming their fields in `Connection` changes neither.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| name != http::header::HOST && name != http::header::CONTENT_LENGTH)
+        .collect()
 }
 
 /// Whether what a peer says about the client is believed.
@@ -89,15 +95,15 @@ impl Proto {
 #[derive(Debug)]
 pub struct Facts<'a> {
     /// Address of the connection's other end.
-    pub peer: IpAddr,
-    /// The same as a field value, made once per connection.
-    pub peer_value: &'a HeaderValue,
+    pub peer: &'a HeaderValue,
     /// Whether that end is believed.
     pub trust: Trust,
     /// How it reached us.
     pub proto: Proto,
     /// Host and port it asked for.
-    pub authority: &'a str,
+    pub authority: &'a HeaderValue,
+    /// Its element of `Forwarded`, from [`forwarded_element`].
+    pub forwarded: HeaderValue,
     /// Our own name for `Via`, with the protocol version received.
     pub via: HeaderValue,
     /// For a request that has no trusted `X-Request-Id`.
@@ -111,25 +117,21 @@ pub fn towards_upstream(headers: &mut HeaderMap, facts: Facts<'_>) {
     // Our own server has answered it; the upstream's answer would come too late to be passed on.
     headers.remove(EXPECT);
     join_cookies(headers);
-    let forwarded = forwarded_element(&facts);
+    headers.reserve(6);
     match facts.trust {
         Trust::Stranger => {
-            headers.insert(X_FORWARDED_FOR, facts.peer_value.clone());
+            headers.insert(X_FORWARDED_FOR, facts.peer.clone());
             headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(facts.proto.as_str()));
-            set(headers, X_FORWARDED_HOST, facts.authority);
-            set(headers, FORWARDED, &forwarded);
+            headers.insert(X_FORWARDED_HOST, facts.authority.clone());
+            headers.insert(FORWARDED, facts.forwarded);
             headers.insert(X_REQUEST_ID, facts.request_id);
         }
         Trust::TrustedProxy => {
-            append_to_list(headers, X_FORWARDED_FOR, facts.peer_value.to_str().unwrap_or(""));
-            append_to_list(headers, FORWARDED, &forwarded);
-            if !headers.contains_key(X_FORWARDED_PROTO) {
-                let proto = HeaderValue::from_static(facts.proto.as_str());
-                headers.insert(X_FORWARDED_PROTO, proto);
-            }
-            if !headers.contains_key(X_FORWARDED_HOST) {
-                set(headers, X_FORWARDED_HOST, facts.authority);
-            }
+            append_to_list(headers, X_FORWARDED_FOR, facts.peer);
+            append_to_list(headers, FORWARDED, &facts.forwarded);
+            let proto = HeaderValue::from_static(facts.proto.as_str());
+            headers.entry(X_FORWARDED_PROTO).or_insert(proto);
+            headers.entry(X_FORWARDED_HOST).or_insert_with(|| facts.authority.clone());
             headers.entry(X_REQUEST_ID).or_insert(facts.request_id);
         }
     }
@@ -156,39 +158,31 @@ pub fn client_address(
     client
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    // Built from an authority and an address that were checked already; should one ever not fit,
-    // a missing field is better than the client's own.
-    match HeaderValue::from_str(value) {
-        Ok(value) => drop(headers.insert(name, value)),
-        Err(_) => drop(headers.remove(name)),
+fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &HeaderValue) {
+    let mut list = Vec::new();
+    for value in headers.get_all(&name) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(element.as_bytes());
+    // Values joined by a comma are a value.
+    if let Ok(list) = HeaderValue::from_bytes(&list) {
+        headers.insert(name, list);
     }
 }
 
-fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &str) {
-    let mut list = String::new();
-    for value in headers.get_all(&name).iter().filter_map(|value| value.to_str().ok()) {
-        list.push_str(value);
-        list.push_str(", ");
-    }
-    list.push_str(element);
-    set(headers, name, &list);
-}
-
-/// One element of `Forwarded` (RFC 7239, section 4).
-fn forwarded_element(facts: &Facts<'_>) -> String {
-    let mut element = String::with_capacity(64);
-    // Writing into a String cannot fail.
-    let written = match facts.peer {
-        IpAddr::V4(v4) => write!(element, "for={v4}"),
-        IpAddr::V6(v6) => write!(element, "for=\"[{v6}]\""),
+/// One element of `Forwarded` (RFC 7239, section 4). Made anew only when a connection's client asks
+/// for another host.
+pub fn forwarded_element(peer: IpAddr, authority: &HeaderValue, proto: Proto) -> HeaderValue {
+    let peer = match peer {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("\"[{v6}]\""),
     };
-    debug_assert!(written.is_ok());
-    let quote = if facts.authority.contains(':') { "\"" } else { "" };
-    for part in [";host=", quote, facts.authority, quote, ";proto=", facts.proto.as_str()] {
-        element.push_str(part);
-    }
-    element
+    let host = authority.to_str().unwrap_or("");
+    let quote = if host.contains(':') { "\"" } else { "" };
+    let element = format!("for={peer};host={quote}{host}{quote};proto={}", proto.as_str());
+    // Of an address and a host that were checked: both are fit for a field.
+    HeaderValue::try_from(element).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
 }
 
 /// HTTP/1.1 has one Cookie line; HTTP/2 clients may split it.
@@ -214,13 +208,16 @@ mod tests {
         headers
     }
 
-    fn facts(peer_value: &HeaderValue, trust: Trust) -> Facts<'_> {
+    static AUTHORITY: HeaderValue = HeaderValue::from_static("www.portal.example:8443");
+
+    fn facts(peer: &HeaderValue, trust: Trust) -> Facts<'_> {
+        let address = "192.0.2.7".parse().expect("address");
         Facts {
-            peer: "192.0.2.7".parse().expect("address"),
-            peer_value,
+            peer,
             trust,
             proto: Proto::Https,
-            authority: "www.portal.example:8443",
+            authority: &AUTHORITY,
+            forwarded: forwarded_element(address, &AUTHORITY, Proto::Https),
             via: HeaderValue::from_static("1.1 bascule"),
             request_id: HeaderValue::from_static("ours"),
         }

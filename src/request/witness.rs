@@ -19,9 +19,9 @@ pub fn witness(client: IpAddr, method: &Method, url_path: &str) -> Witness {
         IpAddr::V6(v6) => hash.write(&v6.octets()[..6]),
     }
     hash.write(method.as_str().as_bytes());
-    for segment in url_path.split('/') {
-        let is_word = segment.len() <= LONGEST_WORD && !segment.bytes().any(|b| b.is_ascii_digit());
-        hash.write(if is_word { segment.as_bytes() } else { b"*" });
+    for segment in url_path.as_bytes().split(|byte| *byte == b'/') {
+        let is_word = segment.len() <= LONGEST_WORD && !segment.iter().any(u8::is_ascii_digit);
+        hash.write(if is_word { segment } else { b"*" });
         hash.write(b"/");
     }
     Witness(hash.folded())

@@ -77,8 +77,7 @@ pub(super) fn topology(scenario: &Scenario, setup: &Setup) -> (Arc<Topology>, Ve
         rules: setup.rules.clone(),
     };
     let route = Route { host: HostPattern::Any, prefix: "/".into(), pool: PoolId::new(0) };
-    let topology =
-        Topology { providers: all, upstreams, pools: vec![pool], routes: vec![route] };
+    let topology = Topology { providers: all, upstreams, pools: vec![pool], routes: vec![route] };
     (Arc::new(topology), places)
 }
 
@@ -91,8 +90,7 @@ fn provider(name: &Label, scenario: &Scenario, setup: &Setup) -> Provider {
         },
         |(_, seat, jurisdiction)| (*seat, *jurisdiction),
     );
-    let kind =
-        if name.as_str() == DIRECT { ProviderKind::Origin } else { ProviderKind::Edge };
+    let kind = if name.as_str() == DIRECT { ProviderKind::Origin } else { ProviderKind::Edge };
     let substrates = scenario.substrates.get(name.as_str()).cloned().unwrap_or_default();
     Provider { name: name.clone(), seat, jurisdiction, kind, substrates }
 }

@@ -170,7 +170,12 @@ impl Replay {
         *stage = Stage::Late;
         let (upstream, request) = (*upstream, course.request);
         course.first_failure.get_or_insert(upstream);
-        self.conclude(upstream, &request, Outcome::Failure(FailureKind::Late), Marker::Unconfigured);
+        self.conclude(
+            upstream,
+            &request,
+            Outcome::Failure(FailureKind::Late),
+            Marker::Unconfigured,
+        );
         if !was_left {
             self.rescue(number, Price::Token);
         }
@@ -376,9 +381,8 @@ impl Replay {
 
     /// Whether a permitted upstream stood ready that would have served this request.
     fn anyone_else_could(&self, by: Option<usize>, request: &Request) -> bool {
-        let could = |upstream: usize| {
-            self.world.harm(self.places[upstream], self.now, Some(request)) < 0.5
-        };
+        let could =
+            |upstream: usize| self.world.harm(self.places[upstream], self.now, Some(request)) < 0.5;
         (0..self.places.len()).any(|upstream| Some(upstream) != by && could(upstream))
     }
 
@@ -389,7 +393,11 @@ impl Replay {
             Some((first, others)) => {
                 let harmed = harm(*first);
                 // Nothing is lost that nobody could have served.
-                if harmed > 0.0 && others.iter().any(|other| harm(*other) < 0.5) { harmed } else { 0.0 }
+                if harmed > 0.0 && others.iter().any(|other| harm(*other) < 0.5) {
+                    harmed
+                } else {
+                    0.0
+                }
             }
             None => 0.0,
         }

@@ -89,7 +89,8 @@ impl Replay {
         let quiet = self.now.saturating_sub(self.quiet.since);
         let wanted = self.now + (quiet / PART).clamp(SHORTEST, longest);
         let bounds = [self.world.next_turn(self.now), self.steer.deadline(), Some(self.end)];
-        let end = bounds.into_iter().flatten().filter(|b| *b > self.now).fold(wanted, Duration::min);
+        let end =
+            bounds.into_iter().flatten().filter(|b| *b > self.now).fold(wanted, Duration::min);
         if self.world.next_turn(self.now) == Some(end) {
             self.quiet.disturbed(end);
         }

@@ -70,7 +70,9 @@ fn every_mistake_is_named_with_its_place() {
 
 #[test]
 fn an_expectation_that_names_nobody_is_a_mistake() {
-    let text = |expect: &str| format!("{}expect: {expect}\n", with_event("{t_s: 0, provider: one, mode: ok}"));
+    let text = |expect: &str| {
+        format!("{}expect: {expect}\n", with_event("{t_s: 0, provider: one, mode: ok}"))
+    };
     for (expect, said) in [
         ("{ejected: [four]}", "expect: `four` is not one of the upstreams"),
         ("{blame: somebody}", "expect: `somebody` is not one of the upstreams"),

@@ -105,8 +105,7 @@ fn a_match_spares_all_other_requests() {
 
 #[test]
 fn luck_that_sticks_to_a_client_does_not_change() {
-    let mut stage =
-        stage(&["{t_s: 0, provider: one, mode: reset, fraction: 0.5, sticky: client}"]);
+    let mut stage = stage(&["{t_s: 0, provider: one, mode: reset, fraction: 0.5, sticky: client}"]);
     let at = LEAD;
     let mut met: std::collections::BTreeMap<u64, Cause> = std::collections::BTreeMap::new();
     for _ in 0..4000 {

@@ -39,9 +39,16 @@ const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OnThisWorker;
 
-impl<F: Future + 'static> Executor<F> for OnThisWorker {
+impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisWorker {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move { drop(future.await) });
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// Drives a connection to its end, whatever that is: the request in flight is told by its own call.
+async fn driven<T>(driver: impl Future<Output = hyper::Result<T>>) {
+    if let Err(error) = driver.await {
+        tracing::trace!(%error, "an upstream connection ended");
     }
 }
 
@@ -321,7 +328,7 @@ impl UpstreamConnections {
         wanted: &Wanted<'_>,
     ) -> hyper::Result<Connection> {
         let (sender, driver) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
-        OnThisWorker.execute(driver);
+        OnThisWorker.execute(driven(driver));
         Ok(Connection::Http1 {
             sender,
             name: wanted.key().map(Box::from),
@@ -343,7 +350,7 @@ impl UpstreamConnections {
             .initial_connection_window_size(4 * 1024 * 1024)
             .handshake(TokioIo::new(stream))
             .await?;
-        OnThisWorker.execute(driver);
+        OnThisWorker.execute(driven(driver));
         let name = wanted.key().map(Box::from);
         let connection = Rc::new(Multiplexed { name, sender, streams: Cell::new(0) });
         let stream = Stream::on(&connection);

@@ -133,6 +133,7 @@ pub fn spawn(spec: Spec) -> io::Result<Handle> {
     let (listeners, commands) = mpsc::channel(COMMANDS);
     let thread =
         std::thread::Builder::new().name(format!("worker-{}", spec.index)).spawn(move || {
+            let _obituary = Obituary { index: spec.index, ended: spec.ended.clone() };
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build_local(LocalOptions::default());

@@ -34,8 +34,8 @@ pub struct Behaviour<'a> {
     pub rate: f64,
     /// Of which so many of a hundred are safe.
     pub safe: u32,
-    /// Distinct witnesses.
-    pub witnesses: u32,
+    /// Who asks, by dice of 0 to 1.
+    pub witness: &'a dyn Fn(f64) -> u32,
     /// Whether the service's answers carry the marker when they are good.
     pub marked: bool,
     /// What the upstream at a place answers to a request, at so many seconds, by dice of 0 to 1.
@@ -181,6 +181,53 @@ impl World {
         self.log.iter().filter(ejection).count()
     }
 
+    /// The log in a line each, for a failed test to show.
+    pub fn told(&self) -> String {
+        let mut text = String::new();
+        for transition in &self.log {
+            let (at, line) = match transition {
+                Transition::Health { upstream, from, to, at, reason, hold } => (
+                    at,
+                    format!(
+                        "{} {from:?} -> {to:?} by {} {hold:?} {}",
+                        upstream.index(),
+                        reason.as_str(),
+                        match reason {
+                            crate::model::health::Reason::Trip(_, e) => format!("{e:?}"),
+                            _ => String::new(),
+                        }
+                    ),
+                ),
+                Transition::Withheld { upstream, tier, evidence, at } => (
+                    at,
+                    format!("{} withheld {tier:?} {:?}", upstream.index(), evidence.attribution),
+                ),
+                Transition::Failover { from, to, at, reason, detection, .. } => (
+                    at,
+                    format!(
+                        "failover {} -> {} {} {detection:?}",
+                        from.index(),
+                        to.index(),
+                        reason.as_str()
+                    ),
+                ),
+                Transition::Failback { from, to, at, reason, .. } => {
+                    (at, format!("failback {} -> {} {}", from.index(), to.index(), reason.as_str()))
+                }
+                Transition::Mode { from, to, at, .. } => (at, format!("{from:?} -> {to:?}")),
+                Transition::OriginIncident { edge, at, attribution, .. } => {
+                    (at, format!("origin incident {edge:?} {attribution:?}"))
+                }
+                Transition::GrayAlert { upstream, edge, at } => {
+                    (at, format!("{} gray {edge:?}", upstream.index()))
+                }
+            };
+            let seconds = (*at - self.start).as_secs_f64();
+            text.push_str(&format!("{seconds:10.2} {line}\n"));
+        }
+        text
+    }
+
     fn roll(&mut self) -> f64 {
         self.dice ^= self.dice << 13;
         self.dice ^= self.dice >> 7;
@@ -227,7 +274,7 @@ impl World {
         } else {
             MethodClass::Unsafe
         };
-        let witness = (self.roll() * f64::from(behaviour.witnesses)) as u32 + 1;
+        let witness = (behaviour.witness)(self.roll());
         let plan = self.plan();
         let ticket = (self.roll() * 1000.0) as u16;
         let Some(place) = plan.pick(class, ticket) else { return };

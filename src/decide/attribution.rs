@@ -25,6 +25,10 @@
 //! same request tried at both), probes of both since the fault began, and the sibling's own traffic
 //! since then.
 //!
+//! The share `p` is only known within its confidence interval; each attempt is weighed with the end
+//! that speaks for the origin's fault. A standby's own attempts are second tries of requests that had
+//! failed before, a selection of the worst, and are not compared with its siblings' everyday traffic.
+//!
 //! One sibling that clearly succeeds refutes the origin's fault, whatever the others do: leaving for
 //! it helps. A sibling that shares a substrate with the suspect may fail with it and says nothing by
 //! failing; siblings that share one with each other count once.
@@ -33,14 +37,17 @@
 
 use std::time::{Duration, Instant};
 
+use super::share::Share;
 use crate::model::health::{Attribution, Blame};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker};
 use crate::model::signal::PairEnd;
 use crate::model::topology::{ProviderKind, Topology};
 
-/// Log-odds at which a cascade or a brownout is the provider's.
-pub const PROVIDER: f64 = 1.5;
+/// Log-odds at which a cascade or a brownout is the provider's: twenty to one. By Wald's test an
+/// overloaded origin that fails in random requests is then taken for the provider in one case of
+/// twenty at most.
+pub const PROVIDER: f64 = 3.0;
 /// Log-odds at which a gray failure is the provider's.
 pub const PROVIDER_GRAY: f64 = 4.6;
 /// Log-odds at which it is the origin's, given independent evidence enough.
@@ -53,8 +60,8 @@ const HALF_LIFE: Duration = Duration::from_secs(30);
 /// Answers of siblings and of probes within this after the first failure may have been on their way
 /// before it, and are not compared. Pairs are: their second half begins after the first failed.
 pub const SETTLING: Duration = Duration::from_millis(250);
-/// Failing share of a sibling that is well.
-const FINE: f64 = 0.02;
+/// Failing share of a sibling that is well: what the cascade's score takes for rest.
+const FINE: f64 = 0.005;
 /// How often a sibling is broken by itself while we doubt another.
 const BROKEN: f64 = 0.02;
 /// A single sibling speaks against the provider no louder than this: `ln BROKEN`.
@@ -111,8 +118,6 @@ pub struct Member {
     pub upstream: UpstreamId,
     /// What it did since the process began.
     pub traffic: Traffic,
-    /// Its last probe, and whether it passed.
-    pub probe: Option<(Instant, bool)>,
 }
 
 /// Who is in doubt, and since when.
@@ -123,11 +128,22 @@ pub struct Doubt<'a> {
     /// What was seen of it.
     pub case: &'a Case,
     /// The share of its attempts that fails.
-    pub failing: f64,
+    pub failing: Share,
+    /// Whether its attempts are a fair sample of the service's requests.
+    pub sample: Sampling,
     /// When it began to fail.
     pub since: Instant,
     /// Whether a probe failed at its front door, where no traffic could.
     pub probe_kind: Option<FailureKind>,
+}
+
+/// What an upstream's attempts are a sample of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sampling {
+    /// Of the service's requests: its failures may be compared with what siblings do with theirs.
+    Fair,
+    /// Of requests that had failed elsewhere already: a standby gets nothing but retries.
+    Retries,
 }
 
 /// Those around it.
@@ -139,6 +155,8 @@ pub struct Surroundings<'a> {
     pub members: &'a [Member],
     /// The last probe of the origin itself, and whether it passed.
     pub origin_probe: Option<(Instant, bool)>,
+    /// When.
+    pub now: Instant,
 }
 
 impl Case {
@@ -215,8 +233,11 @@ impl Case {
 
     /// One request that failed here and was tried at the sibling at `place`, while this share of the
     /// attempts here failed.
-    pub fn compare(&mut self, place: usize, went: PairEnd, failing: f64) {
+    pub fn compare(&mut self, place: usize, went: PairEnd, failing: Share) {
         let Some(sibling) = self.siblings.get_mut(place) else { return };
+        // A request that failed once may be one that always fails: an origin at fault explains its
+        // second failure wholly, whatever share of all requests fails.
+        let failing = Share { most: 1.0, ..failing };
         match went {
             PairEnd::Succeeded => {
                 sibling.add(1.0, 0.0, failing);
@@ -226,6 +247,16 @@ impl Case {
                 sibling.add(0.0, 1.0, failing);
                 sibling.pairs[1] = sibling.pairs[1].saturating_add(1);
             }
+        }
+    }
+
+    /// A probe that failed here, and how the sibling at `place` took its own shortly before: the
+    /// same page asked for at both.
+    pub fn compare_probe(&mut self, place: usize, went: PairEnd) {
+        let Some(sibling) = self.siblings.get_mut(place) else { return };
+        match went {
+            PairEnd::Succeeded => sibling.add(1.0, 0.0, Share::DEAD),
+            PairEnd::FailedToo => sibling.add(0.0, 1.0, Share::DEAD),
         }
     }
 }
@@ -240,13 +271,12 @@ pub enum Armed {
 }
 
 impl Comparison {
-    fn add(&mut self, successes: f64, failures: f64, failing: f64) {
-        // Neither certainty: a share of 0 or 1 would make one contrary attempt infinitely strong.
-        let p = failing.clamp(FINE, 0.95);
+    fn add(&mut self, successes: f64, failures: f64, failing: Share) {
         self.successes += successes;
         self.failures += failures;
         self.fine += successes * (1.0 - FINE).ln() + failures * FINE.ln();
-        self.origin += successes * (1.0 - p).ln() + failures * p.ln();
+        // Each taken at the end of the interval that speaks for the origin's fault.
+        self.origin += successes * (1.0 - failing.least).ln() + failures * failing.most.ln();
     }
 
     /// Log-odds of provider against origin.
@@ -365,26 +395,18 @@ impl Siblings {
     }
 }
 
-/// Pairs, the sibling's own traffic since the fault began, and the probes of both since then.
+/// What the case has of the sibling, and the sibling's own traffic since the fault began.
 fn compared(doubt: &Doubt, around: &Surroundings, place: usize) -> Comparison {
     let member = &around.members[place];
     let mut sibling = doubt.case.siblings.get(place).copied().unwrap_or_default();
-    let [pairs_good, pairs_bad] = sibling.pairs.map(u64::from);
-    let failures = member.traffic.failures.saturating_sub(sibling.before.failures);
-    let attempts = member.traffic.attempts.saturating_sub(sibling.before.attempts);
-    // Pairs are part of the sibling's traffic and already in.
-    let bad = failures.saturating_sub(pairs_bad);
-    let good = attempts.saturating_sub(failures).saturating_sub(pairs_good);
-    sibling.add(good as f64, bad as f64, doubt.failing);
-
-    let probe = |place: usize, from: Instant| {
-        around.members[place].probe.filter(|(at, _)| *at >= from).map(|(_, passed)| passed)
-    };
-    match (probe(doubt.place, doubt.since), probe(place, doubt.since + SETTLING)) {
-        (Some(false), Some(true)) => sibling.add(1.0, 0.0, 0.95),
-        (Some(false), Some(false)) => sibling.add(0.0, 1.0, 0.95),
-        // A probe that passes here says that the probed page is not what fails.
-        (Some(true) | None, _) | (Some(_), None) => {}
+    if doubt.sample == Sampling::Fair && around.now >= doubt.since + SETTLING {
+        let [pairs_good, pairs_bad] = sibling.pairs.map(u64::from);
+        let failures = member.traffic.failures.saturating_sub(sibling.before.failures);
+        let attempts = member.traffic.attempts.saturating_sub(sibling.before.attempts);
+        // Pairs are part of the sibling's traffic and already in.
+        let bad = failures.saturating_sub(pairs_bad);
+        let good = attempts.saturating_sub(failures).saturating_sub(pairs_good);
+        sibling.add(good as f64, bad as f64, doubt.failing);
     }
     sibling
 }

@@ -13,7 +13,7 @@ use super::rank::Rank;
 use super::watch::Watch;
 use crate::model::health::{Health, Reason, Transition};
 use crate::model::id::UpstreamId;
-use crate::model::plan::{PoolMode, PoolPlan};
+use crate::model::plan::{Candidate, PoolMode, PoolPlan};
 use crate::model::topology::FailoverMode;
 
 /// In fail-open another must do so much better, in share of attempts, to take over.

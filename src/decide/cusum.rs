@@ -3,7 +3,8 @@
 //! A Bernoulli CUSUM (Reynolds & Stoumbos 1999): `S ← max(0, S + ln(p1/p0))` for a failure,
 //! `S ← max(0, S + ln((1−p1)/(1−p0)))` for a success. It is the fastest test there is for a share
 //! that jumps from `p0` to `p1` at an unknown moment, at a given rate of false alarms. `S` stops
-//! at the threshold: more certainty than enough would only delay the return.
+//! at the threshold: more certainty than enough would only delay the return. Once there it counts as
+//! there until it falls under half: a few successes between two looks at it change nothing.
 //!
 //! Not here: what three such scores say together ([`super::scores`]) and what follows from a trip
 //! ([`super::pool`]).
@@ -85,6 +86,7 @@ pub fn threshold(rate: f64, sensitivity: Sensitivity) -> f64 {
 #[derive(Clone, Debug, Default)]
 pub struct Score {
     sum: f64,
+    reached: bool,
     excursion: Option<Excursion>,
 }
 
@@ -129,11 +131,11 @@ impl Excursion {
 impl Score {
     /// Already half-way up, as of an upstream that has to prove itself.
     pub fn begin_at(sum: f64, now: Instant) -> Self {
-        Self { sum, excursion: Some(Excursion::begin(now)) }
+        Self { sum, reached: false, excursion: Some(Excursion::begin(now)) }
     }
 
-    /// Takes in a failure. `ceiling` is the threshold: the sum goes no higher.
-    pub fn fail(&mut self, failure: &Failure, rule: &Rule, ceiling: f64, guard: Guard) {
+    /// Takes in a failure.
+    pub fn fail(&mut self, failure: &Failure, rule: &Rule, threshold: f64, guard: Guard) {
         let excursion = self.excursion.get_or_insert_with(|| Excursion::begin(failure.at));
         let admission = excursion.witnesses.admit(failure.witness);
         if admission == Admission::Repeats && guard == Guard::Distinct {
@@ -142,14 +144,16 @@ impl Score {
         excursion.failures = excursion.failures.saturating_add(1);
         excursion.attempts = excursion.attempts.saturating_add(1);
         excursion.kinds[failure.kind.index()] += 1;
-        self.sum = (self.sum + rule.failure).min(ceiling);
+        self.sum = (self.sum + rule.failure).min(threshold);
+        self.reached |= self.sum >= threshold;
     }
 
     /// Takes in so many successes at once.
-    pub fn succeed(&mut self, count: u32, rule: &Rule) {
+    pub fn succeed(&mut self, count: u32, rule: &Rule, threshold: f64) {
         let Some(excursion) = &mut self.excursion else { return };
         excursion.attempts = excursion.attempts.saturating_add(count);
         self.sum -= f64::from(count) * rule.success;
+        self.reached &= self.sum >= threshold / 2.0;
         if self.sum <= 0.0 {
             *self = Self::default();
         }
@@ -160,15 +164,19 @@ impl Score {
         self.sum
     }
 
+    /// How far it is on its way to a trip, 0 to 1.
+    pub fn level(&self, threshold: f64) -> f64 {
+        if self.reached { 1.0 } else { (self.sum / threshold).min(1.0) }
+    }
+
     /// `None` while the sum is zero.
     pub fn excursion(&self) -> Option<&Excursion> {
         self.excursion.as_ref()
     }
 
-    /// Whether it trips now. Rounding must not keep a sum that was cut at the threshold below it.
-    pub fn trips(&self, threshold: f64, dwell: Duration, now: Instant) -> bool {
-        self.excursion.as_ref().is_some_and(|excursion| {
-            self.sum >= threshold && now.saturating_duration_since(excursion.since) >= dwell
-        })
+    /// When it trips, or has tripped, if no success comes: the end of the dwell.
+    pub fn trips_at(&self, dwell: Duration) -> Option<Instant> {
+        let excursion = self.excursion.as_ref().filter(|_| self.reached)?;
+        Some(excursion.since + dwell)
     }
 }

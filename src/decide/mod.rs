@@ -14,5 +14,6 @@ pub mod plan;
 pub mod pool;
 pub mod rank;
 pub mod scores;
+pub mod share;
 pub mod watch;
 pub mod window;

@@ -116,9 +116,7 @@ impl Origin {
     }
 
     fn yardstick(&self, now: Instant) -> Yardstick {
-        // Without a success rate the unbroken run would need no silence; an origin has as many
-        // witnesses as its service, so the run has no part here.
         let threshold = self.scores.threshold(self.seconds.rate());
-        Yardstick { threshold, success_rate: f64::MIN_POSITIVE, now }
+        Yardstick { threshold, success_rate: None, now }
     }
 }

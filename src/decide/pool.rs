@@ -9,13 +9,14 @@
 use std::time::{Duration, Instant};
 
 use super::attribution::{
-    self, Doubt, Member, ORIGIN_STILL, PROVIDER, PROVIDER_GRAY, SETTLING, Surroundings,
+    self, Doubt, Member, ORIGIN_STILL, PROVIDER, PROVIDER_GRAY, SETTLING, Sampling, Surroundings,
 };
 use super::breaker::{Gate, Pace};
 use super::course::{Change, Course, Occasion};
 use super::origin::Origin;
 use super::plan::{self, Experiment, Layout};
 use super::rank::{self, Contender, Fate};
+use super::share::Share;
 use super::watch::{Others, PROBES_TO_VETO, Standing, Watch};
 use crate::model::health::{
     Attribution, Blame, Health, HealthTag, IncidentEdge, Reason, Tier, Transition,
@@ -36,13 +37,13 @@ const EXPERIMENT_AFTER: Duration = Duration::from_secs(1);
 const EXPERIMENT_FROM: f64 = -PROVIDER;
 /// A gray failure ejects only if at least this share of the attempts fails.
 const GRAY_LEAST_SHARE: f64 = 0.02;
-/// Failing share that a dead probe stands for.
-const PROBES_FAILING: f64 = 0.95;
 /// Safe requests a second of a half-open upstream, where that is more than 1 %.
 const TRICKLE_RATE: f64 = 0.5;
 /// Shares of safe requests of a half-open upstream; few, so that a change of rate seldom makes a new
 /// plan. At most a quarter: a service so quiet that it would take more lets probes decide.
 const TRICKLES: [u16; 6] = [10, 20, 40, 80, 160, 250];
+/// Probes of two upstreams within this time are compared; twice the longest usual interval.
+const PROBE_LAG: Duration = Duration::from_secs(10);
 /// Pairs kept between two conclusions; more would say nothing new.
 const MOST_PAIRS: usize = 1024;
 /// Evidence that stands without a conclusion is weighed anew at least this often.
@@ -120,18 +121,28 @@ impl PoolWatch {
     }
 
     fn absorb(&mut self, context: &Context) {
-        for place in 0..self.watches.len() {
+        for (place, upstream) in context.pool().upstreams.iter().enumerate() {
             let pace = self.pace(place, context);
-            self.watches[place].absorb(context.now, &pace);
+            let serves = self.course.serves(*upstream);
+            let watch = &mut self.watches[place];
+            watch.sampling = if serves { Sampling::Fair } else { Sampling::Retries };
+            watch.absorb(context.now, &pace);
         }
         self.origin.absorb(context.now);
         let upstreams = &context.pool().upstreams;
         self.members.clear();
-        self.members.extend(self.watches.iter().zip(upstreams).map(|(watch, upstream)| Member {
-            upstream: *upstream,
-            traffic: watch.traffic,
-            probe: watch.probes.last,
-        }));
+        self.members.extend(
+            self.watches
+                .iter()
+                .zip(upstreams)
+                .map(|(watch, upstream)| Member { upstream: *upstream, traffic: watch.traffic }),
+        );
+        self.compare_pairs(context);
+        self.compare_probes();
+    }
+
+    fn compare_pairs(&mut self, context: &Context) {
+        let upstreams = &context.pool().upstreams;
         let place = |id: UpstreamId| upstreams.iter().position(|upstream| *upstream == id);
         for pair in std::mem::take(&mut self.pairs) {
             let (Some(first), Some(second)) = (place(pair.first), place(pair.second)) else {
@@ -144,6 +155,23 @@ impl PoolWatch {
                 // The same two failures, seen from the other one.
                 let there = failing(&self.watches[second]);
                 self.watches[second].case.compare(first, PairEnd::FailedToo, there);
+            }
+        }
+    }
+
+    /// Each failed probe is a pair with the last probe of each sibling, if that is recent and was
+    /// asked after the fault began.
+    fn compare_probes(&mut self) {
+        let probes: Vec<_> = self.watches.iter().map(|watch| watch.probes.last).collect();
+        for (place, watch) in self.watches.iter_mut().enumerate() {
+            let Some(failed) = watch.probes.uncompared.take() else { continue };
+            let Some(began) = watch.fault_began() else { continue };
+            for (sibling, probe) in probes.iter().enumerate().filter(|(other, _)| *other != place) {
+                let Some((at, passed)) = *probe else { continue };
+                if at >= began + SETTLING && at + PROBE_LAG >= failed {
+                    let went = if passed { PairEnd::Succeeded } else { PairEnd::FailedToo };
+                    watch.case.compare_probe(sibling, went);
+                }
             }
         }
     }
@@ -181,18 +209,20 @@ impl PoolWatch {
                 if by_traffic && watch.trip().is_some() || !by_probes {
                     (watch.scores().failing(), watch.scores().since()?, None)
                 } else {
-                    (PROBES_FAILING, watch.probes.failing_since?, watch.probes.kind)
+                    (Share::DEAD, watch.probes.failing_since?, watch.probes.kind)
                 }
             }
         };
         if !by_traffic && !by_probes {
             return None;
         }
-        let doubt = Doubt { place, case: &watch.case, failing, since, probe_kind };
+        let (case, sample) = (&watch.case, watch.sampling);
+        let doubt = Doubt { place, case, failing, sample, since, probe_kind };
         let around = Surroundings {
             topology: context.topology,
             members: &self.members,
             origin_probe: self.origin.probe,
+            now: context.now,
         };
         Some(attribution::attribute(&doubt, &around))
     }
@@ -229,7 +259,7 @@ impl PoolWatch {
                 Tier::Gray if tried => attribution.log_odds >= least,
                 Tier::Gray => {
                     attribution.log_odds >= PROVIDER_GRAY
-                        && watch.scores().gray_share_at_least() >= GRAY_LEAST_SHARE
+                        && watch.scores().gray_failing().least >= GRAY_LEAST_SHARE
                 }
             };
             let evidence = || watch.scores().evidence(tier, &watch.yardstick(), attribution);
@@ -465,7 +495,7 @@ impl PoolWatch {
     /// Evidence belongs to one fault: where nothing fails, what was compared is forgotten.
     fn keep_cases(&mut self, context: &Context) {
         for watch in &mut self.watches {
-            match watch.scores().since() {
+            match watch.fault_began() {
                 None => watch.case.reopen(&self.members, context.now),
                 Some(since) if context.now < since + SETTLING => {
                     watch.case.compare_from(&self.members);

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use super::cusum::{Excursion, Failure, Guard, Rule, Score, threshold};
 use super::intake::Drain;
+use super::share::Share;
 use crate::model::health::{Attribution, Evidence, Tier};
 use crate::model::outcome::FailureKind;
 use crate::model::topology::Sensitivity;
@@ -22,8 +23,6 @@ use crate::model::topology::Sensitivity;
 const LEAST_RUN: u32 = 10;
 /// Successes that must have been due and stayed out; `e^−7` is about one in a thousand.
 const SILENCE: f64 = 7.0;
-/// The most that a failing share is believed to be: nothing is certain.
-const MOST_FAILING: f64 = 0.95;
 
 /// The tiers of one upstream, or of one origin.
 #[derive(Clone, Debug)]
@@ -39,8 +38,9 @@ pub struct Scores {
 pub struct Yardstick {
     /// What a score has to reach.
     pub threshold: f64,
-    /// Successes a second of the last hour.
-    pub success_rate: f64,
+    /// Successes a second of the last hour, by which an unbroken run of failures is judged; `None`
+    /// where what fails is no fair sample of the service's requests, so that no run means anything.
+    pub success_rate: Option<f64>,
     /// When.
     pub now: Instant,
 }
@@ -84,17 +84,17 @@ impl Scores {
     }
 
     /// Takes in one drain.
-    pub fn observe(&mut self, drain: &Drain, ceiling: f64, guard: Guard) {
+    pub fn observe(&mut self, drain: &Drain, threshold: f64, guard: Guard) {
         for (number, failure) in drain.failures.iter().enumerate() {
-            self.succeed(drain.successes_before(number));
-            self.fail(failure, ceiling, guard);
+            self.succeed(drain.successes_before(number), threshold);
+            self.fail(failure, threshold, guard);
         }
-        self.succeed(drain.successes_before(drain.failures.len()));
+        self.succeed(drain.successes_before(drain.failures.len()), threshold);
     }
 
-    fn fail(&mut self, failure: &Failure, ceiling: f64, guard: Guard) {
+    fn fail(&mut self, failure: &Failure, threshold: f64, guard: Guard) {
         for (score, rule) in self.tiers.iter_mut().zip(&self.rules) {
-            score.fail(failure, rule, ceiling, guard);
+            score.fail(failure, rule, threshold, guard);
         }
         let first = Run { since: failure.at, failures: 0, last: failure.kind };
         let run = self.run.get_or_insert(first);
@@ -102,36 +102,36 @@ impl Scores {
         run.last = failure.kind;
     }
 
-    fn succeed(&mut self, count: u32) {
+    fn succeed(&mut self, count: u32, threshold: f64) {
         if count == 0 {
             return;
         }
         for (score, rule) in self.tiers.iter_mut().zip(&self.rules) {
-            score.succeed(count, rule);
+            score.succeed(count, rule, threshold);
         }
         self.run = None;
     }
 
     /// How far each tier is on its way to a trip, 0 to 1.
     pub fn levels(&self, by: &Yardstick) -> [f64; 3] {
-        let mut levels = self.tiers.each_ref().map(|score| (score.sum() / by.threshold).min(1.0));
+        let mut levels = self.tiers.each_ref().map(|score| score.level(by.threshold));
         levels[0] = levels[0].max(self.run_level(by));
         levels
     }
 
     fn run_level(&self, by: &Yardstick) -> f64 {
-        let Some(run) = self.run else { return 0.0 };
+        let (Some(run), Some(success_rate)) = (self.run, by.success_rate) else { return 0.0 };
         let lasted = by.now.saturating_duration_since(run.since).as_secs_f64();
         // Where nothing ever succeeded, no success is due: the length of the run alone decides.
         let silence =
-            if by.success_rate > 0.0 { lasted * by.success_rate / SILENCE } else { f64::INFINITY };
+            if success_rate > 0.0 { lasted * success_rate / SILENCE } else { f64::INFINITY };
         (f64::from(run.failures) / f64::from(LEAST_RUN)).min(silence).min(1.0)
     }
 
     /// The worst tier that trips now.
     pub fn trip(&self, by: &Yardstick) -> Option<Tier> {
         let scored = (Tier::ALL.into_iter().zip(&self.tiers).zip(&self.rules))
-            .find(|((_, score), rule)| score.trips(by.threshold, rule.dwell, by.now))
+            .find(|((_, score), rule)| score.trips_at(rule.dwell).is_some_and(|at| at <= by.now))
             .map(|((tier, _), _)| tier);
         let unbroken = self.run.is_some_and(|run| {
             let lasted = by.now.saturating_duration_since(run.since);
@@ -155,26 +155,22 @@ impl Scores {
         self.worst().map(|excursion| excursion.since)
     }
 
-    /// The failing share of what now worries most; between 0 and [`MOST_FAILING`]. One failure
-    /// among one attempt is not yet everything, hence the halves (Jeffreys' prior).
-    pub fn failing(&self) -> f64 {
-        self.worst().map_or(0.0, |excursion| {
-            let share =
-                (f64::from(excursion.failures) + 0.5) / (f64::from(excursion.attempts) + 1.0);
-            share.min(MOST_FAILING)
-        })
+    /// The failing share of what now worries most.
+    pub fn failing(&self) -> Share {
+        self.worst().map_or(Share::of(0, 0), |e| Share::of(e.failures, e.attempts))
     }
 
     /// What a trip of this tier stands on.
     pub fn evidence(&self, tier: Tier, by: &Yardstick, attribution: Attribution) -> Evidence {
         let score = &self.tiers[tier_index(tier)];
         let excursion = score.excursion();
-        let run = self.run.filter(|_| score.sum() < by.threshold);
+        let level = score.level(by.threshold);
+        let run = self.run.filter(|_| level < 1.0);
         let failures = excursion.map_or(0, |e| e.failures);
         let attempts = excursion.map_or(0, |e| e.attempts);
         let since = excursion.map(|e| e.since).or(self.run.map(|run| run.since));
         Evidence {
-            score: score.sum(),
+            score: level * by.threshold,
             threshold: by.threshold,
             failures: run.map_or(failures, |run| run.failures),
             attempts: run.map_or(attempts, |run| run.failures),
@@ -189,17 +185,16 @@ impl Scores {
         }
     }
 
-    /// The lower bound of the gray tier's failing share (Wilson 1927, z = 1.64: one side, 95 %).
-    pub fn gray_share_at_least(&self) -> f64 {
+    /// The failing share that the gray tier sees.
+    pub fn gray_failing(&self) -> Share {
         let excursion = self.tiers[tier_index(Tier::Gray)].excursion();
-        excursion.map_or(0.0, |e| wilson_lower(e.failures, e.attempts))
+        excursion.map_or(Share::of(0, 0), |e| Share::of(e.failures, e.attempts))
     }
 
     /// When a dwell that now keeps a tripped score back is over.
     pub fn dwell_ends(&self, by: &Yardstick) -> Option<Instant> {
         (self.tiers.iter().zip(&self.rules))
-            .filter(|(score, _)| score.sum() >= by.threshold)
-            .filter_map(|(score, rule)| Some(score.excursion()?.since + rule.dwell))
+            .filter_map(|(score, rule)| score.trips_at(rule.dwell))
             .chain(self.run.map(|run| run.since + self.rules[0].dwell))
             .filter(|end| *end > by.now)
             .min()
@@ -207,27 +202,12 @@ impl Scores {
 
     fn worst(&self) -> Option<&Excursion> {
         // From the mildest on, so that of equal sums the worst tier's is taken.
-        self.tiers
-            .iter()
-            .rev()
-            .max_by(|a, b| a.sum().total_cmp(&b.sum()))
-            .and_then(Score::excursion)
+        let by_sum = |a: &&Score, b: &&Score| a.sum().total_cmp(&b.sum());
+        self.tiers.iter().rev().max_by(by_sum).and_then(Score::excursion)
     }
 }
 
 /// Place of a tier in [`Tier::ALL`].
 pub const fn tier_index(tier: Tier) -> usize {
     tier as usize
-}
-
-/// Lower end of the Wilson interval of `failures` among `attempts`, z = 1.64.
-fn wilson_lower(failures: u32, attempts: u32) -> f64 {
-    if attempts == 0 {
-        return 0.0;
-    }
-    let (n, z2) = (f64::from(attempts), 1.64 * 1.64);
-    let share = f64::from(failures) / n;
-    let middle = share + z2 / (2.0 * n);
-    let spread = (z2 * (share * (1.0 - share) / n + z2 / (4.0 * n * n))).sqrt();
-    (middle - spread) / (1.0 + z2 / n)
 }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::attribution::{Armed, Case, Traffic};
+use super::attribution::{Armed, Case, Sampling, Traffic};
 use super::breaker::{Event, PASSES_TO_RAMP, Pace};
 use super::cusum::{Failure, Guard};
 use super::hold::{self, Record};
@@ -28,6 +28,9 @@ pub const PROBES_TO_VETO: u32 = 2;
 /// Half-open with fewer safe requests than this in [`THIN_FOR`] lets probes decide.
 const THIN: u64 = 5;
 const THIN_FOR: Duration = Duration::from_secs(60);
+/// A standby's scores are forgotten after so long without an attempt: nobody will ever add to them,
+/// and what it did with retries says little about what it would do now.
+const STANDBY_FORGETS: Duration = Duration::from_secs(30);
 /// In a pool where nothing is left, so much good time is enough to be tried.
 const LAST_RESORT_UP_TIME: Duration = Duration::from_secs(5);
 
@@ -56,12 +59,15 @@ pub struct Watch {
     pub traffic: Traffic,
     /// The first failure of what led to the last ejection.
     pub failing_since: Option<Instant>,
+    /// Whether its attempts are a fair sample of the service's requests.
+    pub sampling: Sampling,
     scores: Scores,
     intake: Intake,
     safe_successes: u32,
     /// Safe answers since half-open began.
     safe_tried: u64,
     last_failure: Option<Instant>,
+    last_attempt: Instant,
     now: Instant,
 }
 
@@ -92,6 +98,8 @@ pub struct Probes {
     pub kind: Option<FailureKind>,
     /// The first failure since the last pass.
     pub failing_since: Option<Instant>,
+    /// A failure that was not compared with what siblings did yet.
+    pub uncompared: Option<Instant>,
 }
 
 /// Whether the pool has anyone else.
@@ -118,11 +126,13 @@ impl Watch {
             last: None,
             traffic: Traffic::default(),
             failing_since: None,
+            sampling: Sampling::Fair,
             scores: Scores::new(rule.sensitivity),
             intake: Intake::default(),
             safe_successes: 0,
             safe_tried: 0,
             last_failure: None,
+            last_attempt: now,
             now,
         }
     }
@@ -180,6 +190,7 @@ impl Watch {
                 self.probes.failed = self.probes.failed.saturating_add(1);
                 self.probes.last = Some((at, false));
                 self.probes.kind = Some(kind);
+                self.probes.uncompared = Some(at);
                 self.record.bad(at);
             }
         }
@@ -192,6 +203,11 @@ impl Watch {
         self.hour.advance(now);
         self.case.fade(now);
         let drain = self.intake.drain(now);
+        if drain.successes > 0 || !drain.failures.is_empty() {
+            self.last_attempt = now;
+        } else if self.sampling == Sampling::Retries && now >= self.last_attempt + STANDBY_FORGETS {
+            self.scores.reset();
+        }
         let safe = std::mem::take(&mut self.safe_successes);
         let guard = match self.health {
             Health::HalfOpen { .. } => Guard::Anyone,
@@ -240,7 +256,10 @@ impl Watch {
     pub fn yardstick(&self) -> Yardstick {
         Yardstick {
             threshold: self.scores.threshold(self.seconds.rate()),
-            success_rate: self.hour.success_rate(self.now),
+            success_rate: match self.sampling {
+                Sampling::Fair => Some(self.hour.success_rate(self.now)),
+                Sampling::Retries => None,
+            },
             now: self.now,
         }
     }
@@ -268,6 +287,12 @@ impl Watch {
     /// Whether probes alone condemn it: several failed, and there is no traffic to judge by.
     pub fn probes_trip(&self) -> bool {
         self.probes.failed >= PROBES_TO_EJECT && self.seconds.attempts() == 0.0
+    }
+
+    /// When what now fails began to: by its scores, or by its probes where there is no traffic.
+    pub fn fault_began(&self) -> Option<Instant> {
+        let by_probes = self.probes.failing_since.filter(|_| self.seconds.attempts() == 0.0);
+        self.scores.since().or(by_probes)
     }
 
     /// What is held against it in the order, if it takes no requests of its own.

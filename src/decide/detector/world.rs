@@ -34,8 +34,8 @@ pub struct Behaviour<'a> {
     pub rate: f64,
     /// Of which so many of a hundred are safe.
     pub safe: u32,
-    /// Distinct witnesses.
-    pub witnesses: u32,
+    /// Who asks, by dice of 0 to 1.
+    pub witness: &'a dyn Fn(f64) -> u32,
     /// Whether the service's answers carry the marker when they are good.
     pub marked: bool,
     /// What the upstream at a place answers to a request, at so many seconds, by dice of 0 to 1.
@@ -70,7 +70,11 @@ pub struct World {
 }
 
 /// A pool of providers: name, seat, substrates. A name `direct` is the origin itself.
-pub fn topology(providers: &[(&str, &str, &[&str])], residency: Residency, rules: Rules) -> Topology {
+pub fn topology(
+    providers: &[(&str, &str, &[&str])],
+    residency: Residency,
+    rules: Rules,
+) -> Topology {
     let label = |text: &str| Label::new(text).expect("a label");
     let mut all = Topology::default();
     for (index, (name, seat, substrates)) in providers.iter().enumerate() {
@@ -136,7 +140,9 @@ impl World {
             lost: 0,
             dice: 0x1234_5678_9abc_def1,
             due: 0.0,
-            next_probe: (0..count).map(|i| start + Duration::from_millis(313 * (i as u64 + 1))).collect(),
+            next_probe: (0..count)
+                .map(|i| start + Duration::from_millis(313 * (i as u64 + 1)))
+                .collect(),
             next_origin_probe: start,
             tries: 0,
         }
@@ -164,13 +170,62 @@ impl World {
     }
 
     pub fn flips(&self) -> usize {
-        let flip = |t: &&Transition| matches!(t, Transition::Failover { .. } | Transition::Failback { .. });
+        let flip = |t: &&Transition| {
+            matches!(t, Transition::Failover { .. } | Transition::Failback { .. })
+        };
         self.log.iter().filter(flip).count()
     }
 
     pub fn ejections(&self) -> usize {
         let ejection = |t: &&Transition| matches!(t, Transition::Health { hold: Some(_), .. });
         self.log.iter().filter(ejection).count()
+    }
+
+    /// The log in a line each, for a failed test to show.
+    pub fn told(&self) -> String {
+        let mut text = String::new();
+        for transition in &self.log {
+            let (at, line) = match transition {
+                Transition::Health { upstream, from, to, at, reason, hold } => (
+                    at,
+                    format!(
+                        "{} {from:?} -> {to:?} by {} {hold:?} {}",
+                        upstream.index(),
+                        reason.as_str(),
+                        match reason {
+                            crate::model::health::Reason::Trip(_, e) => format!("{e:?}"),
+                            _ => String::new(),
+                        }
+                    ),
+                ),
+                Transition::Withheld { upstream, tier, evidence, at } => (
+                    at,
+                    format!("{} withheld {tier:?} {:?}", upstream.index(), evidence.attribution),
+                ),
+                Transition::Failover { from, to, at, reason, detection, .. } => (
+                    at,
+                    format!(
+                        "failover {} -> {} {} {detection:?}",
+                        from.index(),
+                        to.index(),
+                        reason.as_str()
+                    ),
+                ),
+                Transition::Failback { from, to, at, reason, .. } => {
+                    (at, format!("failback {} -> {} {}", from.index(), to.index(), reason.as_str()))
+                }
+                Transition::Mode { from, to, at, .. } => (at, format!("{from:?} -> {to:?}")),
+                Transition::OriginIncident { edge, at, attribution, .. } => {
+                    (at, format!("origin incident {edge:?} {attribution:?}"))
+                }
+                Transition::GrayAlert { upstream, edge, at } => {
+                    (at, format!("{} gray {edge:?}", upstream.index()))
+                }
+            };
+            let seconds = (*at - self.start).as_secs_f64();
+            text.push_str(&format!("{seconds:10.2} {line}\n"));
+        }
+        text
     }
 
     fn roll(&mut self) -> f64 {
@@ -208,16 +263,25 @@ impl World {
         self.detector.observe(&signal, self.now);
     }
 
-    fn request(&mut self, behaviour: &Behaviour, samples: &mut [(Counts, [u32; DURATION_BUCKETS])]) {
+    fn request(
+        &mut self,
+        behaviour: &Behaviour,
+        samples: &mut [(Counts, [u32; DURATION_BUCKETS])],
+    ) {
         self.requests += 1;
-        let class =
-            if self.roll() * 100.0 < f64::from(behaviour.safe) { MethodClass::Safe } else { MethodClass::Unsafe };
-        let witness = (self.roll() * f64::from(behaviour.witnesses)) as u32 + 1;
+        let class = if self.roll() * 100.0 < f64::from(behaviour.safe) {
+            MethodClass::Safe
+        } else {
+            MethodClass::Unsafe
+        };
+        let witness = (behaviour.witness)(self.roll());
         let plan = self.plan();
         let ticket = (self.roll() * 1000.0) as u16;
         let Some(place) = plan.pick(class, ticket) else { return };
         let first = plan.candidates[place].upstream;
-        if self.attempt(behaviour, first, Ask { class, witness, dice: 0.0 }, samples) == Answer::Good {
+        if self.attempt(behaviour, first, Ask { class, witness, dice: 0.0 }, samples)
+            == Answer::Good
+        {
             return;
         }
         let others: Vec<UpstreamId> = plan
@@ -233,7 +297,8 @@ impl World {
         self.tries += 1;
         let second = others[0];
         let answer = self.attempt(behaviour, second, Ask { class, witness, dice: 0.0 }, samples);
-        let second_went = if answer == Answer::Good { PairEnd::Succeeded } else { PairEnd::FailedToo };
+        let second_went =
+            if answer == Answer::Good { PairEnd::Succeeded } else { PairEnd::FailedToo };
         self.lost += u64::from(answer != Answer::Good);
         let at = self.now;
         self.tell(Signal::Pair(Pair { first, second, second_went, at, class }));

@@ -1,0 +1,58 @@
+//! Which share of attempts fails, as far as so few of them can tell?
+//!
+//! The interval of Wilson (1927), z = 1.64: each end is wrong one time in twenty. It stays honest
+//! where the simple share does not, with few attempts and near 0 and 1.
+
+/// z of a one-sided bound that holds 95 times of 100.
+const Z: f64 = 1.64;
+
+/// A failing share between its bounds, `0 ≤ least < most ≤ 1`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// It is at least this.
+    pub least: f64,
+    /// And at most this.
+    pub most: f64,
+}
+
+impl Share {
+    /// Of a dead upstream: nearly everything. Not all, or one answer would prove infinitely much.
+    pub const DEAD: Self = Self { least: 0.95, most: 1.0 };
+
+    /// From counts; of no attempts, anything. `least` stays below [`Share::DEAD`]'s.
+    pub fn of(failures: u32, attempts: u32) -> Self {
+        if attempts == 0 {
+            return Self { least: 0.0, most: 1.0 };
+        }
+        let (n, z2) = (f64::from(attempts), Z * Z);
+        let share = (f64::from(failures) / n).min(1.0);
+        let middle = share + z2 / (2.0 * n);
+        let spread = (z2 * (share * (1.0 - share) / n + z2 / (4.0 * n * n))).sqrt();
+        let whole = 1.0 + z2 / n;
+        let least = ((middle - spread) / whole).clamp(0.0, Self::DEAD.least);
+        Self { least, most: ((middle + spread) / whole).clamp(0.0, 1.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bounds_are_wilsons() {
+        #[rustfmt::skip]
+        let table = [
+            // failures, attempts, least, most
+            (0,    52,   0.0,    0.0492),
+            (1,    1,    0.2710, 1.0),
+            (5,    5,    0.6503, 1.0),
+            (20,   1000, 0.0139, 0.0288),
+            (1000, 1000, 0.95,   1.0),
+        ];
+        for (failures, attempts, least, most) in table {
+            let share = Share::of(failures, attempts);
+            assert!((share.least - least).abs() < 2e-3, "{failures}/{attempts}: {share:?}");
+            assert!((share.most - most).abs() < 2e-3, "{failures}/{attempts}: {share:?}");
+        }
+    }
+}

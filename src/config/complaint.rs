@@ -62,6 +62,25 @@ pub struct Complaint {
     excerpt: Excerpt,
 }
 
+impl Complaint {
+    /// Without the source line, for a log.
+    pub fn one_line(&self) -> String {
+        let Self { severity, file, line, column, message, excerpt: _ } = self;
+        let severity = severity.as_str();
+        format!("{}:{line}:{column}: {severity}: {message}", file.display())
+    }
+}
+
+impl Severity {
+    /// As printed.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 /// A source line, cropped and masked, with the part that is meant.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Excerpt {
@@ -72,12 +91,8 @@ struct Excerpt {
 
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { severity, file, line, column, message, excerpt } = self;
-        let severity = match severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        write!(f, "{}:{line}:{column}: {severity}: {message}", file.display())?;
+        let Self { line, excerpt, .. } = self;
+        f.write_str(&self.one_line())?;
         if excerpt.text.trim().is_empty() {
             return Ok(());
         }
@@ -179,7 +194,8 @@ const MASK: char = '*';
 fn mask_values(characters: &mut [char]) {
     let key: Vec<char> = "value".chars().collect();
     for at in 0..characters.len().saturating_sub(key.len()) {
-        let starts_word = at == 0 || !(characters[at - 1].is_alphanumeric() || characters[at - 1] == '_');
+        let starts_word =
+            at == 0 || !(characters[at - 1].is_alphanumeric() || characters[at - 1] == '_');
         if !starts_word || characters[at..at + key.len()] != key[..] {
             continue;
         }
@@ -264,7 +280,8 @@ mod tests {
         let place = Place { file: 0, line: 1, column: 501, length: 4 };
         let excerpt = Excerpt::new(&line, place);
         assert!(excerpt.text.chars().count() <= MAX_EXCERPT);
-        let meant: String = excerpt.text.chars().skip(excerpt.offset).take(excerpt.length).collect();
+        let meant: String =
+            excerpt.text.chars().skip(excerpt.offset).take(excerpt.length).collect();
         assert_eq!(meant, "HERE");
     }
 }

@@ -31,7 +31,9 @@ pub enum ReadError {
         limit: u64,
     },
     /// All files together are too long.
-    #[error("together with the files before it, it is longer than the {MAX_TOTAL} bytes that are allowed")]
+    #[error(
+        "together with the files before it, it is longer than the {MAX_TOTAL} bytes that are allowed"
+    )]
     TooMuch,
     /// Not text.
     #[error("it is not UTF-8 text (first at byte {at})")]

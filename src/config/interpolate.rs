@@ -28,7 +28,7 @@ impl Interpolation<'_> {
     /// As deep as the tree, which the parser bounds.
     fn node(&mut self, node: &mut Node) {
         match &mut node.value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Spoiled => {}
             Value::List(items) => items.iter_mut().for_each(|item| self.node(item)),
             Value::Table(entries) => entries.iter_mut().for_each(|(_, value)| self.node(value)),
             Value::Text(text) if text.contains("${") => {
@@ -36,8 +36,7 @@ impl Interpolation<'_> {
                     Ok(replaced) => node.typed = Some(std::mem::replace(text, replaced.into())),
                     Err(Refused { what, mend }) => {
                         self.complaints.error(node.place, what, &mend);
-                        // Nothing is made of it; a second complaint about it would help nobody.
-                        node.typed = Some(text.clone());
+                        node.value = Value::Spoiled;
                     }
                 }
             }
@@ -64,7 +63,9 @@ impl Interpolation<'_> {
             if self.spent > MAX_ALL {
                 return Err(Refused::new(
                     "the references of this file stand for too much text",
-                    format!("at most {MAX_ALL} bytes in all; name the file where it is used instead"),
+                    format!(
+                        "at most {MAX_ALL} bytes in all; name the file where it is used instead"
+                    ),
                 ));
             }
             replaced.push_str(&value);
@@ -86,12 +87,13 @@ impl Interpolation<'_> {
     }
 
     fn file(&self, file: u32, name: &str) -> Result<String, Refused> {
-        let text = self.files.text(&self.files.beside(file, name), MAX_SECRET).map_err(|error| {
-            Refused::new(
-                format!("cannot read what `${{file:{name}}}` names"),
-                format!("{error}; the name is seen from where this file is"),
-            )
-        })?;
+        let text =
+            self.files.text(&self.files.beside(file, name), MAX_SECRET).map_err(|error| {
+                Refused::new(
+                    format!("cannot read what `${{file:{name}}}` names"),
+                    format!("{error}; the name is seen from where this file is"),
+                )
+            })?;
         // Files end in a line feed because editors put it there.
         let line = text.strip_suffix('\n').unwrap_or(&text);
         Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())

@@ -36,6 +36,8 @@ pub(super) enum Value {
     Text(Box<str>),
     List(Vec<Node>),
     Table(Vec<(Node, Node)>),
+    /// Was wrong, which is noted already: whoever reads it says nothing more.
+    Spoiled,
 }
 
 impl Node {
@@ -45,13 +47,13 @@ impl Node {
             (Some(typed), _) | (None, Value::Text(typed) | Value::Number(typed)) => typed,
             (None, Value::Bool(true)) => "true",
             (None, Value::Bool(false)) => "false",
-            (None, Value::Null | Value::List(_) | Value::Table(_)) => "",
+            (None, Value::Null | Value::List(_) | Value::Table(_) | Value::Spoiled) => "",
         }
     }
 
     fn kind(&self) -> &'static str {
         match &self.value {
-            Value::Null => "nothing",
+            Value::Null | Value::Spoiled => "nothing",
             Value::Bool(_) => "a boolean",
             Value::Number(_) => "a number",
             Value::Text(_) => "text",
@@ -63,7 +65,9 @@ impl Node {
     fn scalar(&self) -> Option<&str> {
         match &self.value {
             Value::Number(text) | Value::Text(text) => Some(text),
-            Value::Null | Value::Bool(_) | Value::List(_) | Value::Table(_) => None,
+            Value::Null | Value::Bool(_) | Value::List(_) | Value::Table(_) | Value::Spoiled => {
+                None
+            }
         }
     }
 }
@@ -211,9 +215,16 @@ impl<'a> Reader<'a> {
 
     /// Notes that something else was expected here.
     fn expected(self, what: &str, mend: &str) -> Mistake {
+        if matches!(self.node.value, Value::Spoiled) {
+            return Mistake::Said;
+        }
         let (kind, shown) = (self.node.kind(), self.node.shown());
         let found = if shown.is_empty() { kind.to_owned() } else { format!("{kind}, `{shown}`") };
-        self.complaints.error(self.node.place, format_args!("{what} is expected, found {found}"), mend);
+        self.complaints.error(
+            self.node.place,
+            format_args!("{what} is expected, found {found}"),
+            mend,
+        );
         Mistake::Said
     }
 
@@ -233,7 +244,12 @@ impl<'a> Reader<'a> {
             Value::Number(text) => text.parse().ok(),
             // What came from `${…}` is text, and may well be digits.
             Value::Text(text) if self.node.typed.is_some() => text.trim().parse().ok(),
-            Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Table(_) => None,
+            Value::Null
+            | Value::Bool(_)
+            | Value::Text(_)
+            | Value::List(_)
+            | Value::Table(_)
+            | Value::Spoiled => None,
         }
         .ok_or_else(|| self.expected("a whole number", MEND))
     }
@@ -274,8 +290,12 @@ impl<'a> Reader<'a> {
     fn unknown_key(self, key: &Node, known: &[&str]) {
         let what = format!("unknown key `{}`", key.shown());
         let mend = match nearest(key.shown(), known.iter().copied()) {
-            Some(near) => format!("nothing would follow from it; the nearest known key is `{near}`"),
-            None => format!("nothing would follow from it; the keys known here are {}", listed(known)),
+            Some(near) => {
+                format!("nothing would follow from it; the nearest known key is `{near}`")
+            }
+            None => {
+                format!("nothing would follow from it; the keys known here are {}", listed(known))
+            }
         };
         self.complaints.error(key.place, what, &mend);
     }
@@ -304,7 +324,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Mistake> {
         // The mirror names every type; a new one has to be added below.
-        Err(self.expected("another kind of value", "this is a mistake in the program, not in the file"))
+        Err(self
+            .expected("another kind of value", "this is a mistake in the program, not in the file"))
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
@@ -337,7 +358,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             | Value::Number(_)
             | Value::Text(_)
             | Value::List(_)
-            | Value::Table(_) => visitor.visit_some(self),
+            | Value::Table(_)
+            | Value::Spoiled => visitor.visit_some(self),
         }
     }
 
@@ -358,15 +380,25 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Value::List(items) => {
                 self.noted(visitor.visit_seq(Items { reader: self, items: items.iter() }))
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Table(_) => {
-                Err(self.expected("a list", "put `- ` before each item, or the items in [brackets]"))
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Text(_)
+            | Value::Table(_)
+            | Value::Spoiled => {
+                Err(self
+                    .expected("a list", "put `- ` before each item, or the items in [brackets]"))
             }
         }
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         let entries = self.entries(None)?;
-        self.noted(visitor.visit_map(Entries { reader: self, entries: entries.into_iter(), value: None }))
+        self.noted(visitor.visit_map(Entries {
+            reader: self,
+            entries: entries.into_iter(),
+            value: None,
+        }))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -376,7 +408,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, Mistake> {
         let entries = self.entries(Some(known))?;
-        self.noted(visitor.visit_map(Entries { reader: self, entries: entries.into_iter(), value: None }))
+        self.noted(visitor.visit_map(Entries {
+            reader: self,
+            entries: entries.into_iter(),
+            value: None,
+        }))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

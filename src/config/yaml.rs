@@ -176,7 +176,9 @@ impl Planter<'_> {
             }
             Bare::Table(entries) => {
                 let entries = entries.into_iter();
-                Value::Table(entries.map(|(key, value)| (self.key(key), self.node(value))).collect())
+                Value::Table(
+                    entries.map(|(key, value)| (self.key(key), self.node(value))).collect(),
+                )
             }
         };
         Node { place, value, typed: None }

@@ -22,7 +22,7 @@ use crate::exchange::snapshot::View;
 use crate::exchange::state::{Seed, States};
 use crate::model::example::{self, Example};
 use crate::model::health::{
-    Attribution, Blame, Evidence, Health, HealthTag, PoolStanding, ProbePace, Reason, Tier,
+    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, Reason, Tier,
     Transition, UpstreamStanding, Verdict,
 };
 use crate::model::id::UpstreamId;

@@ -247,3 +247,6 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
         tokio::task::spawn_local(future);
     }
 }
+
+#[cfg(test)]
+mod tests;

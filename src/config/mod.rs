@@ -96,6 +96,22 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// Every mistake; none where the file cannot be read at all.
+    pub fn complaints(&self) -> &[Complaint] {
+        match self {
+            Self::Unreadable { .. } => &[],
+            Self::Invalid { complaints, .. } => complaints,
+        }
+    }
+
+    /// What was read on the way here: a change of any can mend it.
+    pub fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::Unreadable { .. } => &[],
+            Self::Invalid { files, .. } => files,
+        }
+    }
+
     /// 2 when the file cannot be read, 1 when it holds mistakes.
     pub fn exit_code(&self) -> ExitCode {
         match self {

@@ -143,6 +143,9 @@ impl<A: Applier> Reload<A> {
 }
 
 fn refuse(refused: &LoadError) {
+    if let LoadError::Unreadable { .. } = refused {
+        tracing::error!(complaint = %refused, "configuration refused");
+    }
     for complaint in refused.complaints() {
         tracing::error!(complaint = %complaint.one_line(), "configuration refused");
     }

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::telemetry::setup;
+
 mod check;
 mod demo;
 mod replay;
@@ -31,6 +33,15 @@ pub enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+impl From<LogFormat> for setup::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,12 +1,275 @@
-//! `bascule status` (being written).
+//! `bascule status`: what a running proxy thinks, read from its admin API and laid out for people.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, HOST};
+use http::{HeaderValue, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
+
+use crate::admin::inspect::{ServiceView, Status, UpstreamView};
+
+/// For the whole answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer is at most this long, in bytes.
+const MOST_BODY: usize = 64 * 1024 * 1024;
+/// Transitions shown; the log has them all.
+const RECENT: usize = 10;
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {}
+pub(super) struct Arguments {
+    /// Prints the answer as it came.
+    #[arg(long)]
+    json: bool,
+    /// Where the admin API listens.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9180")]
+    admin: Uri,
+    /// File that holds the bearer token, where one is set.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
 
 /// Runs the verb.
-pub(super) fn run(_arguments: Arguments) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { json, admin, token_file } = arguments;
+    let token = match token_file {
+        None => None,
+        Some(file) => {
+            let text = std::fs::read_to_string(&file);
+            Some(text.with_context(|| format!("reading the token file {}", file.display()))?)
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .context("starting")?;
+    let body = runtime.block_on(async {
+        let fetched = tokio::time::timeout(TIMEOUT, fetch(&admin, token.as_deref())).await;
+        fetched.with_context(|| format!("no answer from {admin} within {TIMEOUT:?}"))?
+    })?;
+    let text = if json {
+        body
+    } else {
+        let status: Status = serde_json::from_slice(&body).with_context(|| {
+            format!("{admin} does not speak like bascule {}", env!("CARGO_PKG_VERSION"))
+        })?;
+        table(&status).into()
+    };
+    let mut out = std::io::stdout().lock();
+    out.write_all(&text).and_then(|()| out.flush()).context("printing")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn fetch(admin: &Uri, token: Option<&str>) -> anyhow::Result<Bytes> {
+    ensure!(
+        admin.scheme_str() == Some("http"),
+        "the admin API speaks plain HTTP: expected http://HOST:PORT, not {admin}"
+    );
+    let authority = admin.authority().context("the URL names no host")?;
+    let port = authority.port_u16().unwrap_or(80);
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((host, port))
+        .await
+        .with_context(|| format!("connecting to {authority}: is bascule running?"))?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.context("speaking HTTP")?;
+    let mut request = Request::get("/v1/status")
+        .header(HOST, authority.as_str())
+        .header(ACCEPT, "application/json")
+        .body(Empty::<Bytes>::new())
+        .context("asking")?;
+    if let Some(token) = token {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
+            .ok()
+            .context("the token holds characters that no header can carry")?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    // It ends with the sender; what fails there fails the answer too, which says more.
+    let driver = tokio::task::spawn_local(connection);
+    let response = sender.send_request(request).await.context("asking")?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MOST_BODY).collect().await;
+    // Limited's error is a box, which is no `Error` itself.
+    let body = body.map_err(|error| anyhow::anyhow!(error)).context("reading the answer")?;
+    driver.abort();
+    if status == StatusCode::UNAUTHORIZED {
+        bail!("{admin} wants a token: --token-file FILE");
+    }
+    ensure!(status.is_success(), "{admin} answers {status}");
+    Ok(body.to_bytes())
+}
+
+/// The whole answer for people.
+fn table(status: &Status) -> String {
+    let Status { version, at, generation, providers, services, recent } = status;
+    let mut out = format!("bascule {version}, snapshot {generation}, {at}\n\n");
+    let mut rows = vec![row(["PROVIDER", "SEAT", "LAW", "KIND", "FIRST FOR"])];
+    for provider in providers {
+        let first_for = or_dash(provider.first_for.join(", "));
+        let law = law(&provider.jurisdiction);
+        rows.push(row([&provider.name, &provider.seat, law, &provider.kind, &first_for]));
+    }
+    align(&mut out, "", &rows);
+    for service in services {
+        out.push('\n');
+        service_table(&mut out, service);
+    }
+    if !recent.is_empty() {
+        out.push_str("\nRECENT\n");
+        let rows: Vec<_> = recent
+            .iter()
+            .take(RECENT)
+            .map(|entry| row([&entry.at, &entry.service, &entry.text]))
+            .collect();
+        align(&mut out, "  ", &rows);
+    }
+    out
+}
+
+fn service_table(out: &mut String, service: &ServiceView) {
+    let first = service.first.as_deref().unwrap_or("nobody");
+    let mut head = format!("{} ({}): served through {first}", service.name, service.residency);
+    if service.mode != "normal" {
+        let words = service.mode.replace('_', "-");
+        append(&mut head, format_args!(", {words}"));
+    }
+    if let Some(incident) = &service.incident {
+        let blame = incident.blame.as_deref().unwrap_or("unknown");
+        let seconds = incident.seconds;
+        append(&mut head, format_args!(", incident for {seconds:.0} s, blame {blame}"));
+    }
+    append(out, format_args!("{head}\n"));
+    let titles = ["UPSTREAM", "LAW", "HEALTH", "SHARE", "RATE", "FAILING", "PROBE", "WHY"];
+    let mut rows = vec![row(titles)];
+    rows.extend(service.upstreams.iter().map(upstream_row));
+    rows.extend(service.barred.iter().map(|barred| {
+        let why = format!("{} keeps it out", service.residency);
+        let law = law(&barred.jurisdiction);
+        row([&barred.provider, law, "barred", "-", "-", "-", "-", &why])
+    }));
+    align(out, "  ", &rows);
+}
+
+fn upstream_row(upstream: &UpstreamView) -> Vec<String> {
+    let probe = upstream.probe.map(|probe| {
+        let word = if probe.passed { "passed" } else { "failed" };
+        format!("{word} {:.0} s ago", probe.seconds_ago)
+    });
+    row([
+        &upstream.provider,
+        law(&upstream.jurisdiction),
+        &upstream.health.replace('_', "-"),
+        &percent(upstream.share),
+        &format!("{:.1}/s", upstream.rate),
+        &percent(upstream.failing),
+        &or_dash(probe.unwrap_or_default()),
+        &why(upstream),
+    ])
+}
+
+fn why(upstream: &UpstreamView) -> String {
+    let mut parts = Vec::new();
+    if let Some(place) = &upstream.place {
+        parts.push(place.replace('_', " "));
+    }
+    if let Some(last) = &upstream.last {
+        let detail = last.detail.as_ref().map(|detail| format!(" ({detail})"));
+        let reason = last.reason.replace('_', " ");
+        let ago = last.seconds_ago;
+        parts.push(format!("{reason}{} {ago:.0} s ago", detail.unwrap_or_default()));
+    }
+    if let Some(hold) = upstream.hold_seconds {
+        parts.push(format!("held {hold:.0} s more"));
+    }
+    if upstream.gray_alert {
+        parts.push("gray alert".to_owned());
+    }
+    or_dash(parts.join(", "))
+}
+
+fn law(jurisdiction: &str) -> &str {
+    match jurisdiction {
+        "eu" => "EU",
+        "non_eu" => "non-EU",
+        other => other,
+    }
+}
+
+/// To a tenth, where there is one.
+fn percent(share: f64) -> String {
+    let tenths = (share * 1000.0).round();
+    if tenths % 10.0 == 0.0 {
+        format!("{:.0}%", tenths / 10.0)
+    } else {
+        format!("{:.1}%", tenths / 10.0)
+    }
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    // What the answer holds goes to a terminal: no control character of it may.
+    let clean = |cell: &str| cell.chars().filter(|c| !c.is_control()).collect();
+    cells.into_iter().map(clean).collect()
+}
+
+/// Columns two spaces apart, the last one ragged.
+fn align(out: &mut String, indent: &str, rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    for row in rows {
+        let mut line = indent.to_owned();
+        for (cell, width) in row.iter().zip(&widths) {
+            append(&mut line, format_args!("{cell:<width$}  "));
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+}
+
+fn append(text: &mut String, more: std::fmt::Arguments<'_>) {
+    text.write_fmt(more).expect("a String takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut out = String::new();
+        align(&mut out, "  ", &[row(["A", "BB", "C"]), row(["aaa", "b", "é\u{1b}[31m x"])]);
+        assert_eq!(out, "  A    BB  C\n  aaa  b   é[31m x\n");
+    }
+
+    #[test]
+    fn shares_are_as_short_as_they_can_be() {
+        assert_eq!(percent(0.0), "0%");
+        assert_eq!(percent(1.0), "100%");
+        assert_eq!(percent(0.015), "1.5%");
+        assert_eq!(percent(0.29), "29%");
+    }
+
+    #[test]
+    fn a_status_is_laid_out_for_people() {
+        let status: Status =
+            serde_json::from_str(include_str!("../../tests/golden/status.json")).expect("golden");
+        assert_eq!(table(&status), include_str!("../../tests/golden/status.txt"));
+    }
 }

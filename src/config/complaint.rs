@@ -1,5 +1,287 @@
-//! (being written by the config helper)
+//! Mistakes and lints: what is wrong, why it matters, how to mend it, and where it stands.
+//!
+//! In: a [`Place`] and three sentences. Out: `FILE:LINE:COLUMN: error: …` with the source line
+//! underlined. A secret never appears: values that came from `${…}` are shown as typed, and what
+//! could be a secret in a source line is masked.
+//!
+//! Not here: deciding what is a mistake (`lower`) or a lint (`lint`).
 
-/// One mistake or one lint, with its place.
-#[derive(Clone, Debug)]
-pub struct Complaint {}
+use std::cell::RefCell;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::files::Files;
+
+/// Complaints kept; a file with more mistakes is not read to its end by a person either.
+const MAX_COMPLAINTS: usize = 200;
+/// Longest piece of a source line that is shown, in characters.
+const MAX_EXCERPT: usize = 120;
+
+/// Where something stands: which file, from which character, how many of them.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Place {
+    /// In the order in which the files were read.
+    pub(super) file: u32,
+    /// From 1; 0 is the file as a whole.
+    pub(super) line: u32,
+    /// In characters, from 1.
+    pub(super) column: u32,
+    /// In characters, within the line.
+    pub(super) length: u32,
+}
+
+impl Place {
+    /// The file as a whole.
+    pub(super) fn whole(file: u32) -> Self {
+        Self { file, line: 1, column: 1, length: 0 }
+    }
+}
+
+/// Whether the file can be used all the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// It cannot.
+    Error,
+    /// It can, but is probably not meant so.
+    Warning,
+}
+
+/// One mistake or one lint, ready to be printed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Complaint {
+    /// Whether the file can be used all the same.
+    pub severity: Severity,
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// From 1.
+    pub line: u32,
+    /// In characters, from 1.
+    pub column: u32,
+    /// What is wrong, why, how to mend it.
+    pub message: String,
+    excerpt: Excerpt,
+}
+
+impl Complaint {
+    /// Without the source line, for a log.
+    pub fn one_line(&self) -> String {
+        let Self { severity, file, line, column, message, excerpt: _ } = self;
+        let severity = severity.as_str();
+        format!("{}:{line}:{column}: {severity}: {message}", file.display())
+    }
+}
+
+impl Severity {
+    /// As printed.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// A source line, cropped and masked, with the part that is meant.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Excerpt {
+    text: String,
+    offset: usize,
+    length: usize,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, excerpt, .. } = self;
+        f.write_str(&self.one_line())?;
+        if excerpt.text.trim().is_empty() {
+            return Ok(());
+        }
+        let number = line.to_string();
+        let margin = " ".repeat(number.len());
+        let (indent, marks) = (" ".repeat(excerpt.offset), "^".repeat(excerpt.length.max(1)));
+        write!(f, "\n  {number} | {}\n  {margin} | {indent}{marks}", excerpt.text)
+    }
+}
+
+/// What is wrong, before it knows its source line.
+#[derive(Debug)]
+struct Draft {
+    severity: Severity,
+    place: Place,
+    message: String,
+}
+
+/// Collects complaints while a file is read; nothing stops at the first.
+#[derive(Debug, Default)]
+pub(super) struct Complaints(RefCell<Vec<Draft>>);
+
+impl Complaints {
+    /// A mistake: the file cannot be used.
+    pub(super) fn error(&self, place: Place, what: impl fmt::Display, why_and_mend: &str) {
+        self.push(Severity::Error, place, format!("{what}: {why_and_mend}"));
+    }
+
+    /// A lint: probably not meant so.
+    pub(super) fn warning(&self, place: Place, what: impl fmt::Display, why_and_mend: &str) {
+        self.push(Severity::Warning, place, format!("{what}: {why_and_mend}"));
+    }
+
+    fn push(&self, severity: Severity, place: Place, message: String) {
+        let mut drafts = self.0.borrow_mut();
+        if drafts.len() < MAX_COMPLAINTS {
+            drafts.push(Draft { severity, place, message });
+        }
+    }
+
+    /// Whether there was any mistake.
+    pub(super) fn has_errors(&self) -> bool {
+        self.0.borrow().iter().any(|draft| draft.severity == Severity::Error)
+    }
+
+    /// All of them, by file and line, each with its source line.
+    pub(super) fn finish(self, files: &Files) -> Vec<Complaint> {
+        let mut drafts = self.0.into_inner();
+        drafts.sort_by_key(|draft| draft.place);
+        drafts.dedup_by(|a, b| a.place == b.place && a.message == b.message);
+        drafts.into_iter().map(|draft| finished(draft, files)).collect()
+    }
+}
+
+fn finished(Draft { severity, place, message }: Draft, files: &Files) -> Complaint {
+    let line = files.line(place.file, place.line);
+    Complaint {
+        severity,
+        file: files.name(place.file).map(Path::to_path_buf).unwrap_or_default(),
+        line: place.line,
+        column: place.column,
+        message,
+        excerpt: Excerpt::new(&line, place),
+    }
+}
+
+impl Excerpt {
+    fn new(line: &str, place: Place) -> Self {
+        let characters: Vec<char> = masked(line).collect();
+        let start = (place.column.max(1) as usize - 1).min(characters.len());
+        let end = (start + place.length as usize).min(characters.len());
+        // A long line is shown from a little before the place that is meant.
+        let from = if end > MAX_EXCERPT { start.saturating_sub(MAX_EXCERPT / 4) } else { 0 };
+        let to = characters.len().min(from + MAX_EXCERPT);
+        let text: String = characters[from..to].iter().collect();
+        Self {
+            text: text.trim_end().to_owned(),
+            offset: start - from,
+            length: end.min(to).saturating_sub(start),
+        }
+    }
+}
+
+/// The characters of a source line, one for one, without what could be a secret (the password of an
+/// URL, what follows `value:`) and without what a terminal would obey.
+fn masked(line: &str) -> impl Iterator<Item = char> {
+    let mut characters: Vec<char> =
+        line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    mask_values(&mut characters);
+    mask_credentials(&mut characters);
+    characters.into_iter()
+}
+
+/// What stands in for one character of a secret.
+const MASK: char = '*';
+
+/// `value: secret` → `value: ******`, also in `{ header: a, value: "secret" }`. What was typed as
+/// `${…}` names a secret without being one, and stays.
+fn mask_values(characters: &mut [char]) {
+    let key: Vec<char> = "value".chars().collect();
+    for at in 0..characters.len().saturating_sub(key.len()) {
+        let starts_word =
+            at == 0 || !(characters[at - 1].is_alphanumeric() || characters[at - 1] == '_');
+        if !starts_word || characters[at..at + key.len()] != key[..] {
+            continue;
+        }
+        let mut start = at + key.len();
+        while matches!(characters.get(start), Some('"' | '\'' | ' ')) {
+            start += 1;
+        }
+        if characters.get(start) != Some(&':') {
+            continue;
+        }
+        start += 1;
+        while characters.get(start) == Some(&' ') {
+            start += 1;
+        }
+        let end = scalar_end(characters, start);
+        let is_reference = characters[start..end].iter().collect::<String>().contains("${");
+        if !is_reference {
+            characters[start..end].fill(MASK);
+        }
+    }
+}
+
+/// Where the scalar that begins here ends, within the line.
+fn scalar_end(characters: &[char], start: usize) -> usize {
+    let rest = &characters[start.min(characters.len())..];
+    let length = match rest.first() {
+        Some(quote @ ('"' | '\'')) => rest[1..].iter().rposition(|c| c == quote).map(|end| end + 2),
+        Some(_) => rest.iter().position(|c| matches!(c, ',' | '}')),
+        None => None,
+    };
+    start + length.unwrap_or(rest.len())
+}
+
+/// `https://user:password@host` → `https://*************@host`.
+fn mask_credentials(characters: &mut [char]) {
+    let mut at = 0;
+    while at + 3 <= characters.len() {
+        if characters[at..at + 3] != [':', '/', '/'] {
+            at += 1;
+            continue;
+        }
+        let start = at + 3;
+        let ends = |c: &char| matches!(c, '/' | ' ' | '"' | '\'' | ',' | '}');
+        let end = characters[start..].iter().position(ends).map_or(characters.len(), |n| start + n);
+        if let Some(sign) = characters[start..end].iter().rposition(|c| *c == '@') {
+            characters[start..start + sign].fill(MASK);
+        }
+        at = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(line: &str) -> String {
+        masked(line).collect()
+    }
+
+    #[test]
+    fn a_source_line_is_shown_without_its_secrets() {
+        #[rustfmt::skip]
+        let table = [
+            ("    value: s3cret", "    value: ******"),
+            ("{ header: X, value: s3cret }", "{ header: X, value: *******}"),
+            ("{ value: \"a, b\", header: X }", "{ value: ******, header: X }"),
+            ("{ \"value\": 's' }", "{ \"value\": *** }"),
+            ("  value: \"${env:MARK}\"", "  value: \"${env:MARK}\""),
+            ("  default_value: plain", "  default_value: plain"),
+            ("url: https://u:p@edge.example/x", "url: https://***@edge.example/x"),
+            ("url: https://edge.example/@x", "url: https://edge.example/@x"),
+            ("red \u{1b}[31m", "red  [31m"),
+        ];
+        for (line, expected) in table {
+            assert_eq!(shown(line), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_cropped_around_the_place_that_is_meant() {
+        let line = format!("{}HERE{}", "a".repeat(500), "b".repeat(500));
+        let place = Place { file: 0, line: 1, column: 501, length: 4 };
+        let excerpt = Excerpt::new(&line, place);
+        assert!(excerpt.text.chars().count() <= MAX_EXCERPT);
+        let meant: String =
+            excerpt.text.chars().skip(excerpt.offset).take(excerpt.length).collect();
+        assert_eq!(meant, "HERE");
+    }
+}

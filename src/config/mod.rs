@@ -1,15 +1,153 @@
 //! YAML text to one immutable [`Config`], or every complaint at once.
+//!
+//! | step | file |
+//! |---|---|
+//! | bytes within a bound | `files` |
+//! | text to a tree with places | `yaml`, the one file that names the YAML crate |
+//! | `${file:…}` and `${env:…}` | `interpolate` |
+//! | tree to the mirror of the file | `tree`, `raw` |
+//! | mirror to what is meant | `lower`, with `values` and `certificate` |
+//! | what is probably not meant | `lint` |
+//! | what the result can tell apart | [`insight`] |
+//!
+//! Never a panic, never without an end: sizes, depth, references and the number of complaints are
+//! bounded.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
 use crate::model::limits::Limits;
 use crate::model::topology::Topology;
+
+mod certificate;
+pub mod complaint;
+mod files;
+mod include;
+pub mod insight;
+mod interpolate;
+mod lint;
+mod lower;
+mod raw;
+mod tree;
+mod values;
+pub mod yaml;
+
+pub use files::ReadError;
+pub use lint::expiring;
+
+use complaint::{Complaint, Complaints};
+use files::Files;
+use lower::Context;
+
+/// Reads a configuration and everything it names. `cores`: worker threads where the file leaves
+/// their number open.
+///
+/// # Errors
+/// When the file cannot be read, or with every mistake in it and in what it names.
+pub fn load(file: &Path, cores: usize) -> Result<Config, LoadError> {
+    let mut files = Files::default();
+    let main = files
+        .open(file)
+        .map_err(|source| LoadError::Unreadable { file: file.to_path_buf(), source })?;
+    let complaints = Complaints::default();
+    let document = include::document(main, &mut files, &complaints);
+    let context = Context { complaints: &complaints, files: &files };
+    let folders = document.folders.clone();
+    let config = lower::lower(document, &context, cores);
+    let valid = !complaints.has_errors();
+    let list = complaints.finish(&files);
+    match config {
+        Some(config) if valid => Ok(Config { files: files.all(), lints: list, ..config }),
+        Some(_) | None => Err(LoadError::Invalid { complaints: list, files: files.all(), folders }),
+    }
+}
+
+/// The JSON Schema (draft 2020-12) of the file.
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(raw::RawFile)
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file itself cannot be read.
+    Unreadable {
+        /// As it was named.
+        file: PathBuf,
+        /// Why.
+        source: ReadError,
+    },
+    /// It holds mistakes.
+    Invalid {
+        /// All of them, by file and line.
+        complaints: Vec<Complaint>,
+        /// Every file that was read: a change of any can mend it.
+        files: Vec<PathBuf>,
+        /// Folders that were searched for included files.
+        folders: Vec<PathBuf>,
+    },
+}
+
+impl LoadError {
+    /// Every mistake; none where the file cannot be read at all.
+    pub fn complaints(&self) -> &[Complaint] {
+        match self {
+            Self::Unreadable { .. } => &[],
+            Self::Invalid { complaints, .. } => complaints,
+        }
+    }
+
+    /// What was read on the way here: a change of any can mend it.
+    pub fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::Unreadable { .. } => &[],
+            Self::Invalid { files, .. } => files,
+        }
+    }
+
+    /// 2 when the file cannot be read, 1 when it holds mistakes.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Unreadable { .. } => ExitCode::from(2),
+            Self::Invalid { .. } => ExitCode::from(1),
+        }
+    }
+}
+
+/// As a person reads it: every mistake with its source line.
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { file, source } => {
+                write!(f, "cannot read {}: {source}", file.display())
+            }
+            Self::Invalid { complaints, .. } => {
+                for (number, complaint) in complaints.iter().enumerate() {
+                    let gap = if number == 0 { "" } else { "\n" };
+                    write!(f, "{gap}{complaint}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// The nearest of some known words, if any is near enough to be a misspelling.
+fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let distance = |known: &str| strsim::osa_distance(&word.to_lowercase(), &known.to_lowercase());
+    let near = known.into_iter().map(|known| (distance(known), known)).min()?;
+    let most = (word.chars().count().max(near.1.len()) / 3).max(1);
+    (near.0 <= most).then_some(near.1)
+}
 
 /// A valid configuration, everything it names already read.
 #[derive(Clone, Debug)]
@@ -30,6 +168,8 @@ pub struct Config {
     pub workers: usize,
     /// Every file that was read, for the watcher: the file itself, includes, certificates, pages.
     pub files: Vec<PathBuf>,
+    /// Folders that were searched for included files: a new file there is a change too.
+    pub folders: Vec<PathBuf>,
     /// What is valid and still probably not meant.
     pub lints: Vec<complaint::Complaint>,
 }
@@ -58,6 +198,8 @@ pub struct ListenerTls {
 pub struct Certificate {
     /// DNS names and addresses of its subject alternative names.
     pub names: Vec<Box<str>>,
+    /// Its last second.
+    pub not_after: SystemTime,
     /// Chain and key.
     pub key: Arc<CertifiedKey>,
 }
@@ -112,4 +254,8 @@ pub struct Resolver {
     pub stale: Duration,
 }
 
-pub mod complaint;
+impl Default for Resolver {
+    fn default() -> Self {
+        Self { servers: Vec::new(), stale: Duration::from_secs(24 * 60 * 60) }
+    }
+}

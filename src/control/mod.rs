@@ -1,1 +1,11 @@
-//! (being written)
+//! The control plane: one loop decides, the others bring it evidence or carry out what it wants.
+
+pub mod announce;
+pub mod dns;
+pub mod drain;
+pub mod probe;
+pub mod prober;
+pub mod reload;
+pub mod schedule;
+pub mod steering;
+pub mod watch;

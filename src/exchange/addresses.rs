@@ -46,6 +46,11 @@ impl AddressBook {
         self.current.store(Arc::new(answer));
     }
 
+    /// By `control::dns` only, when the last good answer is too old to go by.
+    pub fn forget(&self) {
+        self.current.store(Arc::default());
+    }
+
     /// A dial failed: look the name up again soon. Never waits.
     pub fn ask_again(&self) {
         self.wanted.notify_one();

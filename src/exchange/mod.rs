@@ -5,17 +5,21 @@
 //! |---|---|---|---|
 //! | [`snapshot`]: routing and the states beside it | steering | proxy, prober, admin | the old one serves until replaced |
 //! | [`ledger`]: counters per upstream and pool | each worker, its own row | steering, scrape | they only grow |
+//! | [`commands`]: what to do, with its reply | reload | steering | the asker waits |
 //! | [`evidence`]: notes, pairs, probe reports | proxy, prober | steering | newest dropped and counted |
 //! | [`budget`]: retries of the last 10 s | each worker, its own row | proxy | no retry, counted |
 //! | [`addresses`]: upstream name → addresses | dns | net::dial, prober | last good answer kept |
 //! | [`certificates`]: server name → key | reload | net::tls_server | last good one kept |
 //! | [`settings`]: limits, trusted proxies | reload | proxy | last good ones kept |
 //! | [`board`]: what the detector thinks | steering | admin | as of the last drain |
+//! | [`edge`]: connections and refusals | each worker, its own row | scrape | over the limit: refused, counted |
 
 pub mod addresses;
 pub mod board;
 pub mod budget;
 pub mod certificates;
+pub mod commands;
+pub mod edge;
 pub mod evidence;
 pub mod ledger;
 pub mod settings;

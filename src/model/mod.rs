@@ -1,12 +1,15 @@
 //! Words with values: the vocabulary every other floor speaks. No behaviour beyond constructors,
 //! `Display` and arithmetic on one value; no IO, no clock, no serialisation.
 
+#[cfg(test)]
+pub(crate) mod example;
 pub mod health;
 pub mod id;
 pub mod limits;
 pub mod outcome;
 pub mod place;
 pub mod plan;
+pub mod refusal;
 pub mod signal;
 pub mod topology;
 pub mod unit;

@@ -1,1 +1,18 @@
-//! (being written)
+//! The data plane: bytes of clients in, bytes of upstreams out. It records what happened and obeys
+//! the current snapshot; it holds no health logic and knows neither configuration nor detector.
+//!
+//! One worker is one thread with its own runtime, its own listening sockets and its own upstream
+//! connections. Nothing on the request path is shared between workers but the snapshot and counters.
+
+mod answer;
+mod attempt;
+mod client;
+mod connections;
+mod listener;
+mod reject;
+mod request_body;
+mod service;
+#[cfg(test)]
+mod tests;
+mod transaction;
+pub mod worker;

@@ -1,1 +1,7 @@
-//! (being written)
+//! Pure rules about one request: used by the real proxy and by replay alike. No IO, no state.
+
+pub mod classify;
+pub mod gate;
+pub mod headers;
+pub mod retry;
+pub mod witness;

@@ -1,1 +1,8 @@
-//! (being written)
+//! What people and monitoring read of us: metric families, log lines, the process's own figures.
+
+pub mod families;
+pub mod labels;
+pub mod metrics;
+pub mod page;
+pub mod process;
+pub mod setup;

@@ -1,1 +1,17 @@
-fn main() {}
+//! The only integration binary: one link step. What the proxy promises on the wire, shown on the
+//! real binary, and what the sources promise of themselves.
+
+#![expect(clippy::panic, reason = "a test says no by panicking")]
+
+mod harness;
+
+mod architecture;
+mod failover;
+mod limits;
+mod origin;
+mod reload;
+mod residency;
+mod retry;
+mod route;
+mod start;
+mod tls;

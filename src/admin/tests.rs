@@ -1,0 +1,348 @@
+//! The admin API over a real socket, around a board drawn by hand.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+
+use super::inspect::Status;
+use super::router::Desk;
+use super::scrape::Sources;
+use super::{server, token::Token};
+use crate::clock;
+use crate::exchange::board::{Board, BoardView, Entry};
+use crate::exchange::edge::{Edge, ListenerState};
+use crate::exchange::evidence;
+use crate::exchange::snapshot::View;
+use crate::exchange::state::{Seed, States};
+use crate::model::example::{self, Example};
+use crate::model::health::{
+    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, Reason, Tier,
+    Transition, UpstreamStanding, Verdict,
+};
+use crate::model::id::UpstreamId;
+use crate::model::outcome::{FailureKind, MethodClass, Outcome};
+use crate::model::place::Jurisdiction;
+use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue};
+use crate::model::refusal::Refusal;
+use crate::model::signal::ProbeResult;
+use crate::model::topology::Barred;
+use crate::model::unit::{Generation, Permille};
+use crate::routing::matcher::Matcher;
+use crate::routing::snapshot::RoutingSnapshot;
+use crate::telemetry::families;
+use crate::telemetry::metrics::{Metrics, Move};
+
+/// The preferred upstream was ejected five seconds ago; the European fallback serves.
+fn board(now: Instant) -> BoardView {
+    let of = |provider, seat, host| Example { service: "portal", provider, seat, host, port: 80 };
+    let mut topology =
+        example::topology(&[of("cloudflare", "US", "us.example"), of("bunny", "SI", "192.0.2.7")]);
+    let barred = Barred { provider: example::label("fastly"), jurisdiction: Jurisdiction::NonEu };
+    topology.pools[0].barred.push(barred);
+    let mut seed = Seed { workers: 2, serial: 0, now };
+    let states = States::adopt(&topology, &States::default(), &mut seed);
+    let serves = Candidate {
+        upstream: UpstreamId::new(1),
+        safe: Permille::ALL,
+        unsafe_: Permille::ALL,
+        rescue: Rescue::Takes,
+        place: Place::EuFirst,
+    };
+    let plan = PoolPlan { mode: PoolMode::Normal, candidates: vec![serves] };
+    let routing = RoutingSnapshot {
+        generation: Generation::ZERO.next().next(),
+        matcher: Arc::new(Matcher::new(&topology.routes)),
+        topology: Arc::new(topology),
+        plans: vec![Arc::new(plan)],
+    };
+    let view = Arc::new(View { routing, states: Arc::new(states), tls: Arc::new([None, None]) });
+    let ago = now.checked_sub(Duration::from_secs(5)).expect("five seconds");
+    BoardView {
+        at: UNIX_EPOCH + Duration::from_secs(1_763_467_200),
+        view,
+        upstreams: vec![ejected(ago, now), healthy(now)],
+        pools: vec![PoolStanding {
+            incident: Some(ago),
+            attribution: Some(ATTRIBUTION),
+            origin_incident: false,
+        }],
+        recent: Arc::new(VecDeque::from([failover(ago)])),
+    }
+}
+
+const ATTRIBUTION: Attribution =
+    Attribution { blame: Blame::Provider, log_odds: 7.5, pairs_for: 2, pairs_against: 0 };
+
+fn trip(since: Instant) -> Reason {
+    Reason::Trip(
+        Tier::Cascade,
+        Evidence {
+            score: 18.4,
+            threshold: 17.2,
+            failures: 6,
+            attempts: 7,
+            witnesses: 4,
+            commonest: FailureKind::ServerError,
+            since,
+            attribution: ATTRIBUTION,
+        },
+    )
+}
+
+fn ejected(ago: Instant, now: Instant) -> UpstreamStanding {
+    let until = now + Duration::from_secs(25);
+    UpstreamStanding {
+        health: Health::Ejected { since: ago, until, ejections: 1 },
+        verdict: Verdict::Avoid,
+        levels: [Permille::ALL, Permille::from_fraction(0.75), Permille::ZERO],
+        rate: 12.5,
+        failing: Permille::from_fraction(0.5),
+        probe: Some((ago, false)),
+        pace: ProbePace::Normal,
+        late_after: Duration::from_secs(1),
+        marker_armed: true,
+        gray_alert: false,
+        last: Some((ago, trip(ago))),
+    }
+}
+
+fn healthy(now: Instant) -> UpstreamStanding {
+    UpstreamStanding {
+        health: Health::Healthy,
+        verdict: Verdict::Serve,
+        levels: [Permille::ZERO; 3],
+        rate: 100.0,
+        failing: Permille::ZERO,
+        probe: Some((now, true)),
+        pace: ProbePace::Normal,
+        late_after: Duration::from_millis(1250),
+        marker_armed: false,
+        gray_alert: false,
+        last: None,
+    }
+}
+
+fn failover(at: Instant) -> Entry {
+    let (pool, reason) = (crate::model::id::PoolId::new(0), trip(at));
+    let (from, to) = (UpstreamId::new(0), UpstreamId::new(1));
+    let detection = Duration::from_millis(250);
+    Entry {
+        at: UNIX_EPOCH + Duration::from_secs(1_763_467_195),
+        service: "portal".to_owned(),
+        text: "failover from=cloudflare to=bunny reason=cascade".to_owned(),
+        generation: Generation::ZERO.next().next(),
+        transition: Transition::Failover { pool, from, to, at, reason, detection },
+    }
+}
+
+/// A served desk.
+struct Served {
+    board: Board,
+    address: SocketAddr,
+    draining: watch::Sender<bool>,
+}
+
+async fn serve(token: Option<Token>, board: BoardView) -> Served {
+    let board = Board::new(board);
+    let edge = Arc::new(Edge::default());
+    let listener = ListenerState::new(SocketAddr::from(([0, 0, 0, 0], 443)), 2);
+    listener.rows[1].refuse(Refusal::NoRoute);
+    edge.replace(vec![Arc::new(listener)]);
+    let (evidence, _) = evidence::channel();
+    let sources = Sources { board: board.clone(), edge, evidence, metrics: counted() };
+    let desk = Desk { sources, token, started: clock::now() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    let (draining, drains) = watch::channel(false);
+    spawn_local(server::run(desk, listener, drains));
+    Served { board, address, draining }
+}
+
+/// Everything that is counted as it happens, once.
+fn counted() -> Metrics {
+    let metrics = Metrics::new();
+    let (service, from, to) =
+        (&example::label("portal"), &example::label("cloudflare"), &example::label("bunny"));
+    let moved = Move { service, from, to, reason: "cascade" };
+    metrics.failover(moved, Duration::from_millis(250));
+    metrics.switched(service, Duration::from_micros(50));
+    metrics.failback(Move { service, from: to, to: from, reason: "recovered" });
+    let key = &example::topology(&[Example {
+        service: "portal",
+        provider: "bunny",
+        seat: "SI",
+        host: "192.0.2.7",
+        port: 80,
+    }])
+    .upstreams[0]
+        .key;
+    metrics.probe(key, ProbeResult::Passed, Duration::from_millis(3));
+    metrics.origin_probe(service, ProbeResult::Passed);
+    metrics.dns_failure("us.example");
+    metrics.config_taken(Duration::from_secs(1_763_467_200));
+    metrics
+}
+
+/// One request on a connection of its own; the whole answer as text.
+async fn ask(address: SocketAddr, head: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connect");
+    let request = format!("{head}Host: admin\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("write");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("read");
+    answer
+}
+
+async fn get(address: SocketAddr, url_path: &str) -> String {
+    ask(address, &format!("GET {url_path} HTTP/1.1\r\n")).await
+}
+
+#[tokio::test(flavor = "local")]
+async fn each_path_has_its_answer() {
+    let served = serve(None, board(clock::now())).await;
+    #[rustfmt::skip]
+    let table = [
+        // what it shows                   head                              begins with                 holds
+        ("it lives",                       "GET /livez HTTP/1.1\r\n",        "HTTP/1.1 200 OK\r\n",      "alive\n"),
+        ("it is ready",                    "GET /readyz HTTP/1.1\r\n",       "HTTP/1.1 200 OK\r\n",      "ready\n"),
+        ("a query changes nothing",        "GET /livez?x=1 HTTP/1.1\r\n",    "HTTP/1.1 200 OK\r\n",      "alive\n"),
+        ("metrics are text",               "GET /metrics HTTP/1.1\r\n",      "HTTP/1.1 200 OK\r\n",      "content-type: text/plain; version=0.0.4\r\n"),
+        ("the status is JSON",             "GET /v1/status HTTP/1.1\r\n",    "HTTP/1.1 200 OK\r\n",      "content-type: application/json\r\n"),
+        ("nothing is cached",              "GET /v1/status HTTP/1.1\r\n",    "HTTP/1.1 200 OK\r\n",      "cache-control: no-store\r\n"),
+        ("what is not there is a problem", "GET /v1/stat HTTP/1.1\r\n",      "HTTP/1.1 404 Not Found\r\n", "content-type: application/problem+json\r\n"),
+        ("a problem has its status",       "GET /v1/stat HTTP/1.1\r\n",      "HTTP/1.1 404 Not Found\r\n", "\"status\":404"),
+        ("reading only",                   "POST /v1/status HTTP/1.1\r\nContent-Length: 0\r\n", "HTTP/1.1 405 Method Not Allowed\r\n", "allow: GET, HEAD\r\n"),
+    ];
+    for (shows, head, begins, holds) in table {
+        let answer = ask(served.address, head).await;
+        assert!(answer.starts_with(begins) && answer.contains(holds), "{shows}: {answer}");
+        assert!(!answer.to_lowercase().contains("access-control"), "{shows}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn head_brings_the_length_without_the_body() {
+    let served = serve(None, board(clock::now())).await;
+    let answer = ask(served.address, "HEAD /livez HTTP/1.1\r\n").await;
+    assert!(answer.contains("content-length: 6\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test(flavor = "local")]
+async fn without_the_token_only_life_and_readiness_are_told() {
+    let served = serve(Token::new("s3cret"), board(clock::now())).await;
+    for (url_path, code) in
+        [("/livez", 200), ("/readyz", 200), ("/metrics", 401), ("/v1/status", 401), ("/x", 401)]
+    {
+        let answer = get(served.address, url_path).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{url_path}: {answer}");
+        let asks = answer.contains("www-authenticate: Bearer\r\n");
+        assert_eq!(asks, code == 401, "{url_path}: {answer}");
+    }
+    let shown = "GET /metrics HTTP/1.1\r\nAuthorization: Bearer s3cret\r\n";
+    assert!(ask(served.address, shown).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test(flavor = "local")]
+async fn it_is_not_ready_before_the_first_probes_nor_while_draining() {
+    let mut unprobed = board(clock::now());
+    unprobed.upstreams[1].probe = None;
+    let served = serve(None, unprobed).await;
+    let waiting = get(served.address, "/readyz").await;
+    assert!(waiting.starts_with("HTTP/1.1 503 "), "{waiting}");
+    assert!(waiting.contains("waiting for the first probes"), "{waiting}");
+
+    served.board.publish(board(clock::now()));
+    assert!(get(served.address, "/readyz").await.starts_with("HTTP/1.1 200 "));
+
+    served.draining.send_replace(true);
+    let draining = get(served.address, "/readyz").await;
+    assert!(draining.starts_with("HTTP/1.1 503 "), "{draining}");
+    assert!(draining.contains("[\"shutting down\"]"), "{draining}");
+    assert!(get(served.address, "/livez").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn the_first_probes_are_not_waited_for_longer_than_two_seconds() {
+    let mut unprobed = board(clock::now());
+    unprobed.upstreams[1].probe = None;
+    let now = clock::now();
+    let unready = |waited| {
+        super::live::unready(super::live::Phase::Serving, &unprobed, now, now + waited).len()
+    };
+    assert_eq!(unready(Duration::from_millis(1999)), 1);
+    assert_eq!(unready(Duration::from_secs(2)), 0);
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_scrape_holds_every_family_with_its_numbers() {
+    let board = board(clock::now());
+    let row = &board.view.states.upstreams[0].rows;
+    row[0].count(MethodClass::Safe, Outcome::Failure(FailureKind::ServerError));
+    row[1].count(MethodClass::Unsafe, Outcome::Failure(FailureKind::ServerError));
+    row[1].durations.observe(Duration::from_millis(30));
+    row[1].received.add(1024);
+    let pool = &board.view.states.pools[0].rows;
+    pool[0].answers[1].add(7);
+    pool[1].in_flight.add(2);
+    board.view.states.upstreams[0].addresses.publish(crate::exchange::addresses::Answer {
+        addresses: vec![SocketAddr::from(([192, 0, 2, 1], 80))],
+        at: Some(clock::now()),
+    });
+    let served = serve(None, board).await;
+    let page = get(served.address, "/metrics").await;
+    for family in families::ALL {
+        let head = format!("# TYPE {} {}\n", family.name, family.kind.as_str());
+        assert_eq!(page.matches(&head).count(), 1, "{}", family.name);
+    }
+    for line in [
+        r#"bascule_requests_total{service="portal",code="2xx"} 7"#,
+        r#"bascule_requests_total{service="none",code="4xx"} 1"#,
+        r#"bascule_requests_in_flight{service="portal"} 2"#,
+        r#"bascule_attempts_total{service="portal",provider="cloudflare",outcome="5xx"} 2"#,
+        r#"bascule_attempt_duration_seconds_bucket{service="portal",provider="cloudflare",le="0.025"} 0"#,
+        r#"bascule_attempt_duration_seconds_bucket{service="portal",provider="cloudflare",le="0.05"} 1"#,
+        r#"bascule_bytes_total{service="portal",provider="cloudflare",jurisdiction="non_eu",direction="received"} 1024"#,
+        r#"bascule_upstream_health{service="portal",provider="cloudflare",health="ejected"} 1"#,
+        r#"bascule_upstream_health{service="portal",provider="cloudflare",health="healthy"} 0"#,
+        r#"bascule_upstream_share{service="portal",provider="bunny"} 1"#,
+        r#"bascule_active_upstream{service="portal",provider="bunny",jurisdiction="eu"} 1"#,
+        r#"bascule_fallback_outside_eu{service="portal"} 0"#,
+        r#"bascule_requests_rejected_total{listener="0.0.0.0:443",reason="no_route"} 1"#,
+        r#"bascule_routing_generation 2"#,
+        r#"bascule_config_reload_failed 0"#,
+    ] {
+        assert!(page.lines().any(|have| have == line), "{line} is missing:\n{page}");
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_fallback_outside_the_eu_is_told() {
+    let mut board = board(clock::now());
+    let mut view = View {
+        routing: board.view.routing.clone(),
+        states: Arc::clone(&board.view.states),
+        tls: Arc::clone(&board.view.tls),
+    };
+    let mut topology = (*view.routing.topology).clone();
+    topology.providers[1].jurisdiction = Jurisdiction::NonEu;
+    view.routing.topology = Arc::new(topology);
+    board.view = Arc::new(view);
+    let served = serve(None, board).await;
+    let page = get(served.address, "/metrics").await;
+    assert!(page.contains("bascule_fallback_outside_eu{service=\"portal\"} 1\n"), "{page}");
+}
+
+/// Scripts hang on this shape; the table of `bascule status` is tested on the same file.
+#[tokio::test(flavor = "local")]
+async fn the_status_is_the_golden_one() {
+    let now = clock::now();
+    let status = Status { version: "0.0.0".to_owned(), ..Status::of(&board(now), now) };
+    let text = serde_json::to_string_pretty(&status).expect("JSON") + "\n";
+    assert_eq!(text, include_str!("../../tests/golden/status.json"));
+}

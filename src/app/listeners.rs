@@ -1,0 +1,163 @@
+//! The set of listening addresses: prepared without effect, then put into force at once.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use tokio::sync::mpsc;
+
+use crate::config::{Certificate, Config, ListenerTls, TlsVersion};
+use crate::exchange::certificates::{CertificateShelf, Certificates};
+use crate::exchange::edge::{Edge, ListenerState};
+use crate::net::bind;
+use crate::net::tls_server::{self, LeastVersion};
+use crate::proxy::worker;
+
+/// Why an address cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// In use, not ours, or not permitted.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS for it.
+    #[error("TLS cannot be set up for {address}")]
+    Tls {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: rustls::Error,
+    },
+}
+
+/// What is listened on now.
+pub(super) struct Listeners {
+    workers: usize,
+    edge: Arc<Edge>,
+    bound: Vec<Bound>,
+}
+
+/// One address in force.
+struct Bound {
+    /// As the file has it: port 0 stays 0 here.
+    configured: SocketAddr,
+    state: Arc<ListenerState>,
+    tls: Option<Tls>,
+}
+
+#[derive(Clone)]
+struct Tls {
+    shelf: Arc<CertificateShelf>,
+    least: LeastVersion,
+    config: Arc<ServerConfig>,
+}
+
+/// A set that is ready and not yet in force; dropping it closes its new sockets.
+pub(super) struct Prepared(Vec<Ready>);
+
+struct Ready {
+    bound: Bound,
+    /// A socket per worker; empty where the address is in force already.
+    sockets: Vec<std::net::TcpListener>,
+    certificates: Option<Certificates>,
+}
+
+impl Listeners {
+    pub(super) fn new(workers: usize, edge: Arc<Edge>) -> Self {
+        Self { workers, edge, bound: Vec::new() }
+    }
+
+    /// Binds what is new and sets up TLS; what is in force is not touched.
+    pub(super) fn prepare(&self, config: &Config) -> Result<Prepared, ListenError> {
+        let ready = config.listeners.iter().map(|listener| {
+            let configured = listener.address;
+            let known = self.bound.iter().find(|bound| bound.configured == configured);
+            let (state, sockets) = match known {
+                Some(bound) => (Arc::clone(&bound.state), Vec::new()),
+                None => self.bind(configured)?,
+            };
+            let before = known.and_then(|bound| bound.tls.as_ref());
+            let tls = listener.tls.as_ref().map(|tls| set_up(tls, before));
+            let tls = tls.transpose();
+            let tls = tls.map_err(|source| ListenError::Tls { address: configured, source })?;
+            let certificates = listener.tls.as_ref().map(|tls| shelved(&tls.certificates));
+            Ok(Ready { bound: Bound { configured, state, tls }, sockets, certificates })
+        });
+        Ok(Prepared(ready.collect::<Result<_, _>>()?))
+    }
+
+    fn bind(
+        &self,
+        configured: SocketAddr,
+    ) -> Result<(Arc<ListenerState>, Vec<std::net::TcpListener>), ListenError> {
+        let refused = |source| ListenError::Bind { address: configured, source };
+        let sockets = bind::listeners(configured, self.workers).map_err(refused)?;
+        let address = sockets[0].local_addr().map_err(refused)?;
+        Ok((Arc::new(ListenerState::new(address, self.workers)), sockets))
+    }
+
+    /// Swaps certificates, tells every worker its set, and says where clients connect now.
+    pub(super) fn put_into_force(
+        &mut self,
+        prepared: Prepared,
+        workers: &[mpsc::Sender<Vec<worker::Listener>>],
+    ) -> Vec<SocketAddr> {
+        let mut ready = prepared.0;
+        let mut sets: Vec<Vec<worker::Listener>> = workers.iter().map(|_| Vec::new()).collect();
+        for one in &mut ready {
+            if let (Some(tls), Some(certificates)) = (&one.bound.tls, one.certificates.take()) {
+                tls.shelf.replace(certificates);
+            }
+            let mut sockets = one.sockets.drain(..);
+            for set in &mut sets {
+                set.push(worker::Listener {
+                    state: Arc::clone(&one.bound.state),
+                    socket: sockets.next(),
+                    tls: one.bound.tls.as_ref().map(|tls| Arc::clone(&tls.config)),
+                });
+            }
+        }
+        self.bound = ready.into_iter().map(|one| one.bound).collect();
+        self.edge.replace(self.bound.iter().map(|bound| Arc::clone(&bound.state)).collect());
+        for (sender, set) in workers.iter().zip(sets) {
+            // Full only when a worker has not answered several reloads: then its listeners stay as
+            // they were, which is better than waiting for it.
+            if sender.try_send(set).is_err() {
+                tracing::error!("a worker did not take the new listeners");
+            }
+        }
+        self.bound.iter().map(|bound| bound.state.address).collect()
+    }
+}
+
+/// TLS of one address: the one in force if it serves, so that clients' session tickets live on.
+fn set_up(tls: &ListenerTls, before: Option<&Tls>) -> Result<Tls, rustls::Error> {
+    let least = match tls.min_version {
+        TlsVersion::V1_2 => LeastVersion::V1_2,
+        TlsVersion::V1_3 => LeastVersion::V1_3,
+    };
+    if let Some(before) = before.filter(|before| before.least == least) {
+        return Ok(before.clone());
+    }
+    let shelf = Arc::new(CertificateShelf::new(Certificates::default()));
+    let config = tls_server::config(Arc::clone(&shelf), least)?;
+    Ok(Tls { shelf, least, config })
+}
+
+/// Certificates by the names they hold; the first one of the file serves where none fits.
+fn shelved(certificates: &[Certificate]) -> Certificates {
+    let mut by_name = HashMap::new();
+    for certificate in certificates {
+        for name in &certificate.names {
+            by_name.entry(name.clone()).or_insert_with(|| Arc::clone(&certificate.key));
+        }
+    }
+    let first = certificates.first().map(|certificate| Arc::clone(&certificate.key));
+    Certificates { by_name, first }
+}

@@ -1,0 +1,207 @@
+//! Wiring: one [`Config`] becomes threads, and a new one goes into force without a lost request.
+//!
+//! ```text
+//!  main ─ start() ─┬─ worker-0 … worker-n   data plane, a listening socket each per address
+//!                  └─ control               steering, prober, names, reload, admin
+//! ```
+//!
+//! Start: bind, publish the first snapshot, start control, then the workers: the first request finds
+//! everything in place. Shutdown: stop accepting, let requests finish, end control last, so that
+//! what happens while draining is still seen.
+
+mod listeners;
+mod plane;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::control::steering::{Beginning, Steering};
+use crate::exchange::edge::Edge;
+use crate::exchange::evidence;
+use crate::exchange::settings::{Settings, SettingsCell};
+use crate::net::tls_client::{self, TrustError};
+use crate::proxy::worker::{self, Spec, Stage};
+use crate::telemetry::metrics::Metrics;
+use listeners::{ListenError, Listeners};
+pub(crate) use plane::cores;
+use plane::{Plane, PlaneError};
+
+/// Where the configuration came from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// A file, watched for changes.
+    File(PathBuf),
+    /// Made by the caller; never reloaded.
+    Fixed,
+}
+
+/// Why a valid configuration cannot be put into force.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address or its TLS.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Trust in an upstream.
+    #[error("the trust of an upstream cannot be set up")]
+    Trust(#[from] TrustError),
+    /// The control plane or the admin address.
+    #[error(transparent)]
+    Plane(#[from] PlaneError),
+    /// A worker's thread.
+    #[error("the system gives no thread for a worker")]
+    Worker(#[source] std::io::Error),
+}
+
+/// A proxy that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// Where clients connect, in the order of the file; port 0 resolved.
+    pub listeners: Vec<SocketAddr>,
+    /// Where the operator connects.
+    pub admin: Option<SocketAddr>,
+    settings: SettingsCell,
+    stage: watch::Sender<Stage>,
+    draining: watch::Sender<bool>,
+    ended: mpsc::Receiver<usize>,
+    workers: Vec<JoinHandle<()>>,
+    plane: Plane,
+}
+
+/// Starts serving; returns as soon as every address is listened on.
+///
+/// # Errors
+/// When an address, a certificate or a thread cannot be had; nothing is left running then.
+pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
+    let edge = Arc::new(Edge::default());
+    let mut listeners = Listeners::new(config.workers, Arc::clone(&edge));
+    let prepared = listeners.prepare(&config)?;
+    let admin = config.admin.as_ref().map(plane::bind_admin).transpose()?;
+    let roots = tls_client::system_roots();
+    let metrics = Metrics::new();
+    let (evidence, received) = evidence::channel();
+    let (steering, handles) = Steering::new(Beginning {
+        topology: Arc::clone(&config.topology),
+        tls: tls_client::configs(&config.topology, &roots)?,
+        workers: config.workers,
+        seed: fastrand::u64(..),
+        evidence: received,
+        metrics: metrics.clone(),
+    });
+    let settings = SettingsCell::new(settings_of(&config));
+    let (stage, stages) = watch::channel(Stage::Serving);
+    let (draining, drains) = watch::channel(false);
+    let (obituaries, ended) = mpsc::channel(config.workers);
+
+    let mut workers = Vec::with_capacity(config.workers);
+    let mut senders = Vec::with_capacity(config.workers);
+    for index in 0..config.workers {
+        let handle = worker::spawn(Spec {
+            index,
+            snapshots: handles.snapshots.clone(),
+            settings: settings.clone(),
+            edge: Arc::clone(&edge),
+            evidence: evidence.clone(),
+            stage: stages.clone(),
+            ended: obituaries.clone(),
+        })
+        .map_err(StartError::Worker)?;
+        senders.push(handle.listeners);
+        workers.push(handle.thread);
+    }
+    let addresses = listeners.put_into_force(prepared, &senders);
+    let admin_address = admin.as_ref().map(plane::AdminSocket::address);
+    let parts = plane::Parts {
+        config,
+        source,
+        admin,
+        steering,
+        handles,
+        evidence,
+        metrics,
+        roots,
+        edge,
+        settings: settings.clone(),
+        listeners,
+        senders,
+        draining: drains,
+    };
+    let plane = plane::spawn(parts)?;
+    announce(&addresses, admin_address);
+    Ok(Running {
+        listeners: addresses,
+        admin: admin_address,
+        settings,
+        stage,
+        draining,
+        ended,
+        workers,
+        plane,
+    })
+}
+
+fn announce(clients: &[SocketAddr], admin: Option<SocketAddr>) {
+    for address in clients {
+        tracing::info!(%address, role = "clients", "listening");
+    }
+    if let Some(address) = admin {
+        tracing::info!(%address, role = "admin", "listening");
+    }
+}
+
+fn settings_of(config: &Config) -> Settings {
+    Settings { limits: config.limits, trusted_proxies: config.trusted_proxies.clone() }
+}
+
+/// How a wait for the end of the process ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// Somebody asked for it.
+    Asked,
+    /// A worker's thread ended by itself: a bug, and reason enough to let a supervisor start anew.
+    WorkerLost(usize),
+}
+
+impl Running {
+    /// Waits until `asked` ends, or until a worker is lost.
+    pub async fn wait(&mut self, asked: impl Future<Output = ()>) -> Ending {
+        // Dropping either half-way loses nothing: the process is about to end.
+        tokio::select! {
+            () = asked => Ending::Asked,
+            lost = self.ended.recv() => Ending::WorkerLost(lost.unwrap_or_default()),
+        }
+    }
+
+    /// Stops accepting and waits for the requests in flight: until all are answered,
+    /// `limits.drain` is over or `hurry` ends. Then ends everything.
+    pub async fn shut_down(mut self, hurry: impl Future<Output = ()>) {
+        self.draining.send_replace(true);
+        self.stage.send_replace(Stage::Draining);
+        let limit = self.settings.current().limits.drain;
+        tracing::info!(limit = ?limit, "draining");
+        let everybody = async { while self.ended.recv().await.is_some() {} };
+        // Whatever ends first, all are told to end; nothing half-done is kept.
+        tokio::select! {
+            () = everybody => tracing::info!("drained"),
+            () = tokio::time::sleep(limit) => tracing::warn!("requests were cut off: the drain is over"),
+            () = hurry => tracing::warn!("requests were cut off: asked twice"),
+        }
+        self.stage.send_replace(Stage::Over);
+        let Self { workers, plane, draining, .. } = self;
+        for worker in workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+        drop(draining);
+        plane.end();
+    }
+}
+
+/// Time for a blocking caller to wait for [`Running::shut_down`] beyond `limits.drain`.
+pub const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -1,0 +1,241 @@
+//! The control thread: steering, prober, names, reload and admin on one runtime, apart from the
+//! workers, so that neither can starve the other.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustls::RootCertStore;
+use tokio::runtime::LocalOptions;
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_local;
+
+use super::listeners::{ListenError, Listeners};
+use super::{Source, settings_of};
+use crate::admin::router::Desk;
+use crate::admin::scrape::Sources;
+use crate::admin::server;
+use crate::admin::token::Token;
+use crate::clock;
+use crate::config::{Admin, Config};
+use crate::control::dns::{Dns, Names};
+use crate::control::prober::Prober;
+use crate::control::reload::{Applier, Reload};
+use crate::control::steering::{Handles, Steering};
+use crate::exchange::commands::SteeringEnded;
+use crate::exchange::edge::Edge;
+use crate::exchange::evidence::EvidenceSender;
+use crate::exchange::settings::SettingsCell;
+use crate::net::bind;
+use crate::net::tls_client::{self, TrustError};
+use crate::proxy::worker;
+use crate::telemetry::metrics::Metrics;
+
+/// Why the control plane cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaneError {
+    /// The operator's address.
+    #[error("cannot listen on {address} for the operator")]
+    Admin {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its thread.
+    #[error("the system gives no thread for the control plane")]
+    Thread(#[source] io::Error),
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub(super) struct Plane {
+    shutdown: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Plane {
+    /// Ends it.
+    pub(super) fn end(self) {
+        self.shutdown.send_replace(true);
+        if self.thread.join().is_err() {
+            tracing::error!("the control plane panicked");
+        }
+    }
+}
+
+/// The operator's socket and token.
+pub(super) struct AdminSocket {
+    socket: std::net::TcpListener,
+    address: SocketAddr,
+    token: Option<Token>,
+}
+
+impl AdminSocket {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Binds the operator's address.
+pub(super) fn bind_admin(admin: &Admin) -> Result<AdminSocket, PlaneError> {
+    let refused = |source| PlaneError::Admin { address: admin.address, source };
+    let mut sockets = bind::listeners(admin.address, 1).map_err(refused)?;
+    let socket = sockets.remove(0);
+    let address = socket.local_addr().map_err(refused)?;
+    let token = admin.token.as_ref().and_then(|token| Token::new(token.expose()));
+    Ok(AdminSocket { socket, address, token })
+}
+
+/// What the thread is made of.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) source: Source,
+    pub(super) admin: Option<AdminSocket>,
+    pub(super) steering: Steering,
+    pub(super) handles: Handles,
+    pub(super) evidence: EvidenceSender,
+    pub(super) metrics: Metrics,
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) edge: Arc<Edge>,
+    pub(super) settings: SettingsCell,
+    pub(super) listeners: Listeners,
+    pub(super) senders: Vec<mpsc::Sender<Vec<worker::Listener>>>,
+    pub(super) draining: watch::Receiver<bool>,
+}
+
+/// Starts the thread.
+pub(super) fn spawn(parts: Parts) -> Result<Plane, PlaneError> {
+    let (shutdown, shut) = watch::channel(false);
+    let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(run(parts, shut)),
+            Err(error) => tracing::error!(%error, "the control plane has no runtime"),
+        }
+    });
+    Ok(Plane { shutdown, thread: thread.map_err(PlaneError::Thread)? })
+}
+
+/// Everything ends with this future: the tasks are the runtime's, and the runtime ends after it.
+async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
+    let names = Names::new(&parts.config.resolver.servers);
+    let prober = Prober {
+        snapshots: parts.handles.snapshots.clone(),
+        names: names.clone(),
+        roots: Arc::clone(&parts.roots),
+        evidence: parts.evidence.clone(),
+        metrics: parts.metrics.clone(),
+    };
+    let dns = Dns {
+        snapshots: parts.handles.snapshots.clone(),
+        names,
+        stale: parts.config.resolver.stale,
+        metrics: parts.metrics.clone(),
+    };
+    spawn_local(dns.run(shutdown.clone()));
+    spawn_local(prober.run(shutdown.clone()));
+    if let Some(admin) = parts.admin {
+        let sources = Sources {
+            board: parts.handles.board.clone(),
+            edge: Arc::clone(&parts.edge),
+            evidence: parts.evidence.clone(),
+            metrics: parts.metrics.clone(),
+        };
+        let desk = Desk { sources, token: admin.token, started: clock::now() };
+        match tokio::net::TcpListener::from_std(admin.socket) {
+            Ok(listener) => drop(spawn_local(server::run(desk, listener, parts.draining))),
+            Err(error) => tracing::error!(%error, "the admin listener cannot be watched"),
+        }
+    }
+    if let Source::File(file) = parts.source {
+        let force = Force {
+            handles: parts.handles,
+            roots: parts.roots,
+            settings: parts.settings,
+            listeners: parts.listeners,
+            senders: parts.senders,
+            fixed: Fixed::of(&parts.config),
+        };
+        let reload = Reload { file, cores: cores(), metrics: parts.metrics, applier: force };
+        spawn_local(reload.run(parts.config.files, shutdown.clone()));
+    }
+    parts.steering.run(shutdown).await;
+}
+
+/// Cores to have a worker each, unless the file says otherwise.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Puts a new configuration into force.
+struct Force {
+    handles: Handles,
+    roots: Arc<RootCertStore>,
+    settings: SettingsCell,
+    listeners: Listeners,
+    senders: Vec<mpsc::Sender<Vec<worker::Listener>>>,
+    fixed: Fixed,
+}
+
+/// Why a valid configuration was not put into force; the old one serves on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ForceError {
+    /// An address or its TLS.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Trust in an upstream.
+    #[error("the trust of an upstream cannot be set up")]
+    Trust(#[from] TrustError),
+    /// The process is shutting down.
+    #[error(transparent)]
+    Ended(#[from] SteeringEnded),
+}
+
+impl Applier for Force {
+    type Error = ForceError;
+
+    /// All that can fail comes first. Routes before listeners: a new address must find its service.
+    async fn apply(&mut self, config: Config) -> Result<(), ForceError> {
+        let prepared = self.listeners.prepare(&config)?;
+        let tls = tls_client::configs(&config.topology, &self.roots)?;
+        self.handles.commands.adopt(Arc::clone(&config.topology), tls).await?;
+        self.settings.replace(settings_of(&config));
+        self.listeners.put_into_force(prepared, &self.senders);
+        self.fixed.compare(&config);
+        Ok(())
+    }
+}
+
+/// What a reload cannot change.
+struct Fixed {
+    workers: usize,
+    admin: Option<SocketAddr>,
+    servers: Vec<SocketAddr>,
+}
+
+impl Fixed {
+    fn of(config: &Config) -> Self {
+        Self {
+            workers: config.workers,
+            admin: config.admin.as_ref().map(|admin| admin.address),
+            servers: config.resolver.servers.clone(),
+        }
+    }
+
+    /// Says what has to wait for a restart.
+    fn compare(&self, config: &Config) {
+        let now = Self::of(config);
+        let differs = [
+            ("workers", self.workers != now.workers),
+            ("admin.address", self.admin != now.admin),
+            ("resolver.servers", self.servers != now.servers),
+        ];
+        for (key, _) in differs.iter().filter(|(_, differs)| *differs) {
+            tracing::warn!(key, "a change takes effect at the next start only");
+        }
+    }
+}

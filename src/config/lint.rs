@@ -1,0 +1,343 @@
+//! What is valid and still probably not meant: each lint says what, why, and how to mend it.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use http::Method;
+
+use super::complaint::{Complaints, Place};
+use super::lower::{Places, ServicePlaces};
+use super::{Config, Listener};
+use crate::model::id::UpstreamId;
+use crate::model::place::{Jurisdiction, Residency};
+use crate::model::topology::{EndpointHost, HostRule, Pool, ProviderKind, Scheme, Topology};
+
+/// Names of pages that are made to be probed and answer without touching anything that can fail.
+const STATIC_NAMES: [&str; 16] = [
+    "health",
+    "healthz",
+    "healthcheck",
+    "health-check",
+    "_health",
+    "ping",
+    "status",
+    "live",
+    "livez",
+    "ready",
+    "readyz",
+    "alive",
+    "up",
+    "heartbeat",
+    "trace",
+    "robots",
+];
+/// Endings of files that a provider answers from its own store.
+const STATIC_ENDINGS: [&str; 12] =
+    ["txt", "ico", "png", "jpg", "gif", "svg", "css", "js", "woff2", "webp", "xml", "json"];
+/// A shorter token can be guessed.
+const MIN_TOKEN: usize = 16;
+/// A certificate that ends sooner is spoken of.
+const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// Notes every lint of a valid configuration.
+pub(super) fn lint(config: &Config, places: &Places, complaints: &Complaints) {
+    front(config, places, complaints);
+    admin(config, places, complaints);
+    for ((_, pool), places) in config.topology.pools().zip(&places.services) {
+        let service = Service { topology: &config.topology, pool, places, complaints };
+        service.ways_out();
+        service.europe();
+        service.substrates();
+        service.probe();
+        service.evidence();
+        service.wires();
+        service.timing();
+    }
+}
+
+/// Who stands before us, and whether it is believed.
+fn front(config: &Config, places: &Places, complaints: &Complaints) {
+    if config.trusted_proxies.is_empty() {
+        let listeners = config.listeners.iter().zip(&places.listeners);
+        for (listener, place) in listeners.filter(|(listener, _)| is_behind(listener)) {
+            complaints.warning(
+                *place,
+                format_args!("`{}` is in cleartext on a private address, and `trusted_proxies` is empty", listener.address),
+                "a proxy in front would be taken for the one client, so no two witnesses would differ; name \
+                 its network in `trusted_proxies`",
+            );
+        }
+    }
+    for (network, place) in config.trusted_proxies.iter().zip(&places.trusted_proxies) {
+        if network.prefix_len() == 0 {
+            complaints.warning(
+                *place,
+                format_args!("`{network}` trusts everybody"),
+                "any client could invent its own address; name the networks of your proxies only",
+            );
+        }
+    }
+}
+
+fn is_behind(listener: &Listener) -> bool {
+    let private = match listener.address.ip() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    };
+    private && listener.tls.is_none()
+}
+
+fn admin(config: &Config, places: &Places, complaints: &Complaints) {
+    let (Some(admin), Some(place)) = (&config.admin, places.admin) else { return };
+    if !admin.address.ip().is_loopback() {
+        complaints.warning(
+            place,
+            format_args!("`admin` listens on `{}` without TLS", admin.address),
+            "its token travels in cleartext; listen on 127.0.0.1 and put a tunnel or a TLS proxy before it",
+        );
+    }
+    if admin.token.as_ref().is_some_and(|token| token.expose().len() < MIN_TOKEN) {
+        complaints.warning(
+            place,
+            format_args!("the token of `admin` is shorter than {MIN_TOKEN} characters"),
+            "it can be guessed; `openssl rand -hex 32` makes a better one",
+        );
+    }
+}
+
+/// One service and where its parts stand.
+struct Service<'a> {
+    topology: &'a Topology,
+    pool: &'a Pool,
+    places: &'a ServicePlaces,
+    complaints: &'a Complaints,
+}
+
+impl Service<'_> {
+    fn warn(&self, place: Place, what: &str, why_and_mend: &str) {
+        let what = format!("service `{}`: {what}", self.pool.service);
+        self.complaints.warning(place, what, why_and_mend);
+    }
+
+    fn is_eu(&self, id: UpstreamId) -> bool {
+        self.topology.provider_of(id).jurisdiction == Jurisdiction::Eu
+    }
+
+    fn name(&self, id: UpstreamId) -> &str {
+        self.topology.provider_of(id).name.as_str()
+    }
+
+    fn ways_out(&self) {
+        match self.pool.upstreams.as_slice() {
+            [] => {
+                let barred: Vec<&str> =
+                    self.pool.barred.iter().map(|barred| barred.provider.as_str()).collect();
+                let what = format!(
+                    "`eu-only` leaves it no upstream (outside the EU: {}): EVERY REQUEST WILL GET THE PAGE",
+                    barred.join(", ")
+                );
+                let mend = "residency outranks availability; add an upstream with its seat in the EU, or \
+                            choose `prefer-eu`";
+                self.warn(self.places.name, &what, mend);
+            }
+            [only] => {
+                let what = format!("`{}` is its one single provider", self.name(*only));
+                let mend = "when it fails there is nowhere to go; add an upstream through another provider";
+                self.warn(self.places.name, &what, mend);
+            }
+            [_, ..] => {}
+        }
+    }
+
+    fn europe(&self) {
+        let Some((first, others)) = self.pool.upstreams.split_first() else { return };
+        // One single provider is a lint of its own.
+        if others.is_empty() || others.iter().any(|id| self.is_eu(*id)) {
+            return;
+        }
+        let mend = "traffic would stay or go outside the EU in an outage; add one whose provider sits in the EU";
+        match (self.is_eu(*first), self.pool.residency) {
+            (false, _) => self.warn(self.places.name, "no EU fallback among its upstreams", mend),
+            (true, Residency::PreferEu | Residency::EuOnly) => {
+                let what = format!("no EU fallback behind `{}`", self.name(*first));
+                self.warn(self.places.name, &what, mend);
+            }
+            // A first choice in the EU with no wish to stay there: as the operator ordered it.
+            (true, Residency::Any) => {}
+        }
+    }
+
+    fn substrates(&self) {
+        let Some((first, others)) = self.pool.upstreams.split_first() else { return };
+        let shares = |id: &&UpstreamId| self.topology.share_fate(*first, **id);
+        if others.is_empty() || !others.iter().all(|id| shares(&id)) {
+            return;
+        }
+        let names: Vec<&str> = others.iter().map(|id| self.name(*id)).collect();
+        let what = format!(
+            "every fallback ({}) shares a substrate with `{}`",
+            names.join(", "),
+            self.name(*first)
+        );
+        let mend = "they would fail together; add one that shares nothing with it";
+        self.warn(self.places.name, &what, mend);
+    }
+
+    fn probe(&self) {
+        let place = self.places.probe.unwrap_or(self.places.name);
+        let rule = &self.pool.rules.probe;
+        if is_static(&rule.path) {
+            let what = format!(
+                "the probe asks for `{}`, which looks like a static health file",
+                rule.path
+            );
+            let mend = "such a file stays green in real outages; ask for a real page that needs the origin";
+            self.warn(place, &what, mend);
+        }
+        let asks_public =
+            |id: &&UpstreamId| self.topology.upstream(**id).endpoint.host_rule == HostRule::Public;
+        if rule.host.is_none() && self.pool.upstreams.iter().any(|id| asks_public(&id)) {
+            self.warn(
+                self.places.name,
+                "its routes name no whole host that a probe could ask for",
+                "probes ask for the upstream's own host instead, which may answer while the public one does \
+                 not; add a route with an exact host",
+            );
+        }
+    }
+
+    fn evidence(&self) {
+        let rules = &self.pool.rules;
+        if self.pool.upstreams.is_empty() {
+            return;
+        }
+        if rules.marker.is_none() {
+            self.warn(
+                self.places.name,
+                "no `origin_marker`",
+                "an error of the origin looks like one of the provider's; let the origin add a header of its own \
+                 to every answer, errors too, and name it",
+            );
+        }
+        let asks_origin =
+            |id: &UpstreamId| self.topology.provider_of(*id).kind == ProviderKind::Origin;
+        if rules.probe.origin.is_none() && !self.pool.upstreams.iter().any(asks_origin) {
+            self.warn(
+                self.places.name,
+                "no `probe.origin`",
+                "when every provider fails nobody can say whether the origin does; give the URL of the origin \
+                 itself, it is only ever probed",
+            );
+        }
+    }
+
+    fn wires(&self) {
+        for (id, place) in self.pool.upstreams.iter().zip(&self.places.upstreams) {
+            let endpoint = &self.topology.upstream(*id).endpoint;
+            let public = match &endpoint.host {
+                EndpointHost::Name(name) => is_public_name(name),
+                EndpointHost::Address(address) => is_public_address(*address),
+            };
+            if endpoint.scheme == Scheme::Http && public {
+                let what =
+                    format!("`{}` is reached in cleartext over the public net", self.name(*id));
+                let mend = "anybody on the way can read and change it; write `https://`";
+                self.warn(*place, &what, mend);
+            }
+        }
+    }
+
+    fn timing(&self) {
+        let rules = &self.pool.rules;
+        let place = self.places.failover.unwrap_or(self.places.name);
+        let timing = &rules.failover;
+        if timing.min_stay < timing.hold {
+            let what = format!(
+                "`min_stay` ({:?}) is shorter than `hold` ({:?})",
+                timing.min_stay, timing.hold
+            );
+            let mend = "the hold decides alone, and an outage in waves is met at each wave; make it longer";
+            self.warn(place, &what, mend);
+        }
+        if timing.hold < Duration::from_secs(5) {
+            let what = format!("`hold` is only {:?}", timing.hold);
+            let mend = "a provider that is still failing is tried again at once, with real requests; 30s is the default";
+            self.warn(place, &what, mend);
+        }
+        let acting = |method: &&Method| !method.is_safe();
+        if let Some(method) = rules.retry.methods.iter().find(acting) {
+            let what = format!("`retry.methods` holds {method}");
+            let mend = "two upstreams may both carry it out; keep it only where a second execution does no harm";
+            self.warn(self.places.methods.unwrap_or(self.places.name), &what, mend);
+        }
+    }
+}
+
+/// Whether a path looks like a page that is made to be probed.
+fn is_static(url_path: &str) -> bool {
+    let path_only = url_path.split('?').next().unwrap_or_default();
+    let last = path_only.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let last = last.to_ascii_lowercase();
+    let (stem, ending) = last.rsplit_once('.').unwrap_or((&last, ""));
+    STATIC_NAMES.contains(&stem) || STATIC_ENDINGS.contains(&ending)
+}
+
+fn is_public_name(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.contains('.')
+        && !matches!(last, "local" | "internal" | "lan" | "localhost" | "test" | "svc")
+}
+
+fn is_public_address(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_private() || v4.is_link_local()),
+        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
+    }
+}
+
+/// Certificates towards clients that have ended or soon will, one line each; `now` is the caller's.
+pub fn expiring(config: &Config, now: SystemTime) -> Vec<String> {
+    let listeners = config.listeners.iter();
+    let certificates = listeners.flat_map(|l| l.tls.iter().flat_map(|tls| &tls.certificates));
+    let line = |certificate: &super::Certificate| {
+        let subject = certificate.names.first().map_or("without a name", |name| name);
+        match certificate.not_after.duration_since(now) {
+            Err(_) => Some(format!(
+                "the certificate of `{subject}` has expired: clients will refuse it; renew it"
+            )),
+            Ok(left) if left < EXPIRY_WARNING => {
+                let days = left.as_secs() / 86_400;
+                Some(format!(
+                    "the certificate of `{subject}` ends in {days} days: clients will refuse it then; renew it"
+                ))
+            }
+            Ok(_) => None,
+        }
+    };
+    certificates.filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_static_health_file_is_known_by_its_name() {
+        for found in [
+            "/health",
+            "/healthz",
+            "/api/health/",
+            "/health.html",
+            "/cdn-cgi/trace",
+            "/robots.txt",
+            "/favicon.ico?x",
+            "/Ping",
+            "/status.json",
+        ] {
+            assert!(is_static(found), "{found}");
+        }
+        for real in ["/", "/index.html", "/login", "/api/v1/items?page=1", "/status/reports"] {
+            assert!(!is_static(real), "{real}");
+        }
+    }
+}

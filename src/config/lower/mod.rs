@@ -1,0 +1,105 @@
+//! The mirror of the file to what is meant: `Raw*` → [`Config`], by full destructuring, so that a
+//! new key does not compile until it is used.
+//!
+//! Every mistake is noted and nothing stops at the first: a value that is wrong is replaced by its
+//! default, the rest is read on, and whoever called looks at the complaints before the result.
+
+mod context;
+mod listeners;
+mod providers;
+mod rules;
+mod services;
+mod settings;
+mod upstream;
+
+use std::path::PathBuf;
+
+use super::complaint::Place;
+use super::raw::{RawFile, RawIncluded};
+use super::tree::At;
+use super::{Config, lint};
+pub(super) use context::Context;
+
+/// A file and those that it includes, as read.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) main: At<RawFile>,
+    pub(super) included: Vec<At<RawIncluded>>,
+    /// Folders that were searched for included files.
+    pub(super) folders: Vec<PathBuf>,
+}
+
+/// Where things stand in the file, for lints: index for index with the configuration.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) listeners: Vec<Place>,
+    pub(super) admin: Option<Place>,
+    pub(super) trusted_proxies: Vec<Place>,
+    pub(super) services: Vec<ServicePlaces>,
+}
+
+/// Where the parts of a service stand.
+#[derive(Debug)]
+pub(super) struct ServicePlaces {
+    /// Its name.
+    pub(super) name: Place,
+    /// By upstream, as in the pool.
+    pub(super) upstreams: Vec<Place>,
+    pub(super) probe: Option<Place>,
+    pub(super) failover: Option<Place>,
+    pub(super) methods: Option<Place>,
+}
+
+/// What a document means. Meaningless where the context holds errors afterwards.
+pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> Option<Config> {
+    let Document { main, included, folders } = document;
+    let whole = Place::whole(main.place.file);
+    let RawFile {
+        listeners,
+        trusted_proxies,
+        admin,
+        include: _, // Followed before: `included` is what it led to.
+        resolver,
+        limits,
+        workers,
+        providers,
+        defaults,
+        services,
+    } = main.value?;
+
+    let mut places = Places::default();
+    let listeners = listeners::listeners(context, listeners, &mut places.listeners);
+    let admin_place = admin.as_ref().map(|admin| admin.place);
+    let admin = listeners::admin(context, admin);
+    places.admin = admin_place.filter(|_| admin.is_some());
+    listeners::refuse_shared_addresses(context, &listeners, admin.as_ref(), &places);
+    let trusted_proxies = settings::trusted(context, trusted_proxies, &mut places.trusted_proxies);
+
+    let mut all_providers: Vec<_> = providers.into_iter().collect();
+    let mut all_services: Vec<_> = services.into_iter().collect();
+    for RawIncluded { providers, services } in included.into_iter().filter_map(|file| file.value) {
+        all_providers.extend(providers);
+        all_services.extend(services);
+    }
+    let providers = providers::providers(context, all_providers, whole);
+    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
+    let published = services::Published { defaults, services: all_services, providers, addresses };
+    let topology = services::topology(context, published, &mut places.services, whole);
+
+    let config = Config {
+        topology: topology.into(),
+        listeners,
+        admin,
+        resolver: settings::resolver(context, resolver),
+        limits: settings::limits(context, limits),
+        trusted_proxies,
+        workers: settings::workers(context, workers, cores),
+        files: Vec::new(),
+        folders,
+        lints: Vec::new(),
+    };
+    if !context.complaints.has_errors() {
+        lint::lint(&config, &places, context.complaints);
+    }
+    Some(config)
+}

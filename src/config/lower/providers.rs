@@ -1,0 +1,146 @@
+//! Providers by name: seat, kind, and what they share.
+
+use std::collections::HashMap;
+
+use super::context::Context;
+use crate::config::complaint::Place;
+use crate::config::nearest;
+use crate::config::raw::{RawProvider, RawProviderKind};
+use crate::config::tree::{At, Named};
+use crate::config::values::Flaw;
+use crate::model::id::{Label, ProviderId};
+use crate::model::place::{Country, Jurisdiction};
+use crate::model::topology::{Provider, ProviderKind};
+
+/// Providers of one configuration.
+const MAX_PROVIDERS: usize = 256;
+/// Substrates of one provider.
+const MAX_SUBSTRATES: usize = 32;
+
+/// Providers, and the names that upstreams call them by.
+#[derive(Debug, Default)]
+pub(super) struct Providers {
+    pub(super) all: Vec<Provider>,
+    /// `None`: named, but wrong, which is noted already.
+    names: HashMap<String, (Option<ProviderId>, Place)>,
+}
+
+impl Providers {
+    /// The provider of that name; `None` after a complaint.
+    pub(super) fn find(&self, context: &Context<'_>, at: &At<String>) -> Option<ProviderId> {
+        let name = at.value.as_ref()?;
+        if let Some((found, _)) = self.names.get(name) {
+            return *found;
+        }
+        let mut known: Vec<&str> = self.names.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        let mend = match nearest(&at.shown, known) {
+            Some(near) => format!(
+                "its seat is not known, so nothing may go there; the nearest name is `{near}`"
+            ),
+            None => "its seat is not known, so nothing may go there; add it under `providers`"
+                .to_owned(),
+        };
+        self.complain(context, at, &mend);
+        None
+    }
+
+    fn complain(&self, context: &Context<'_>, at: &At<String>, mend: &str) {
+        context.complaints.error(
+            at.place,
+            format_args!("there is no provider `{}`", at.shown),
+            mend,
+        );
+    }
+}
+
+/// All `providers:` of a file and those it includes.
+pub(super) fn providers(
+    context: &Context<'_>,
+    raw: Vec<At<Named<RawProvider>>>,
+    whole: Place,
+) -> Providers {
+    let mut providers = Providers::default();
+    let sections = raw.len();
+    for (name, provider) in raw.into_iter().filter_map(|section| section.value).flat_map(|n| n.0) {
+        let Some(text) = name.value.clone() else { continue };
+        if let Some((_, first)) = providers.names.get(&text) {
+            let mend = "one name is one organisation; rename or remove one";
+            let named = context.named(*first);
+            let what =
+                format!("provider `{}` is defined a second time (first in {named})", name.shown);
+            context.complaints.error(name.place, what, mend);
+            continue;
+        }
+        let provider = self::provider(context, &name, provider);
+        let id = ProviderId::new(providers.all.len());
+        providers.names.insert(text, (provider.as_ref().map(|_| id), name.place));
+        providers.all.extend(provider);
+    }
+    if sections == 0 {
+        let mend = "upstreams go through providers; add them with their `seat`";
+        context.complaints.error(whole, "`providers` is missing", mend);
+    }
+    if providers.names.len() > MAX_PROVIDERS {
+        let mend = format!("at most {MAX_PROVIDERS}");
+        context.complaints.error(whole, "too many providers", &mend);
+    }
+    providers
+}
+
+fn provider(context: &Context<'_>, name: &At<String>, raw: At<RawProvider>) -> Option<Provider> {
+    let label = context.label("provider", name);
+    let RawProvider { seat, kind, substrate } = raw.value?;
+    let seat = context.needed("seat", seat, name.place);
+    let seat = seat.and_then(|at| context.parsed("seat", &at, country));
+    let kind = match kind.and_then(|at| at.value) {
+        None | Some(RawProviderKind::Edge) => ProviderKind::Edge,
+        Some(RawProviderKind::Origin) => ProviderKind::Origin,
+    };
+    let mut substrates: Vec<Label> = Vec::new();
+    if let Some(listed) = substrate {
+        let entries = listed.value.unwrap_or_default();
+        if entries.len() > MAX_SUBSTRATES {
+            let mend = format!("at most {MAX_SUBSTRATES}");
+            context.complaints.error(listed.place, "too many substrates", &mend);
+        }
+        substrates.extend(entries.iter().filter_map(|at| context.label("substrate", at)));
+        substrates.sort_unstable();
+        substrates.dedup();
+    }
+    let seat = seat?;
+    let jurisdiction = Jurisdiction::of_seat(seat);
+    Some(Provider { name: label?, seat, jurisdiction, kind, substrates })
+}
+
+fn country(text: &str) -> Result<Country, Flaw> {
+    Country::new(text).ok_or_else(|| {
+        let upper = text.trim().to_ascii_uppercase();
+        Flaw::new(match upper.as_str() {
+            "UK" => "the code of the United Kingdom is `GB`".to_owned(),
+            "EL" => "the code of Greece is `GR`".to_owned(),
+            "EU" => "the EU is no country; name the one where the legal entity sits".to_owned(),
+            _ if upper != text && Country::new(&upper).is_some() => format!("write `{upper}`"),
+            _ => "write the two letters of ISO 3166, as in `FR`".to_owned(),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_that_is_no_country_gets_the_likely_one() {
+        for (text, says) in [
+            ("UK", "`GB`"),
+            ("fr", "write `FR`"),
+            ("EU", "no country"),
+            ("XX", "ISO 3166"),
+            ("", "ISO 3166"),
+        ] {
+            assert!(country(text).expect_err(text).0.contains(says), "{text}");
+        }
+        assert!(country("NO").is_ok());
+    }
+}

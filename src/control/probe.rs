@@ -1,0 +1,252 @@
+//! One probe: a request by ourselves on a connection of its own, through the same dialer and TLS as
+//! traffic, and what its answer comes to.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, HOST, USER_AGENT};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::model::outcome::{FailureKind, Marker};
+use crate::model::signal::ProbeResult;
+use crate::model::topology::{Endpoint, Expect, HostRule, HttpRule, MarkerRule, Scheme};
+use crate::net::dial;
+use crate::net::tls_client::{self, Stream};
+use crate::request::classify;
+
+/// Body bytes read of an answer, at most.
+const MOST_BODY: usize = 64 * 1024;
+/// How we name ourselves.
+const AGENT: &str = concat!("bascule/", env!("CARGO_PKG_VERSION"), " probe");
+
+/// What to ask, whom, and what a good answer is.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Where and how to connect.
+    pub endpoint: Endpoint,
+    /// TLS to there; `None` in cleartext.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Host for [`HostRule::Public`]; the endpoint's own where the service has none.
+    pub public_host: Option<Box<str>>,
+    /// Path and query.
+    pub target: Box<str>,
+    /// What a good answer is.
+    pub expect: Expect,
+    /// How to tell that the origin spoke.
+    pub marker: Option<MarkerRule>,
+    /// For all of it, from dialling on.
+    pub timeout: Duration,
+}
+
+/// Asks once. Ends within the question's timeout.
+pub async fn ask(question: &Question, addresses: &[SocketAddr]) -> ProbeResult {
+    let deadline = Instant::from_std(clock::now() + question.timeout);
+    match attempt(question, addresses, deadline).await {
+        Ok(result) => result,
+        Err(kind) => ProbeResult::Failed(kind),
+    }
+}
+
+async fn attempt(
+    question: &Question,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<ProbeResult, FailureKind> {
+    if addresses.is_empty() {
+        return Err(FailureKind::Dns);
+    }
+    let within = |late, broken| Within { deadline, late, broken };
+    let dialled = dial::connect(addresses);
+    let stream = within(FailureKind::Connect, FailureKind::Connect).wait(dialled).await?;
+    let stream = match &question.tls {
+        None => Stream::Plain(stream),
+        Some(tls) => {
+            let host = question.host();
+            let name = tls_client::server_name(without_port(&host)).ok_or(FailureKind::Tls)?;
+            let handshake = tls_client::handshake(Arc::clone(tls), name, stream);
+            within(FailureKind::Tls, FailureKind::Tls).wait(handshake).await?
+        }
+    };
+    let version = question.version(&stream);
+    let request = question.request(version).ok_or(FailureKind::BrokeOff)?;
+    let exchange = async {
+        let mut connection = Connection::open(stream, version).await?;
+        let response = connection.send(request).await?;
+        Ok::<_, hyper::Error>((response, connection))
+    };
+    let (response, _connection) =
+        within(FailureKind::Late, FailureKind::BrokeOff).wait(exchange).await?;
+    let (head, body) = response.into_parts();
+    let body = within(FailureKind::BodyStall, FailureKind::BodyCut).wait(beginning(body)).await?;
+    Ok(question.judge(head.status, &head.headers, &body))
+}
+
+/// One step under the probe's deadline, and what it means when it does not succeed.
+struct Within {
+    deadline: Instant,
+    late: FailureKind,
+    broken: FailureKind,
+}
+
+impl Within {
+    async fn wait<T, E>(&self, step: impl Future<Output = Result<T, E>>) -> Result<T, FailureKind> {
+        match tokio::time::timeout_at(self.deadline, step).await {
+            Ok(done) => done.map_err(|_| self.broken),
+            Err(_) => Err(self.late),
+        }
+    }
+}
+
+impl Question {
+    /// What is sent as Host and, without its port, as SNI.
+    fn host(&self) -> Cow<'_, str> {
+        match (&self.endpoint.host_rule, &self.public_host) {
+            (HostRule::Literal(name), _) | (HostRule::Public, Some(name)) => Cow::Borrowed(name),
+            (HostRule::Upstream, _) | (HostRule::Public, None) => {
+                Cow::Owned(self.endpoint.authority())
+            }
+        }
+    }
+
+    fn version(&self, stream: &Stream) -> Version {
+        match (self.endpoint.http, stream) {
+            (HttpRule::Http1, _) | (HttpRule::Auto, Stream::Plain(_)) => Version::HTTP_11,
+            (HttpRule::Http2, _) => Version::HTTP_2,
+            (HttpRule::Auto, Stream::Tls(_)) if stream.chose_http2() => Version::HTTP_2,
+            (HttpRule::Auto, Stream::Tls(_)) => Version::HTTP_11,
+        }
+    }
+
+    /// `None` when host or path cannot stand in a request; `config` has checked both.
+    fn request(&self, version: Version) -> Option<Request<Empty<Bytes>>> {
+        let host = self.host();
+        let request = Request::get("/").version(version).header(USER_AGENT, AGENT);
+        let request = request.header(ACCEPT, "*/*");
+        let request = if version == Version::HTTP_2 {
+            let scheme = match self.endpoint.scheme {
+                Scheme::Http => "http",
+                Scheme::Https => "https",
+            };
+            let uri = Uri::builder().scheme(scheme).authority(&*host);
+            request.uri(uri.path_and_query(&*self.target).build().ok()?)
+        } else {
+            request.uri(&*self.target).header(HOST, &*host)
+        };
+        request.body(Empty::new()).ok()
+    }
+
+    fn judge(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProbeResult {
+        let Expect { status: good, body_contains, headers: wanted } = &self.expect;
+        let as_wanted = good.iter().any(|range| range.contains(&status.as_u16()))
+            && wanted.iter().all(|(name, value)| headers.get_all(name).iter().any(|v| v == value))
+            && body_contains.as_deref().is_none_or(|text| contains(body, text.as_bytes()));
+        let origin_spoke = classify::marker(self.marker.as_ref(), headers) == Marker::Present;
+        if as_wanted {
+            ProbeResult::Passed
+        } else if status.is_server_error() && origin_spoke {
+            ProbeResult::OriginError
+        } else {
+            ProbeResult::Failed(FailureKind::ServerError)
+        }
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || text.windows(part.len()).any(|window| window == part)
+}
+
+/// `host:port` or `[v6]:port` to its host.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// The first [`MOST_BODY`] bytes of a body, fewer where it ends before.
+async fn beginning(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
+    let mut text = Vec::new();
+    while text.len() < MOST_BODY && !body.is_end_stream() {
+        let Some(frame) = body.frame().await else { break };
+        if let Ok(data) = frame?.into_data() {
+            let room = MOST_BODY - text.len();
+            text.extend_from_slice(&data[..data.len().min(room)]);
+        }
+    }
+    Ok(text)
+}
+
+/// One connection of one probe; dropping it closes it.
+struct Connection {
+    sender: Sender,
+    /// Moves the bytes. Aborted with the connection.
+    driver: JoinHandle<()>,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Empty<Bytes>>),
+    Http2(http2::SendRequest<Empty<Bytes>>),
+}
+
+impl Connection {
+    async fn open(stream: Stream, version: Version) -> Result<Self, hyper::Error> {
+        let io = TokioIo::new(stream);
+        let (sender, driver) = if version == Version::HTTP_2 {
+            let mut builder = http2::Builder::new(LocalExecutor);
+            let (sender, connection) = builder.timer(TokioTimer::new()).handshake(io).await?;
+            (Sender::Http2(sender), tokio::task::spawn_local(drive(connection)))
+        } else {
+            let (sender, connection) =
+                http1::Builder::new().max_buf_size(MOST_BODY).handshake(io).await?;
+            (Sender::Http1(sender), tokio::task::spawn_local(drive(connection)))
+        };
+        Ok(Self { sender, driver })
+    }
+
+    async fn send(
+        &mut self,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.send_request(request).await,
+            Sender::Http2(sender) => sender.send_request(request).await,
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+async fn drive(connection: impl Future<Output = Result<(), hyper::Error>>) {
+    if let Err(error) = connection.await {
+        // The request on it has failed with the same cause and says so to the detector.
+        tracing::trace!(error = &error as &dyn std::error::Error, "probe connection ended");
+    }
+}
+
+/// Runs hyper's helper tasks on this thread's own runtime.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+#[cfg(test)]
+mod tests;

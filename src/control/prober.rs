@@ -1,0 +1,285 @@
+//! Whom to probe, and what becomes of the answers. Every upstream of every service, standby ones as
+//! often as the active one, each on a connection of its own; and origins where the file names one.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
+
+use super::dns::Names;
+use super::probe::{self, Question};
+use super::schedule::{self, Schedule};
+use crate::clock;
+use crate::exchange::evidence::{Evidence, EvidenceSender};
+use crate::exchange::snapshot::{SnapshotReader, View};
+use crate::exchange::state::UpstreamState;
+use crate::model::health::ProbePace;
+use crate::model::id::{Label, UpstreamId};
+use crate::model::outcome::FailureKind;
+use crate::model::signal::ProbeResult;
+use crate::model::topology::{EndpointHost, OriginProbe, Pool, Topology};
+use crate::net::tls_client;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::setup::Chain;
+
+/// Probes running at the same time; further ones wait for a place.
+const AT_ONCE: usize = 128;
+/// How often the schedule is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How often a probe looks whether the first addresses have come.
+const ADDRESS_POLL: Duration = Duration::from_millis(20);
+
+/// Probes the upstreams of the current topology.
+#[derive(Debug)]
+pub struct Prober {
+    /// Whom.
+    pub snapshots: SnapshotReader,
+    /// For the names of origins; those of upstreams are in their address books.
+    pub names: Names,
+    /// Roots for the TLS of origins.
+    pub roots: Arc<rustls::RootCertStore>,
+    /// Where reports go.
+    pub evidence: EvidenceSender,
+    /// Where probes are counted.
+    pub metrics: Metrics,
+}
+
+/// One thing that is probed, across reloads.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Subject {
+    /// An upstream by its serial number.
+    Upstream(u64),
+    /// The origin of a service.
+    Origin(Label),
+}
+
+/// How one subject is probed under the current topology.
+struct Target {
+    question: Question,
+    interval: Duration,
+    whom: Whom,
+}
+
+enum Whom {
+    Upstream(Arc<UpstreamState>),
+    /// Origins have no address book: looked up for each probe, the last good answer kept.
+    Origin {
+        service: Label,
+        names: Names,
+        last: RefCell<Vec<SocketAddr>>,
+    },
+}
+
+/// One probe that ended.
+struct Report {
+    at: Instant,
+    result: ProbeResult,
+    took: Duration,
+}
+
+impl Prober {
+    /// Probes until shutdown; probes that are running then are dropped without a report.
+    pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut snapshots = self.snapshots.clone();
+        let mut round = Round::default();
+        round.adopt(&self, &snapshots.current());
+        loop {
+            // Dropping any arm half-way loses nothing: the first two wait for a value that stays,
+            // `join_next_with_id` is cancel-safe, a missed tick only comes later.
+            tokio::select! {
+                _ = shutdown.wait_for(|stop| *stop) => return,
+                writing = snapshots.changed() => {
+                    if !writing {
+                        return;
+                    }
+                    round.adopt(&self, &snapshots.current());
+                }
+                Some(ended) = round.running.join_next_with_id() => round.end(&self, ended),
+                _ = tick.tick() => round.begin(),
+            }
+        }
+    }
+
+    fn report(&self, target: &Target, report: Report) {
+        let Report { at, result, took } = report;
+        match &target.whom {
+            Whom::Upstream(state) => {
+                self.metrics.probe(&state.key, result, took);
+                if let ProbeResult::Failed(FailureKind::Connect | FailureKind::Dns) = result {
+                    state.addresses.ask_again();
+                }
+                self.evidence.send(Evidence::Probe { serial: state.serial, at, result, took });
+            }
+            Whom::Origin { service, .. } => {
+                self.metrics.origin_probe(service, result);
+                self.evidence.send(Evidence::Origin { service: service.clone(), at, result });
+            }
+        }
+    }
+
+    fn targets(&self, view: &View) -> BTreeMap<Subject, Rc<Target>> {
+        let topology = &view.routing.topology;
+        let upstreams = topology.upstreams().map(|(id, _)| {
+            let subject = Subject::Upstream(view.states.upstream(id).serial);
+            (subject, Rc::new(upstream_target(topology, id, view)))
+        });
+        let origins = topology.pools().filter_map(|(_, pool)| {
+            let origin = pool.rules.probe.origin.as_ref()?;
+            let target = self.origin_target(pool, origin)?;
+            Some((Subject::Origin(pool.service.clone()), Rc::new(target)))
+        });
+        upstreams.chain(origins).collect()
+    }
+
+    fn origin_target(&self, pool: &Pool, origin: &OriginProbe) -> Option<Target> {
+        let tls = match tls_client::config(&origin.endpoint, &self.roots) {
+            Ok(tls) => tls,
+            Err(error) => {
+                let service = pool.service.as_str();
+                tracing::error!(service, error = %Chain(&error), "origin is not probed");
+                return None;
+            }
+        };
+        let rule = &pool.rules.probe;
+        let question = Question {
+            endpoint: origin.endpoint.clone(),
+            tls,
+            public_host: None,
+            target: origin.path.clone(),
+            expect: rule.expect.clone(),
+            // Asked directly, the origin cannot hide behind its own marker.
+            marker: None,
+            timeout: rule.timeout,
+        };
+        let whom = Whom::Origin {
+            service: pool.service.clone(),
+            names: self.names.clone(),
+            last: RefCell::default(),
+        };
+        Some(Target { question, interval: rule.interval, whom })
+    }
+}
+
+fn upstream_target(topology: &Topology, id: UpstreamId, view: &View) -> Target {
+    let upstream = topology.upstream(id);
+    let rules = &topology.pool(upstream.pool).rules;
+    let question = Question {
+        endpoint: upstream.endpoint.clone(),
+        tls: view.tls[id.index()].clone(),
+        public_host: rules.probe.host.clone(),
+        target: rules.probe.path.clone(),
+        expect: rules.probe.expect.clone(),
+        marker: rules.marker.clone(),
+        timeout: rules.probe.timeout,
+    };
+    let whom = Whom::Upstream(Arc::clone(view.states.upstream(id)));
+    Target { question, interval: rules.probe.interval, whom }
+}
+
+impl Target {
+    fn interval(&self) -> Duration {
+        let pace = match &self.whom {
+            Whom::Upstream(state) => state.pace(),
+            Whom::Origin { .. } => ProbePace::Normal,
+        };
+        schedule::interval(self.interval, pace)
+    }
+
+    async fn probe(&self) -> Report {
+        let addresses = self.addresses().await;
+        let began = clock::now();
+        let result = probe::ask(&self.question, &addresses).await;
+        let at = clock::now();
+        Report { at, result, took: at - began }
+    }
+
+    async fn addresses(&self) -> Vec<SocketAddr> {
+        match &self.whom {
+            Whom::Upstream(state) => {
+                let deadline = clock::now() + self.question.timeout;
+                // Only before the very first answer: the look-up and this probe begin together.
+                while state.addresses.current().addresses.is_empty() && clock::now() < deadline {
+                    tokio::time::sleep(ADDRESS_POLL).await;
+                }
+                state.addresses.current().addresses.clone()
+            }
+            Whom::Origin { names, last, .. } => {
+                let port = self.question.endpoint.port;
+                let found = match &self.question.endpoint.host {
+                    EndpointHost::Address(ip) => return vec![SocketAddr::new(*ip, port)],
+                    EndpointHost::Name(name) => names.look_up(name).await,
+                };
+                if let Ok(found) = found {
+                    let with_port = |ip| SocketAddr::new(ip, port);
+                    last.replace(found.addresses.into_iter().map(with_port).collect());
+                }
+                last.borrow().clone()
+            }
+        }
+    }
+}
+
+/// What is to be probed and what is being probed.
+#[derive(Default)]
+struct Round {
+    topology: Option<Arc<Topology>>,
+    targets: BTreeMap<Subject, Rc<Target>>,
+    schedule: Schedule<Subject>,
+    running: JoinSet<Report>,
+    /// Whom each running probe is about; those of gone subjects are absent.
+    tasks: HashMap<Id, (Subject, AbortHandle)>,
+}
+
+impl Round {
+    fn adopt(&mut self, prober: &Prober, view: &View) {
+        let topology = &view.routing.topology;
+        if self.topology.as_ref().is_some_and(|known| Arc::ptr_eq(known, topology)) {
+            return;
+        }
+        self.topology = Some(Arc::clone(topology));
+        self.targets = prober.targets(view);
+        let subjects: Vec<Subject> = self.targets.keys().cloned().collect();
+        self.schedule.adopt(&subjects);
+        self.tasks.retain(|_, (subject, task)| {
+            let stays = self.targets.contains_key(subject);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        let now = clock::now();
+        let room = AT_ONCE.saturating_sub(self.tasks.len());
+        let due = self.schedule.due(now, room, |subject| self.targets[subject].interval());
+        for subject in due {
+            let target = Rc::clone(&self.targets[&subject]);
+            let task = self.running.spawn_local(async move { target.probe().await });
+            self.schedule.began(&subject, now, fastrand::f64());
+            self.tasks.insert(task.id(), (subject, task));
+        }
+    }
+
+    fn end(&mut self, prober: &Prober, ended: Result<(Id, Report), JoinError>) {
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
+        };
+        let Some((subject, _)) = self.tasks.remove(&id) else { return };
+        self.schedule.ended(&subject);
+        match ended {
+            Ok((_, report)) => prober.report(&self.targets[&subject], report),
+            Err(error) => tracing::error!(error = %Chain(&error), "a probe broke off"),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A changed file to a changed configuration: noticed, settled, loaded, taken over whole, or refused
+//! with every complaint while the old one goes on serving.
+//!
+//! In: notifications, a poll every 30 s, SIGHUP. Out: calls of an [`Applier`], which `app` gives,
+//! since it knows all the parts. Reading happens on a thread of its own: it must not keep steering
+//! waiting.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::watch::{FileWatch, fingerprint};
+use crate::clock;
+use crate::config::{self, Config, LoadError};
+use crate::telemetry::labels::ReloadResult;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::setup::Chain;
+
+/// Between two looks at the files' contents, whatever notifications say.
+const POLL: Duration = Duration::from_secs(30);
+/// Loads of one change, should an include appear and change in the meantime.
+const MOST_LOADS: usize = 3;
+
+/// Puts configurations into force.
+pub trait Applier {
+    /// Why a valid one was not.
+    type Error: Error + 'static;
+
+    /// Takes a valid configuration over whole, or refuses it whole.
+    fn apply(&mut self, config: Config) -> impl Future<Output = Result<(), Self::Error>>;
+}
+
+/// Keeps what serves in step with the file.
+#[derive(Debug)]
+pub struct Reload<A> {
+    /// Where the configuration is.
+    pub file: PathBuf,
+    /// Worker threads where the file leaves them open.
+    pub cores: usize,
+    /// Where reloads are counted.
+    pub metrics: Metrics,
+    /// Who puts a new one into force.
+    pub applier: A,
+}
+
+/// The files of the configuration as of the last load, good or bad.
+struct Known {
+    watch: FileWatch,
+    files: BTreeSet<PathBuf>,
+    seen: u64,
+}
+
+/// What one load brought.
+struct Reading {
+    files: BTreeSet<PathBuf>,
+    seen: u64,
+    result: Result<Config, LoadError>,
+}
+
+/// Why to look at the files.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cause {
+    /// Something may have changed.
+    Look,
+    /// Somebody wants it loaded in any case.
+    Order,
+}
+
+impl<A: Applier> Reload<A> {
+    /// Reloads until shutdown. `files` are those of the configuration that serves now, which counts
+    /// as the first one.
+    pub async fn run(mut self, files: Vec<PathBuf>, mut shutdown: watch::Receiver<bool>) {
+        self.metrics.config_taken(since_1970());
+        let files: BTreeSet<PathBuf> = files.into_iter().collect();
+        let mut known = Known { watch: FileWatch::new(), seen: fingerprint(&files), files };
+        known.watch.follow(&known.files);
+        let mut hangup = signal(SignalKind::hangup())
+            .inspect_err(|error| tracing::error!(error = %Chain(error), "SIGHUP does not reload"))
+            .ok();
+        let mut orders = async || match &mut hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        };
+        loop {
+            // Dropping any arm half-way loses nothing: signals and the shutdown stay, a change that
+            // had not come to rest is seen by the look that follows whatever won instead.
+            let cause = tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => return,
+                _ = orders() => Cause::Order,
+                () = known.watch.changed() => Cause::Look,
+                () = tokio::time::sleep(POLL) => Cause::Look,
+            };
+            self.look(cause, &mut known).await;
+        }
+    }
+
+    async fn look(&mut self, cause: Cause, known: &mut Known) {
+        let (file, cores) = (self.file.clone(), self.cores);
+        let (files, seen) = (known.files.clone(), known.seen);
+        let reading = tokio::task::spawn_blocking(move || {
+            let wanted = cause == Cause::Order || fingerprint(&files) != seen;
+            wanted.then(|| read(&file, cores, files))
+        });
+        let Reading { files, seen, result } = match reading.await {
+            Ok(Some(reading)) => reading,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "loading the configuration broke off");
+                return;
+            }
+        };
+        known.watch.follow(&files);
+        (known.files, known.seen) = (files, seen);
+        let result = match result {
+            Ok(config) => self.take_over(config).await,
+            Err(refused) => {
+                refuse(&refused);
+                ReloadResult::Failure
+            }
+        };
+        self.metrics.reload(result);
+    }
+
+    async fn take_over(&mut self, config: Config) -> ReloadResult {
+        let (services, upstreams) = (config.topology.pools.len(), config.topology.upstreams.len());
+        let lints = config.lints.clone();
+        if let Err(error) = self.applier.apply(config).await {
+            tracing::error!(error = %Chain(&error), "configuration not put into force");
+            return ReloadResult::Failure;
+        }
+        for lint in lints {
+            tracing::warn!(lint = %lint.one_line(), "the configuration has a trap");
+        }
+        tracing::info!(services, upstreams, "configuration reloaded");
+        self.metrics.config_taken(since_1970());
+        ReloadResult::Success
+    }
+}
+
+fn refuse(refused: &LoadError) {
+    if let LoadError::Unreadable { .. } = refused {
+        tracing::error!(complaint = %refused, "configuration refused");
+    }
+    for complaint in refused.complaints() {
+        tracing::error!(complaint = %complaint.one_line(), "configuration refused");
+    }
+}
+
+/// Loads, and again where it turned out to hold other files than thought: the fingerprint must be
+/// older than the load, or a change in between would never be noticed.
+fn read(file: &Path, cores: usize, mut files: BTreeSet<PathBuf>) -> Reading {
+    let mut loads = 1;
+    loop {
+        let seen = fingerprint(&files);
+        let result = config::load(file, cores);
+        let named = match &result {
+            Ok(config) => config.files.iter().cloned().collect(),
+            // A file that the last good one named may be what is missing now.
+            Err(refused) => files.iter().chain(refused.files()).cloned().collect(),
+        };
+        if named == files || loads == MOST_LOADS {
+            return Reading { files: named, seen, result };
+        }
+        files = named;
+        loads += 1;
+    }
+}
+
+fn since_1970() -> Duration {
+    clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,101 @@
+//! What bascule turns away by itself, in a closed list that serves as a metric label.
+
+use http::StatusCode;
+
+/// Why a request never reached an upstream, or a connection never became one.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Refusal {
+    /// Not HTTP, or framed so that two readers could disagree.
+    Malformed,
+    /// Missing, repeated, conflicting or invalid `Host` or `:authority`.
+    BadHost,
+    /// A request target of a form that a proxy for services does not take.
+    BadTarget,
+    /// CONNECT or TRACE.
+    Method,
+    /// The head is larger than `limits.max_header_bytes`.
+    HeadTooLarge,
+    /// The head did not arrive within `limits.header_read_timeout`.
+    SlowHead,
+    /// The body is larger than `limits.max_request_body`.
+    BodyTooLarge,
+    /// No route takes the host and path.
+    NoRoute,
+    /// `limits.max_connections` are open already.
+    TooManyConnections,
+    /// The TLS handshake failed or took too long.
+    Handshake,
+}
+
+impl Refusal {
+    /// Every reason, in the order of its discriminant.
+    pub const ALL: [Self; 10] = [
+        Self::Malformed,
+        Self::BadHost,
+        Self::BadTarget,
+        Self::Method,
+        Self::HeadTooLarge,
+        Self::SlowHead,
+        Self::BodyTooLarge,
+        Self::NoRoute,
+        Self::TooManyConnections,
+        Self::Handshake,
+    ];
+
+    /// As a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::BadHost => "bad_host",
+            Self::BadTarget => "bad_target",
+            Self::Method => "method",
+            Self::HeadTooLarge => "head_too_large",
+            Self::SlowHead => "slow_head",
+            Self::BodyTooLarge => "body_too_large",
+            Self::NoRoute => "no_route",
+            Self::TooManyConnections => "too_many_connections",
+            Self::Handshake => "handshake",
+        }
+    }
+
+    /// What the client is told, where it is told anything.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Malformed | Self::BadHost | Self::BadTarget | Self::Handshake => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// One sentence for the client.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Malformed => "The request is malformed.",
+            Self::BadHost => "The request needs exactly one valid Host.",
+            Self::BadTarget => "The request target is not a path.",
+            Self::Method => "This method is not forwarded.",
+            Self::HeadTooLarge => "The request head is too large.",
+            Self::SlowHead => "The request head took too long.",
+            Self::BodyTooLarge => "The request body is too large.",
+            Self::NoRoute => "Nothing is published under this host and path.",
+            Self::TooManyConnections => "Too many connections are open.",
+            Self::Handshake => "The TLS handshake failed.",
+        }
+    }
+
+    /// Whether a whole connection was turned away, not a request on one.
+    pub const fn is_of_connection(self) -> bool {
+        matches!(self, Self::TooManyConnections | Self::Handshake)
+    }
+
+    /// For tables of counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}

@@ -1,0 +1,281 @@
+//! An answer's body on its way to the client: streamed, watched for stalls and short ends, counted
+//! when it is over.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::client::Active;
+use super::connections::Lent;
+use super::transaction::Judge;
+use super::worker::Worker;
+use crate::clock;
+use crate::exchange::state::PoolState;
+use crate::model::outcome::{FailureKind, Ignored, Outcome};
+
+/// Over which the least rate is a mean.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// What a client receives.
+pub(super) struct AnswerBody {
+    source: Source,
+    /// Ends the request's accounting when the body is dropped.
+    request: Option<Request>,
+}
+
+enum Source {
+    /// Made by us.
+    Own(Option<Bytes>),
+    /// An upstream's.
+    Relayed(Box<Relay>),
+}
+
+/// Why a body ends early; the client sees a broken message, never a short one that looks whole.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error("the upstream's body ended short")]
+    Cut(#[source] hyper::Error),
+    #[error("the upstream's body stalled")]
+    Stalled,
+}
+
+/// One request of a service, from its head to the last byte of its answer.
+pub(super) struct Request {
+    pub(super) worker: Rc<Worker>,
+    pub(super) pool: Arc<PoolState>,
+    pub(super) active: Option<Active>,
+}
+
+impl Request {
+    /// Counts it as in flight until it is dropped.
+    pub(super) fn begin(worker: &Rc<Worker>, pool: &Arc<PoolState>) -> Self {
+        pool.rows[worker.index].in_flight.add(1);
+        Self { worker: Rc::clone(worker), pool: Arc::clone(pool), active: None }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.pool.rows[self.worker.index].in_flight.sub(1);
+    }
+}
+
+/// How patient we are with a body.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum BodyPatience {
+    /// An ordinary one.
+    Bounded {
+        /// Longest silence.
+        stall: Duration,
+        /// Bytes a second, mean over [`RATE_WINDOW`] of waiting; 0 = off.
+        min_rate: u64,
+    },
+    /// Server-sent events and gRPC: silence is part of the protocol.
+    Unbounded,
+}
+
+/// An upstream's body.
+pub(super) struct Relay {
+    incoming: Incoming,
+    lent: Option<Lent>,
+    judge: Judge,
+    /// What the head came to; the body can only make it worse.
+    verdict: Outcome,
+    patience: BodyPatience,
+    /// Begun at the first wait, so that a body that is there already costs no timer.
+    watch: Option<Watch>,
+}
+
+struct Watch {
+    timer: Pin<Box<Sleep>>,
+    waiting_since: Option<Instant>,
+    /// Waited for in the current rate window, and received in it.
+    waited: Duration,
+    received: u64,
+}
+
+impl AnswerBody {
+    /// Of our own making.
+    pub(super) fn own(bytes: Bytes) -> Self {
+        Self { source: Source::Own((!bytes.is_empty()).then_some(bytes)), request: None }
+    }
+
+    /// An upstream's.
+    pub(super) fn relayed(
+        incoming: Incoming,
+        lent: Lent,
+        judge: Judge,
+        (verdict, patience): (Outcome, BodyPatience),
+    ) -> Self {
+        let relay = Relay { incoming, lent: Some(lent), judge, verdict, patience, watch: None };
+        let mut body = Self { source: Source::Relayed(Box::new(relay)), request: None };
+        if body.is_end_stream() {
+            body.finish();
+        }
+        body
+    }
+
+    /// The request ends when this body does.
+    pub(super) fn carrying(mut self, request: Request) -> Self {
+        self.request = Some(request);
+        self
+    }
+
+    /// The connection's part: it is busy until this body ends.
+    pub(super) fn keeping(mut self, active: Active) -> Self {
+        match &mut self.request {
+            Some(request) => request.active = Some(active),
+            None => drop(active),
+        }
+        self
+    }
+
+    fn finish(&mut self) {
+        if let Source::Relayed(relay) = &mut self.source {
+            relay.end(relay.verdict);
+            if let Some(lent) = relay.lent.take() {
+                lent.give_back();
+            }
+        }
+    }
+}
+
+impl Relay {
+    fn end(&mut self, outcome: Outcome) {
+        self.judge.conclude(outcome);
+    }
+
+    /// A body that failed: the connection is closed, the client's answer breaks off.
+    fn fail(&mut self, kind: FailureKind) {
+        // A bad status was counted by its head; how its page ends adds nothing.
+        let outcome = match self.verdict {
+            Outcome::Failure(kind) => Outcome::Failure(kind),
+            Outcome::Success | Outcome::OriginError | Outcome::Ignored(_) => Outcome::Failure(kind),
+        };
+        self.end(outcome);
+        self.lent = None;
+    }
+
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.received(frame.data_ref().map_or(0, Bytes::len) as u64);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.fail(FailureKind::BodyCut);
+                Poll::Ready(Some(Err(BodyError::Cut(error))))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending if self.is_stalled(context) => {
+                self.fail(FailureKind::BodyStall);
+                Poll::Ready(Some(Err(BodyError::Stalled)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn received(&mut self, bytes: u64) {
+        self.judge.received(bytes);
+        if let Some(watch) = &mut self.watch {
+            watch.received += bytes;
+            if let Some(since) = watch.waiting_since.take() {
+                watch.waited += clock::now().saturating_duration_since(since);
+            }
+        }
+    }
+
+    /// Whether the upstream has been silent, or slow, for too long while we were ready to read.
+    fn is_stalled(&mut self, context: &mut Context<'_>) -> bool {
+        let BodyPatience::Bounded { stall, min_rate } = self.patience else { return false };
+        let tick = stall.min(RATE_WINDOW);
+        let watch = self.watch.get_or_insert_with(|| Watch {
+            timer: Box::pin(tokio::time::sleep(tick)),
+            waiting_since: None,
+            waited: Duration::ZERO,
+            received: 0,
+        });
+        let since = *watch.waiting_since.get_or_insert_with(clock::now);
+        loop {
+            let waiting = clock::now().saturating_duration_since(since);
+            if waiting >= stall {
+                return true;
+            }
+            let in_window = watch.waited + waiting;
+            if min_rate > 0 && in_window >= RATE_WINDOW {
+                let least = min_rate * RATE_WINDOW.as_secs();
+                if watch.received < least {
+                    return true;
+                }
+                watch.received = 0;
+                watch.waited = Duration::ZERO;
+                watch.waiting_since = Some(clock::now());
+                return self.is_stalled(context);
+            }
+            let next = (stall - waiting).min(RATE_WINDOW.saturating_sub(in_window));
+            let next = if min_rate > 0 { next } else { stall - waiting };
+            watch.timer.as_mut().reset(tokio::time::Instant::from_std(clock::now() + next));
+            if watch.timer.as_mut().poll(context).is_pending() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.source {
+            Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Relayed(relay) => relay.poll_frame(context),
+        };
+        let over = match &frame {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(_))) => this.is_end_stream(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if over {
+            this.finish();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(bytes) => bytes.is_none(),
+            Source::Relayed(relay) => relay.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Source::Relayed(relay) => relay.incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // Not over, and not failed: the client went away.
+        if self.lent.is_some() && !self.incoming.is_end_stream() {
+            self.end(Outcome::Ignored(Ignored::ClientGone));
+        }
+    }
+}

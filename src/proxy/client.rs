@@ -1,0 +1,187 @@
+//! One client's connection: who it is, and whether it is idle, sending a head or being served.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::HeaderValue;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::worker::Worker;
+use crate::clock;
+use crate::exchange::edge::ListenerState;
+use crate::exchange::settings::Settings;
+use crate::model::limits::Limits;
+use crate::request::headers::{Proto, Trust, forwarded_element};
+
+/// What every request of one connection has in common.
+pub(super) struct Client {
+    pub(super) worker: Rc<Worker>,
+    pub(super) listener: Arc<ListenerState>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) peer: IpAddr,
+    /// `peer` as a field value, made once.
+    pub(super) peer_value: HeaderValue,
+    pub(super) trust: Trust,
+    pub(super) proto: Proto,
+    pub(super) activity: Rc<Activity>,
+    /// The last request's host and its element of `Forwarded`: the next one mostly asks the same.
+    pub(super) forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
+}
+
+impl Client {
+    /// The element of `Forwarded` for a request to this host.
+    pub(super) fn forwarded(&self, authority: &HeaderValue) -> HeaderValue {
+        let mut last = self.forwarded.borrow_mut();
+        match &*last {
+            Some((host, element)) if host == authority => element.clone(),
+            Some(_) | None => {
+                let element = forwarded_element(self.peer, authority, self.proto);
+                *last = Some((authority.clone(), element.clone()));
+                element
+            }
+        }
+    }
+
+    /// Whether an address is one of `trusted_proxies`.
+    pub(super) fn is_trusted(&self, address: IpAddr) -> bool {
+        is_trusted(&self.settings, address)
+    }
+}
+
+/// Whether an address is one of `trusted_proxies`.
+pub(super) fn is_trusted(settings: &Settings, address: IpAddr) -> bool {
+    settings.trusted_proxies.iter().any(|range| range.contains(&address))
+}
+
+/// What a connection is doing; decides how long it may go on doing it.
+#[derive(Debug)]
+pub(super) struct Activity {
+    /// Requests being served.
+    active: Cell<u32>,
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Idle,
+    Head,
+    Served,
+}
+
+/// How long a connection may go on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Patience {
+    /// For ever: it is being served.
+    Served,
+    /// Until then, between two requests.
+    Idle(Instant),
+    /// Until then, inside a head.
+    Head(Instant),
+}
+
+impl Activity {
+    /// Of a connection that has just been accepted: its first head is under way, so that a silent
+    /// client has only that long.
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            active: Cell::new(0),
+            phase: Cell::new(Phase::Head),
+            since: Cell::new(clock::now()),
+        })
+    }
+
+    fn bytes_came(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.phase.set(Phase::Head);
+            self.since.set(clock::now());
+        }
+    }
+
+    /// A request begins; dropping the value ends it.
+    pub(super) fn begin(self: &Rc<Self>) -> Active {
+        self.active.set(self.active.get() + 1);
+        self.phase.set(Phase::Served);
+        Active(Rc::clone(self))
+    }
+
+    /// How long the connection may go on.
+    pub(super) fn patience(&self, limits: &Limits) -> Patience {
+        match self.phase.get() {
+            Phase::Served => Patience::Served,
+            Phase::Idle => Patience::Idle(self.since.get() + limits.idle_timeout),
+            Phase::Head => Patience::Head(self.since.get() + limits.header_read_timeout),
+        }
+    }
+}
+
+/// One request being served on a connection.
+#[derive(Debug)]
+pub(super) struct Active(Rc<Activity>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let left = self.0.active.get() - 1;
+        self.0.active.set(left);
+        if left == 0 {
+            self.0.phase.set(Phase::Idle);
+            self.0.since.set(clock::now());
+        }
+    }
+}
+
+/// A client's bytes, with an eye on when they come.
+pub(super) struct Watched<S> {
+    pub(super) stream: S,
+    pub(super) activity: Rc<Activity>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Poll::Ready(Ok(())) = result {
+            self.activity.bytes_came();
+        }
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

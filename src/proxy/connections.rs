@@ -1,0 +1,411 @@
+//! This worker's connections to upstreams: made, lent to one request (HTTP/1.1) or several
+//! (HTTP/2), kept while idle, closed when their upstream is left.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::{http1, http2};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
+
+use super::request_body::AttemptBody;
+use crate::clock;
+use crate::exchange::state::UpstreamState;
+use crate::model::outcome::{FailureKind, MethodClass};
+use crate::model::topology::{Endpoint, HttpRule};
+use crate::net::{dial, tls_client};
+
+/// Idle HTTP/1.1 connections kept per upstream and worker; further ones are closed.
+const MAX_IDLE: usize = 256;
+/// HTTP/2 connections per upstream and worker; further requests share the last one.
+const MAX_HTTP2: usize = 32;
+/// Streams on one HTTP/2 connection before another one is made (RFC 9113, section 6.5.2, advises
+/// peers to allow no fewer).
+const STREAMS_PER_CONNECTION: u32 = 100;
+/// Unsafe requests take no connection that has been idle for longer: its end may be under way, and
+/// they could not be repeated.
+const FRESH_ENOUGH: Duration = Duration::from_secs(5);
+/// Silence after which an HTTP/2 upstream is asked whether it is there, and its time to say so.
+const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
+
+/// Runs hyper's helper futures on this worker; they end with their connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnThisWorker;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisWorker {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// Drives a connection to its end, whatever that is: the request in flight is told by its own call.
+async fn driven<T>(driver: impl Future<Output = hyper::Result<T>>) {
+    if let Err(error) = driver.await {
+        tracing::trace!(%error, "an upstream connection ended");
+    }
+}
+
+/// Connections of one worker, by serial number of the upstream.
+#[derive(Default)]
+pub(super) struct Connections(RefCell<HashMap<u64, Rc<UpstreamConnections>, BySerial>>);
+
+/// Serial numbers are our own and count up: they spread well enough without a keyed hash.
+type BySerial = BuildHasherDefault<SerialHasher>;
+
+#[derive(Default)]
+struct SerialHasher(u64);
+
+impl Hasher for SerialHasher {
+    fn finish(&self) -> u64 {
+        // The table goes by the upper bits too.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) | u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, serial: u64) {
+        self.0 = serial;
+    }
+}
+
+impl Connections {
+    /// Those of one upstream.
+    pub(super) fn of(&self, state: &Arc<UpstreamState>) -> Rc<UpstreamConnections> {
+        if let Some(connections) = self.0.borrow().get(&state.serial) {
+            return Rc::clone(connections);
+        }
+        let connections = Rc::new(UpstreamConnections::new(Arc::clone(state)));
+        self.0.borrow_mut().insert(state.serial, Rc::clone(&connections));
+        connections
+    }
+
+    /// After a new snapshot: closes what is idle at upstreams that were left, wakes the requests
+    /// that wait for them, and forgets upstreams that `exists` says are gone.
+    pub(super) fn obey(&self, exists: impl Fn(u64) -> bool) {
+        self.0.borrow_mut().retain(|serial, connections| {
+            let known = exists(*serial);
+            if !known || connections.state.is_avoided() {
+                connections.close_idle();
+                connections.left.notify_waiters();
+            }
+            known
+        });
+    }
+
+    /// Closes what has been idle for longer than its endpoint allows.
+    pub(super) fn sweep(&self) {
+        let now = clock::now();
+        for connections in self.0.borrow().values() {
+            connections.idle.borrow_mut().retain(|idle| idle.until > now);
+        }
+    }
+}
+
+/// This worker's connections to one upstream.
+pub(super) struct UpstreamConnections {
+    state: Arc<UpstreamState>,
+    idle: RefCell<Vec<Idle>>,
+    multiplexed: RefCell<Vec<Rc<Multiplexed>>>,
+    /// Rung when the upstream is ejected: safe requests that wait for it move on.
+    pub(super) left: Notify,
+}
+
+struct Idle {
+    name: Option<Box<str>>,
+    sender: http1::SendRequest<AttemptBody>,
+    since: Instant,
+    until: Instant,
+}
+
+struct Multiplexed {
+    name: Option<Box<str>>,
+    sender: http2::SendRequest<AttemptBody>,
+    streams: Cell<u32>,
+}
+
+/// What a connection is wanted for.
+pub(super) struct Wanted<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) tls: Option<&'a Arc<rustls::ClientConfig>>,
+    /// Host for SNI and the certificate.
+    pub(super) name: &'a str,
+    pub(super) class: MethodClass,
+    pub(super) connect_timeout: Duration,
+}
+
+impl Wanted<'_> {
+    /// Connections under different names are different connections; in cleartext there are no names.
+    fn key(&self) -> Option<&str> {
+        self.tls.is_some().then_some(self.name)
+    }
+}
+
+/// Whether a connection has carried a request before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Age {
+    Fresh,
+    Reused,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("no address is known")]
+    NoAddress,
+    #[error("connecting")]
+    Connect(#[source] io::Error),
+    #[error("TLS handshake")]
+    Tls(#[source] io::Error),
+    #[error("HTTP handshake")]
+    Http(#[source] hyper::Error),
+}
+
+impl ConnectError {
+    pub(super) const fn kind(&self) -> FailureKind {
+        match self {
+            Self::NoAddress => FailureKind::Dns,
+            Self::Connect(_) => FailureKind::Connect,
+            Self::Tls(_) => FailureKind::Tls,
+            Self::Http(_) => FailureKind::BrokeOff,
+        }
+    }
+}
+
+/// A connection lent to one request. Given back by [`Lent::give_back`], else closed (HTTP/1.1) or
+/// merely released (HTTP/2).
+pub(super) struct Lent {
+    connection: Connection,
+    pub(super) age: Age,
+}
+
+enum Connection {
+    Http1 {
+        sender: http1::SendRequest<AttemptBody>,
+        name: Option<Box<str>>,
+        idle_timeout: Duration,
+        home: Rc<UpstreamConnections>,
+    },
+    Http2(Stream),
+}
+
+/// One place on a multiplexed connection; dropping it frees the place.
+struct Stream(Rc<Multiplexed>);
+
+impl Stream {
+    fn on(connection: &Rc<Multiplexed>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        Self(Rc::clone(connection))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+    }
+}
+
+impl UpstreamConnections {
+    fn new(state: Arc<UpstreamState>) -> Self {
+        Self {
+            state,
+            idle: RefCell::default(),
+            multiplexed: RefCell::default(),
+            left: Notify::new(),
+        }
+    }
+
+    fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
+        // Streams in flight hold their connection; it ends with the last of them.
+        self.multiplexed.borrow_mut().clear();
+    }
+
+    /// A connection that was used before, if one is good enough.
+    pub(super) async fn reuse(self: &Rc<Self>, wanted: &Wanted<'_>) -> Option<Lent> {
+        if let Some(lent) = self.share(wanted) {
+            return Some(lent);
+        }
+        while let Some(mut idle) = self.take_idle(wanted) {
+            // The upstream may have closed it, or hyper may still be tidying up after the last
+            // answer: one turn of its task at most.
+            if idle.sender.is_ready() || idle.sender.ready().await.is_ok() {
+                let connection = Connection::Http1 {
+                    sender: idle.sender,
+                    name: idle.name,
+                    idle_timeout: wanted.endpoint.idle_timeout,
+                    home: Rc::clone(self),
+                };
+                return Some(Lent { connection, age: Age::Reused });
+            }
+        }
+        None
+    }
+
+    fn share(&self, wanted: &Wanted<'_>) -> Option<Lent> {
+        let mut all = self.multiplexed.borrow_mut();
+        if all.is_empty() {
+            return None;
+        }
+        all.retain(|connection| !connection.sender.is_closed());
+        let full = all.len() >= MAX_HTTP2;
+        let mut named = all.iter().filter(|connection| connection.name.as_deref() == wanted.key());
+        let free = named.clone().find(|c| c.streams.get() < STREAMS_PER_CONNECTION);
+        let connection = free.or_else(|| if full { named.next() } else { None })?;
+        Some(Lent { connection: Connection::Http2(Stream::on(connection)), age: Age::Reused })
+    }
+
+    /// The one used last: the others can grow old and be closed.
+    fn take_idle(&self, wanted: &Wanted<'_>) -> Option<Idle> {
+        let mut all = self.idle.borrow_mut();
+        let now = clock::now();
+        loop {
+            let place = all.iter().rposition(|idle| idle.name.as_deref() == wanted.key())?;
+            let fresh = now.saturating_duration_since(all[place].since) < FRESH_ENOUGH;
+            if wanted.class == MethodClass::Unsafe && !fresh {
+                return None;
+            }
+            let idle = all.remove(place);
+            if idle.until > now && !idle.sender.is_closed() {
+                return Some(idle);
+            }
+        }
+    }
+
+    /// A new connection.
+    pub(super) async fn connect(
+        self: &Rc<Self>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Lent, ConnectError> {
+        let made = tokio::time::timeout(wanted.connect_timeout, self.make(wanted)).await;
+        let late = || ConnectError::Connect(io::ErrorKind::TimedOut.into());
+        let made = made.unwrap_or_else(|_| Err(late()));
+        if made.is_err() {
+            // The addresses may be the reason.
+            self.state.addresses.ask_again();
+        }
+        made
+    }
+
+    async fn make(self: &Rc<Self>, wanted: &Wanted<'_>) -> Result<Lent, ConnectError> {
+        let answer = self.state.addresses.current();
+        if answer.addresses.is_empty() {
+            return Err(ConnectError::NoAddress);
+        }
+        let tcp = dial::connect(&answer.addresses).await.map_err(ConnectError::Connect)?;
+        let stream = match wanted.tls {
+            None => tls_client::Stream::Plain(tcp),
+            Some(config) => {
+                let name = tls_client::server_name(wanted.name)
+                    .ok_or_else(|| ConnectError::Tls(io::ErrorKind::InvalidInput.into()))?;
+                let shaken = tls_client::handshake(Arc::clone(config), name, tcp).await;
+                shaken.map_err(ConnectError::Tls)?
+            }
+        };
+        let http2 = stream.chose_http2()
+            || (wanted.tls.is_none() && wanted.endpoint.http == HttpRule::Http2);
+        let connection = if http2 {
+            self.make_http2(stream, wanted).await
+        } else {
+            self.make_http1(stream, wanted).await
+        };
+        Ok(Lent { connection: connection.map_err(ConnectError::Http)?, age: Age::Fresh })
+    }
+
+    async fn make_http1(
+        self: &Rc<Self>,
+        stream: tls_client::Stream,
+        wanted: &Wanted<'_>,
+    ) -> hyper::Result<Connection> {
+        let (sender, driver) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
+        OnThisWorker.execute(driven(driver));
+        Ok(Connection::Http1 {
+            sender,
+            name: wanted.key().map(Box::from),
+            idle_timeout: wanted.endpoint.idle_timeout,
+            home: Rc::clone(self),
+        })
+    }
+
+    async fn make_http2(
+        self: &Rc<Self>,
+        stream: tls_client::Stream,
+        wanted: &Wanted<'_>,
+    ) -> hyper::Result<Connection> {
+        let (sender, driver) = http2::Builder::new(OnThisWorker)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING.0)
+            .keep_alive_timeout(PING.1)
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(4 * 1024 * 1024)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        OnThisWorker.execute(driven(driver));
+        let name = wanted.key().map(Box::from);
+        let connection = Rc::new(Multiplexed { name, sender, streams: Cell::new(0) });
+        let stream = Stream::on(&connection);
+        let mut all = self.multiplexed.borrow_mut();
+        if all.len() < MAX_HTTP2 && !self.state.is_avoided() {
+            all.push(connection);
+        }
+        Ok(Connection::Http2(stream))
+    }
+
+    fn keep(&self, idle: Idle) {
+        let mut all = self.idle.borrow_mut();
+        if all.len() < MAX_IDLE && !self.state.is_avoided() && !idle.sender.is_closed() {
+            all.push(idle);
+        }
+    }
+}
+
+/// Why a request that was sent brought no head.
+#[derive(Debug)]
+pub(super) struct SendError {
+    pub(super) error: hyper::Error,
+    /// Whether not one byte of it was written.
+    pub(super) unsent: bool,
+}
+
+impl Lent {
+    /// Whether the request must be in HTTP/2's form.
+    pub(super) const fn is_http2(&self) -> bool {
+        matches!(self.connection, Connection::Http2(_))
+    }
+
+    /// Sends a request, waits for the answer's head.
+    pub(super) async fn send(
+        &mut self,
+        request: http::Request<AttemptBody>,
+    ) -> Result<http::Response<hyper::body::Incoming>, SendError> {
+        let sent = match &mut self.connection {
+            Connection::Http1 { sender, .. } => sender.try_send_request(request).await,
+            Connection::Http2(stream) => stream.0.sender.clone().try_send_request(request).await,
+        };
+        sent.map_err(|mut error| {
+            let unsent = error.take_message().is_some();
+            SendError { error: error.into_error(), unsent }
+        })
+    }
+
+    /// After the whole answer was read: keeps the connection for the next request.
+    pub(super) fn give_back(self) {
+        match self.connection {
+            Connection::Http1 { sender, name, idle_timeout, home } => {
+                let since = clock::now();
+                home.keep(Idle { name, sender, since, until: since + idle_timeout });
+            }
+            Connection::Http2(stream) => drop(stream),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Accepting clients: limits, TLS, the choice of protocol, and patience with slow ones.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::HeaderValue;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::client::{self, Activity, Client, Patience, Watched};
+use super::connections::OnThisWorker;
+use super::service;
+use super::worker::{Stage, Worker};
+use crate::clock;
+use crate::exchange::edge::{ListenerState, Place};
+use crate::exchange::settings::Settings;
+use crate::model::refusal::Refusal;
+use crate::request::headers::{Proto, Trust};
+
+/// For the whole TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Pause when the process has no descriptor left for another connection.
+const EXHAUSTED: Duration = Duration::from_millis(20);
+/// Requests of one HTTP/2 connection at a time.
+const HTTP2_STREAMS: u32 = 128;
+/// Streams that a client may reset before we have answered, and still be believed (CVE-2023-44487).
+const HTTP2_RESETS: usize = 20;
+/// Written to a client whose head took too long.
+const TIMED_OUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// One listening socket of one worker; stops accepting when it is dropped.
+pub(super) struct Accepting {
+    shared: Rc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    state: Arc<ListenerState>,
+    tls: RefCell<Option<Arc<ServerConfig>>>,
+}
+
+impl Accepting {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.shared.state.address
+    }
+
+    /// For connections from now on.
+    pub(super) fn use_tls(&self, tls: Option<Arc<ServerConfig>>) {
+        *self.shared.tls.borrow_mut() = tls;
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Begins to accept.
+///
+/// # Errors
+/// When the socket cannot be watched.
+pub(super) fn accept(
+    worker: &Rc<Worker>,
+    state: Arc<ListenerState>,
+    socket: std::net::TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+) -> io::Result<Accepting> {
+    let socket = Backlog(TcpListener::from_std(socket)?);
+    let shared = Rc::new(Shared { state, tls: RefCell::new(tls) });
+    let (worker, on) = (Rc::clone(worker), Rc::clone(&shared));
+    let task = tokio::task::spawn_local(async move {
+        let socket = Serving { worker, on, socket };
+        loop {
+            match socket.socket.0.accept().await {
+                Ok((stream, peer)) => socket.admit(stream, peer),
+                Err(error) if is_about_one_client(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be accepted");
+                    tokio::time::sleep(EXHAUSTED).await;
+                }
+            }
+        }
+    });
+    Ok(Accepting { shared, task })
+}
+
+/// The client was gone before we got to it.
+fn is_about_one_client(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+struct Backlog(TcpListener);
+
+/// The accept loop's own; when the loop ends, what the kernel has already accepted is still served.
+struct Serving {
+    worker: Rc<Worker>,
+    on: Rc<Shared>,
+    socket: Backlog,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(Ok((stream, peer))) = self.socket.0.poll_accept(&mut context) {
+            self.admit(stream, peer);
+        }
+    }
+}
+
+impl Serving {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let settings = self.worker.settings.current();
+        let row = &self.on.state.rows[self.worker.index];
+        row.accepted.add(1);
+        let Some(place) = self.worker.edge.admit(settings.limits.max_connections) else {
+            row.refuse(Refusal::TooManyConnections);
+            return;
+        };
+        let tls = self.on.tls.borrow().clone();
+        let connection = Connection {
+            worker: Rc::clone(&self.worker),
+            listener: Arc::clone(&self.on.state),
+            settings,
+            peer,
+            place,
+        };
+        tokio::task::spawn_local(connection.serve(stream, tls));
+    }
+}
+
+/// One client connection, from its first byte to its last.
+struct Connection {
+    worker: Rc<Worker>,
+    listener: Arc<ListenerState>,
+    settings: Arc<Settings>,
+    peer: SocketAddr,
+    place: Place,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
+        let open = self.worker.open();
+        let (listener, index) = (Arc::clone(&self.listener), self.worker.index);
+        listener.rows[index].open.add(1);
+        // Without it small answers wait for the client's delayed acknowledgement.
+        if stream.set_nodelay(true).is_ok() {
+            match tls {
+                None => self.serve_http1(stream, Proto::Http).await,
+                Some(config) => self.serve_tls(stream, config).await,
+            }
+        }
+        listener.rows[index].open.sub(1);
+        drop(open);
+    }
+
+    async fn serve_tls(self, stream: TcpStream, config: Arc<ServerConfig>) {
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        match tokio::time::timeout(HANDSHAKE, handshake).await {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                self.serve_http2(stream).await;
+            }
+            Ok(Ok(stream)) => self.serve_http1(stream, Proto::Https).await,
+            Ok(Err(_)) | Err(_) => self.refuse(Refusal::Handshake),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) {
+        self.listener.rows[self.worker.index].refuse(refusal);
+    }
+
+    fn client(&self, proto: Proto) -> Rc<Client> {
+        let peer = self.peer.ip().to_canonical();
+        let trust = match client::is_trusted(&self.settings, peer) {
+            true => Trust::TrustedProxy,
+            false => Trust::Stranger,
+        };
+        Rc::new(Client {
+            worker: Rc::clone(&self.worker),
+            listener: Arc::clone(&self.listener),
+            settings: Arc::clone(&self.settings),
+            peer,
+            peer_value: HeaderValue::try_from(peer.to_string())
+                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            trust,
+            proto,
+            activity: Activity::new(),
+            forwarded: RefCell::default(),
+        })
+    }
+
+    async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+        self,
+        stream: S,
+        proto: Proto,
+    ) {
+        let client = self.client(proto);
+        let activity = Rc::clone(&client.activity);
+        let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity) });
+        let service = service_fn(move |request| service::serve(Rc::clone(&client), request));
+        let most = self.settings.limits.max_header_bytes;
+        let mut connection = http1::Builder::new()
+            .half_close(false)
+            .header_read_timeout(None)
+            .max_header_size(most)
+            .max_buf_size(most.max(64 * 1024))
+            .serve_connection(io, service);
+        let end = self.attend(&activity, Pin::new(&mut connection), |connection| {
+            connection.graceful_shutdown();
+        });
+        match end.await {
+            Attended::SlowHead => {
+                self.refuse(Refusal::SlowHead);
+                let mut stream = connection.into_parts().io.into_inner().stream;
+                // The client may be gone, or not reading: its 408 is a courtesy.
+                let goodbye = async {
+                    stream.write_all(TIMED_OUT).await?;
+                    stream.shutdown().await
+                };
+                drop(tokio::time::timeout(Duration::from_secs(1), goodbye).await);
+            }
+            Attended::Ended(Err(error)) if error.is_parse_too_large() => {
+                self.refuse(Refusal::HeadTooLarge);
+            }
+            Attended::Ended(Err(error)) if error.is_parse() => self.refuse(Refusal::Malformed),
+            Attended::Ended(Ok(()) | Err(_)) | Attended::Idle => {}
+        }
+        drop(self.place);
+    }
+
+    async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(self, stream: S) {
+        let client = self.client(Proto::Https);
+        let activity = Rc::clone(&client.activity);
+        let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity) });
+        let service = service_fn(move |request| service::serve(Rc::clone(&client), request));
+        let most = u32::try_from(self.settings.limits.max_header_bytes).unwrap_or(u32::MAX);
+        let mut connection = http2::Builder::new(OnThisWorker)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .max_concurrent_streams(HTTP2_STREAMS)
+            .max_pending_accept_reset_streams(HTTP2_RESETS)
+            .max_header_list_size(most)
+            .initial_stream_window_size(64 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            .serve_connection(io, service);
+        let end = self.attend(&activity, Pin::new(&mut connection), |connection| {
+            connection.graceful_shutdown();
+        });
+        match end.await {
+            Attended::SlowHead => self.refuse(Refusal::SlowHead),
+            Attended::Ended(_) | Attended::Idle => {}
+        }
+        drop(self.place);
+    }
+
+    /// Drives a connection until it ends, is idle or slow for too long, or the process ends.
+    async fn attend<C: Future<Output = hyper::Result<()>>>(
+        &self,
+        activity: &Activity,
+        mut connection: Pin<&mut C>,
+        finish: impl Fn(Pin<&mut C>),
+    ) -> Attended {
+        let limits = &self.settings.limits;
+        let mut draining = pin!(self.worker.draining.notified());
+        let mut finishing = false;
+        // The bell is heard by registering once; the stage itself is looked at, which costs nothing.
+        let mut listening = false;
+        let mut timer = pin!(tokio::time::sleep(limits.header_read_timeout));
+        poll_fn(|context| {
+            if !std::mem::replace(&mut listening, true) {
+                // Whatever it says, the stage says it too.
+                let _registered: Poll<()> = draining.as_mut().poll(context);
+            }
+            match self.worker.stage.get() {
+                Stage::Serving => {}
+                Stage::Draining | Stage::Over if std::mem::replace(&mut finishing, true) => {}
+                Stage::Draining | Stage::Over => finish(connection.as_mut()),
+            }
+            if let Poll::Ready(end) = connection.as_mut().poll(context) {
+                return Poll::Ready(Attended::Ended(end));
+            }
+            loop {
+                let (until, attended) = match activity.patience(limits) {
+                    Patience::Served => (None, Attended::Idle),
+                    Patience::Idle(until) => (Some(until), Attended::Idle),
+                    Patience::Head(until) => (Some(until), Attended::SlowHead),
+                };
+                let now = clock::now();
+                if until.is_some_and(|until| until <= now) {
+                    return Poll::Ready(attended);
+                }
+                let next = until.unwrap_or(now + limits.idle_timeout);
+                let next = tokio::time::Instant::from_std(next);
+                // Only ever brought forward here; a timer that fires too early looks again.
+                if next < timer.deadline() || timer.is_elapsed() {
+                    timer.as_mut().reset(next);
+                }
+                if timer.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// How a connection ended.
+enum Attended {
+    Ended(hyper::Result<()>),
+    Idle,
+    SlowHead,
+}

@@ -1,0 +1,151 @@
+//! The handler, top to bottom: one client request to one answer.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, Version};
+use hyper::body::Incoming;
+
+use super::answer::{self, AnswerBody};
+use super::attempt::Head;
+use super::client::Client;
+use super::reject;
+use super::request_body::RequestBody;
+use super::transaction::{End, Transaction};
+use crate::clock;
+use crate::exchange::budget;
+use crate::model::outcome::MethodClass;
+use crate::model::refusal::Refusal;
+use crate::request::gate::{self, Admitted};
+use crate::request::headers::{self, Facts, Trust};
+use crate::request::witness::witness;
+
+/// Serves one request: match, then let the transaction try the planned upstreams.
+pub(super) async fn serve(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let active = client.activity.begin();
+    let started = clock::now();
+    let (mut parts, incoming) = request.into_parts();
+    let view = client.worker.snapshots.current();
+
+    let matched = gate::admit(&parts).and_then(|admitted| {
+        let pool = view.routing.matcher.find(&admitted.host, parts.uri.path());
+        Ok((pool.ok_or(Refusal::NoRoute)?, authority_value(&parts, &admitted)?))
+    });
+    let (pool, authority) = match matched {
+        Ok(matched) => matched,
+        Err(refusal) => return Ok(refuse(&client, refusal)),
+    };
+    let limit = client.settings.limits.max_request_body;
+    if announced_length(&parts).is_some_and(|length| length > limit) {
+        return Ok(refuse(&client, Refusal::BodyTooLarge));
+    }
+
+    let state = view.states.pool(pool);
+    let row = &state.rows[client.worker.index];
+    row.window.count_request(budget::second_of(state.began, started));
+    let accounting = answer::Request::begin(&client.worker, state);
+    let rule = &view.routing.topology.pool(pool).rules.retry;
+    let class = MethodClass::of(&parts.method);
+    let origin = match client.trust {
+        Trust::Stranger => client.peer,
+        Trust::TrustedProxy => {
+            headers::client_address(client.peer, &parts.headers, |ip| client.is_trusted(ip))
+        }
+    };
+    let witness = witness(origin, &parts.method, parts.uri.path());
+    let body = RequestBody::new(incoming, rule.replay_body, limit);
+    rewrite(&client, &mut parts, &authority);
+    let path_and_query = parts.uri.path_and_query().cloned();
+    let head = Head {
+        repeatable: rule.methods.contains(&parts.method),
+        method: parts.method,
+        path_and_query: path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
+        headers: parts.headers,
+        authority,
+        class,
+    };
+    let transaction = Transaction {
+        worker: Rc::clone(&client.worker),
+        view: std::sync::Arc::clone(&view),
+        pool,
+        head: Rc::new(head),
+        body,
+        witness,
+        started,
+    };
+
+    let response = match transaction.run().await {
+        End::Relayed(response) | End::Own(response) => response,
+        End::Refused(refusal) => {
+            client.listener.rows[client.worker.index].refuse(refusal);
+            reject::refusal(refusal)
+        }
+    };
+    row.durations.observe(clock::now().saturating_duration_since(started));
+    row.answers[code_class(&response)].add(1);
+    Ok(response.map(|body| body.carrying(accounting).keeping(active)))
+}
+
+/// Turned away before it had a service.
+fn refuse(client: &Client, refusal: Refusal) -> Response<AnswerBody> {
+    let response = reject::refusal(refusal);
+    let row = &client.listener.rows[client.worker.index];
+    row.refuse(refusal);
+    row.answers[code_class(&response)].add(1);
+    response
+}
+
+/// Place in the tables of [`CODE_CLASSES`](crate::exchange::ledger::CODE_CLASSES).
+fn code_class(response: &Response<AnswerBody>) -> usize {
+    usize::from(response.status().as_u16() / 100).clamp(1, 5) - 1
+}
+
+/// Host and port as a field value: the client's own line where it has one.
+fn authority_value(parts: &Parts, admitted: &Admitted<'_>) -> Result<HeaderValue, Refusal> {
+    match parts.headers.get(HOST) {
+        Some(line) => Ok(line.clone()),
+        None => HeaderValue::from_str(admitted.authority).map_err(|_| Refusal::BadHost),
+    }
+}
+
+fn announced_length(parts: &Parts) -> Option<u64> {
+    parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The client's fields become the upstream's.
+fn rewrite(client: &Client, parts: &mut Parts, authority: &HeaderValue) {
+    let via = match parts.version {
+        Version::HTTP_2 => HeaderValue::from_static("2 bascule"),
+        Version::HTTP_10 => HeaderValue::from_static("1.0 bascule"),
+        _ => HeaderValue::from_static("1.1 bascule"),
+    };
+    let facts = Facts {
+        peer: &client.peer_value,
+        trust: client.trust,
+        proto: client.proto,
+        authority,
+        forwarded: client.forwarded(authority),
+        via,
+        request_id: request_id(),
+    };
+    headers::towards_upstream(&mut parts.headers, facts);
+    parts.headers.remove(HOST);
+}
+
+/// 128 random bits in hexadecimal: unique, not secret.
+fn request_id() -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut bits = fastrand::u128(..);
+    let mut text = [0; 32];
+    for digit in &mut text {
+        *digit = DIGITS[(bits & 15) as usize];
+        bits >>= 4;
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}

@@ -1,0 +1,242 @@
+//! One worker: a thread, its runtime, its listening sockets, its connections in both directions.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::runtime::LocalOptions;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::connections::Connections;
+use super::listener::{self, Accepting};
+use crate::exchange::edge::{Edge, ListenerState};
+use crate::exchange::evidence::EvidenceSender;
+use crate::exchange::settings::SettingsCell;
+use crate::exchange::snapshot::SnapshotReader;
+
+/// Changes of the listeners waiting for a worker, at most; the sender waits for a place.
+const COMMANDS: usize = 4;
+/// Between two looks for idle upstream connections that have grown too old.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// What a worker is made of.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Its row in every ledger.
+    pub index: usize,
+    /// Whom to ask.
+    pub snapshots: SnapshotReader,
+    /// Limits and trust.
+    pub settings: SettingsCell,
+    /// Places under the connection limit.
+    pub edge: Arc<Edge>,
+    /// Where failures are noted.
+    pub evidence: EvidenceSender,
+    /// How far the process is in its life.
+    pub stage: watch::Receiver<Stage>,
+    /// Told the index when the worker's thread ends, however it ends. Needs a place per worker.
+    pub ended: mpsc::Sender<usize>,
+}
+
+/// How far the process is in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stage {
+    /// Takes connections.
+    Serving,
+    /// Takes no more; requests in flight finish.
+    Draining,
+    /// Drops what is left.
+    Over,
+}
+
+/// One address to listen on, as told to one worker.
+#[derive(Debug)]
+pub struct Listener {
+    /// Counters; holds the address.
+    pub state: Arc<ListenerState>,
+    /// This worker's socket; `None` where it has one at this address already.
+    pub socket: Option<std::net::TcpListener>,
+    /// `None`: cleartext.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Handle {
+    /// The whole new set of listeners; addresses that are absent are closed.
+    pub listeners: mpsc::Sender<Vec<Listener>>,
+    /// Ends when the stage is over, or when it has drained.
+    pub thread: JoinHandle<()>,
+}
+
+/// Tells of a worker's end, a panic's included.
+struct Obituary {
+    index: usize,
+    ended: mpsc::Sender<usize>,
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if self.ended.try_send(self.index).is_err() {
+            tracing::debug!(worker = self.index, "nobody waits for this worker any more");
+        }
+    }
+}
+
+/// What the connections of one worker share.
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) snapshots: SnapshotReader,
+    pub(super) settings: SettingsCell,
+    pub(super) edge: Arc<Edge>,
+    pub(super) evidence: EvidenceSender,
+    pub(super) connections: Connections,
+    /// This worker's own copy: connections look at it at every turn, without touching another core.
+    pub(super) stage: Cell<Stage>,
+    /// Rung when the stage becomes draining.
+    pub(super) draining: Notify,
+    open: Cell<usize>,
+    emptied: Notify,
+}
+
+/// One client connection of a worker; dropping it tells the worker.
+pub(super) struct Open(Rc<Worker>);
+
+impl Worker {
+    /// A connection begins.
+    pub(super) fn open(self: &Rc<Self>) -> Open {
+        self.open.set(self.open.get() + 1);
+        Open(Rc::clone(self))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let left = self.0.open.get() - 1;
+        self.0.open.set(left);
+        if left == 0 {
+            self.0.emptied.notify_one();
+        }
+    }
+}
+
+/// Starts a worker's thread.
+///
+/// # Errors
+/// When the system gives no thread or no event queue.
+pub fn spawn(spec: Spec) -> io::Result<Handle> {
+    let (listeners, commands) = mpsc::channel(COMMANDS);
+    let thread =
+        std::thread::Builder::new().name(format!("worker-{}", spec.index)).spawn(move || {
+            let _obituary = Obituary { index: spec.index, ended: spec.ended.clone() };
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => runtime.block_on(run(spec, commands)),
+                Err(error) => tracing::error!(error = %error, "a worker has no runtime"),
+            }
+        })?;
+    Ok(Handle { listeners, thread })
+}
+
+async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
+    let Spec { index, snapshots, settings, edge, evidence, mut stage, ended: _ } = spec;
+    let worker = Rc::new(Worker {
+        index,
+        snapshots: snapshots.clone(),
+        settings,
+        edge,
+        evidence,
+        connections: Connections::default(),
+        stage: Cell::new(Stage::Serving),
+        draining: Notify::new(),
+        open: Cell::new(0),
+        emptied: Notify::new(),
+    });
+    let obeying = tokio::task::spawn_local(obey(Rc::clone(&worker), snapshots));
+    let mut accepting: Vec<Accepting> = Vec::new();
+    loop {
+        // Both arms only wait for a message; dropping either half-way loses none.
+        tokio::select! {
+            set = commands.recv() => match set {
+                Some(set) => listen(&worker, set, &mut accepting),
+                None => break,
+            },
+            changed = stage.wait_for(|stage| *stage != Stage::Serving) => {
+                drop(changed);
+                break;
+            }
+        }
+    }
+    accepting.clear();
+    worker.stage.set(Stage::Draining);
+    worker.draining.notify_waiters();
+    while worker.open.get() > 0 {
+        // Waiting again after either loses nothing: both are looked at anew.
+        tokio::select! {
+            () = worker.emptied.notified() => {}
+            over = stage.wait_for(|stage| *stage == Stage::Over) => {
+                drop(over);
+                break;
+            }
+        }
+    }
+    obeying.abort();
+    // What is still open ends with the runtime.
+}
+
+/// Puts a new set of listeners into force.
+fn listen(worker: &Rc<Worker>, set: Vec<Listener>, accepting: &mut Vec<Accepting>) {
+    let mut next = Vec::with_capacity(set.len());
+    for listener in set {
+        let address = listener.state.address;
+        let known = accepting.iter().position(|old| old.address() == address);
+        match (known, listener.socket) {
+            (Some(place), _) => {
+                let old = accepting.swap_remove(place);
+                old.use_tls(listener.tls);
+                next.push(old);
+            }
+            (None, Some(socket)) => {
+                match listener::accept(worker, listener.state, socket, listener.tls) {
+                    Ok(new) => next.push(new),
+                    Err(error) => not_listening(address, &error),
+                }
+            }
+            (None, None) => {
+                not_listening(address, &io::Error::from(io::ErrorKind::NotConnected));
+            }
+        }
+    }
+    // What is left in the old set stops accepting as it is dropped.
+    *accepting = next;
+}
+
+fn not_listening(address: SocketAddr, error: &io::Error) {
+    tracing::error!(%address, %error, "a worker cannot listen");
+}
+
+/// Obeys each new snapshot in what outlives a request: idle connections, waiting requests.
+async fn obey(worker: Rc<Worker>, mut snapshots: SnapshotReader) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        // A tick or a change that is dropped half-way comes again.
+        tokio::select! {
+            changed = snapshots.changed() => {
+                if !changed {
+                    return;
+                }
+                let view = snapshots.current();
+                let exists = |serial| view.states.upstreams.iter().any(|s| s.serial == serial);
+                worker.connections.obey(exists);
+            }
+            _ = sweep.tick() => worker.connections.sweep(),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The steering loop of the replay: counts and evidence in, plan and flags out, at the same
+//! instants at which `control::steering` would draw them from the real proxy.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::decide::detector::Detector;
+use crate::model::health::{ProbePace, Transition, UpstreamStanding};
+use crate::model::id::{PoolId, UpstreamId};
+use crate::model::outcome::{Marker, MethodClass, Outcome};
+use crate::model::plan::PoolPlan;
+use crate::model::signal::{Counts, DURATION_BOUNDS, DURATION_BUCKETS, Sample, Signal};
+use crate::model::topology::Topology;
+use crate::request::classify::MarkerTrust;
+
+/// Between two drains while nothing is in doubt.
+const CALM: Duration = Duration::from_millis(100);
+/// Between two drains while something is; also the least time between any two.
+const DOUBT: Duration = Duration::from_millis(10);
+
+/// The one pool of a replay.
+const POOL: PoolId = PoolId::new(0);
+
+/// The detector, and what waits for it.
+pub(super) struct Steer {
+    detector: Detector,
+    /// The instant at which the replay begins.
+    began: Instant,
+    samples: Vec<Sample>,
+    evidence: Vec<Signal>,
+    plan: Arc<PoolPlan>,
+    flags: Vec<Flags>,
+    drained: Duration,
+    marked: Duration,
+}
+
+/// What is kept beside the plan for each upstream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flags {
+    /// From when a head is late.
+    pub(super) late_after: Duration,
+    /// Whether an unmarked answer means something.
+    pub(super) trust: MarkerTrust,
+    /// How fast to probe.
+    pub(super) pace: ProbePace,
+    /// Whether it is no candidate at all.
+    pub(super) avoided: bool,
+}
+
+/// What a drain changed.
+#[derive(Debug, Default)]
+pub(super) struct Drained {
+    /// Why.
+    pub(super) transitions: Vec<Transition>,
+    /// Whether there is a new plan.
+    pub(super) moved: bool,
+    /// Upstreams that have just stopped being candidates.
+    pub(super) left: Vec<usize>,
+}
+
+impl Steer {
+    pub(super) fn new(topology: &Arc<Topology>, seed: u64, began: Instant) -> Self {
+        let detector = Detector::new(Arc::clone(topology), seed, began);
+        let plan = Arc::clone(&detector.plans()[POOL.index()]);
+        let samples = topology.upstreams().map(|(upstream, _)| empty(upstream)).collect();
+        let mut steer = Self {
+            detector,
+            began,
+            samples,
+            evidence: Vec::new(),
+            plan,
+            flags: Vec::new(),
+            drained: Duration::ZERO,
+            marked: Duration::ZERO,
+        };
+        steer.mark(Duration::ZERO);
+        steer
+    }
+
+    /// Who takes what now.
+    pub(super) fn plan(&self) -> &Arc<PoolPlan> {
+        &self.plan
+    }
+
+    /// What is kept beside the plan.
+    pub(super) fn flags(&self, upstream: usize) -> Flags {
+        self.flags[upstream]
+    }
+
+    /// A time of the replay as the detector knows it.
+    pub(super) fn instant(&self, at: Duration) -> Instant {
+        self.began + at
+    }
+
+    /// A time of the detector's as the replay knows it.
+    pub(super) fn time(&self, instant: Instant) -> Duration {
+        instant.saturating_duration_since(self.began)
+    }
+
+    /// Whether the detector wants to be asked every 10 ms.
+    pub(super) fn in_doubt(&self) -> bool {
+        self.detector.in_doubt()
+    }
+
+    /// Whether evidence waits for the next drain.
+    pub(super) fn has_evidence(&self) -> bool {
+        !self.evidence.is_empty()
+    }
+
+    /// When the detector must be asked again at the latest.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.detector.next_deadline().map(|deadline| self.time(deadline))
+    }
+
+    /// When the next drain is due.
+    pub(super) fn due(&self) -> Duration {
+        let soonest = self.drained + DOUBT;
+        if self.has_evidence() {
+            return soonest;
+        }
+        let latest = self.drained + if self.in_doubt() { DOUBT } else { CALM };
+        self.deadline().map_or(latest, |deadline| deadline.clamp(soonest, latest))
+    }
+
+    /// An attempt came to this.
+    pub(super) fn count(&mut self, upstream: usize, class: MethodClass, outcome: Outcome) {
+        add(&mut self.samples[upstream].counts, class, outcome, 1);
+    }
+
+    /// A head came.
+    pub(super) fn head(&mut self, upstream: usize, took: Duration, marker: Option<Marker>) {
+        let sample = &mut self.samples[upstream];
+        sample.durations[bucket(took)] += 1;
+        if let Some(marker) = marker.filter(|marker| *marker != Marker::Unconfigured) {
+            sample.counts.markable += 1;
+            sample.counts.marked += u32::from(marker == Marker::Present);
+        }
+    }
+
+    /// Counts of many attempts at once.
+    pub(super) fn add(&mut self, upstream: usize, many: &Sample) {
+        let sample = &mut self.samples[upstream];
+        for class in [0, 1] {
+            sample.counts.successes[class] += many.counts.successes[class];
+            sample.counts.origin_errors[class] += many.counts.origin_errors[class];
+        }
+        sample.counts.markable += many.counts.markable;
+        sample.counts.marked += many.counts.marked;
+        for (mine, theirs) in sample.durations.iter_mut().zip(&many.durations) {
+            *mine += theirs;
+        }
+    }
+
+    /// Something worth telling one by one.
+    pub(super) fn tell(&mut self, signal: Signal) {
+        self.evidence.push(signal);
+    }
+
+    /// Hands everything over and asks for conclusions.
+    pub(super) fn drain(&mut self, at: Duration) -> Drained {
+        let now = self.instant(at);
+        for sample in &mut self.samples {
+            if sample.counts != Counts::default() || sample.durations != [0; DURATION_BUCKETS] {
+                self.detector.observe(&Signal::Sample(*sample), now);
+                *sample = empty(sample.upstream);
+            }
+        }
+        for signal in self.evidence.drain(..) {
+            self.detector.observe(&signal, now);
+        }
+        self.drained = at;
+        let transitions = self.detector.decide(now);
+        let plan = Arc::clone(&self.detector.plans()[POOL.index()]);
+        let moved = !Arc::ptr_eq(&plan, &self.plan);
+        self.plan = plan;
+        let mut left = Vec::new();
+        if moved || !transitions.is_empty() || at >= self.marked + CALM {
+            left = self.mark(at);
+        }
+        Drained { transitions, moved, left }
+    }
+
+    /// Sets the flags; answers who has just stopped being a candidate.
+    fn mark(&mut self, at: Duration) -> Vec<usize> {
+        self.marked = at;
+        let now = self.instant(at);
+        let flags = |place: usize| {
+            let UpstreamStanding { late_after, marker_armed, pace, .. } =
+                self.detector.upstream(UpstreamId::new(place), now);
+            let trust = if marker_armed { MarkerTrust::Armed } else { MarkerTrust::Unarmed };
+            let avoided = self.plan.candidates.iter().all(|c| c.upstream.index() != place);
+            Flags { late_after, trust, pace, avoided }
+        };
+        let flags: Vec<Flags> = (0..self.samples.len()).map(flags).collect();
+        let was = |place: usize| self.flags.get(place).is_some_and(|flags| flags.avoided);
+        let left = (0..flags.len()).filter(|place| flags[*place].avoided && !was(*place)).collect();
+        self.flags = flags;
+        left
+    }
+}
+
+fn empty(upstream: UpstreamId) -> Sample {
+    Sample { upstream, counts: Counts::default(), durations: [0; DURATION_BUCKETS] }
+}
+
+/// Adds `n` equal outcomes to counts.
+pub(super) fn add(counts: &mut Counts, class: MethodClass, outcome: Outcome, n: u32) {
+    let class = class.index();
+    match outcome {
+        Outcome::Success => counts.successes[class] += n,
+        Outcome::OriginError => counts.origin_errors[class] += n,
+        Outcome::Failure(_) => counts.failures[class] += n,
+        Outcome::Ignored(_) => {}
+    }
+}
+
+/// The duration bucket of a head.
+pub(super) fn bucket(took: Duration) -> usize {
+    let seconds = took.as_secs_f64();
+    DURATION_BOUNDS.partition_point(|bound| *bound < seconds)
+}

@@ -1,0 +1,189 @@
+//! Time in which nothing happens: requests are counted by the hundred, and time passes in strides
+//! that grow with how long it has been quiet.
+
+use std::time::Duration;
+
+use super::{Event, Replay};
+use crate::model::id::UpstreamId;
+use crate::model::outcome::{Marker, MethodClass, Outcome};
+use crate::model::plan::Candidate;
+use crate::model::signal::{Counts, DURATION_BUCKETS, Sample};
+use crate::rehearse::traffic::{Demand, ORIGIN_ERRORS, RATE, SAFE_SHARE};
+
+/// Shortest and longest stride.
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(60);
+/// Longest stride while traffic is shared: an upstream is being tried out.
+const LONGEST_ON_TRIAL: Duration = Duration::from_secs(1);
+/// A stride is this part of the time that has been quiet.
+const PART: u32 = 20;
+
+/// What strides remember from one to the next.
+#[derive(Debug)]
+pub(super) struct Quiet {
+    since: Duration,
+    /// Share of heads in each duration bucket.
+    buckets: [f64; DURATION_BUCKETS],
+    /// Fractions of requests left over, by upstream and class, so that none is lost by rounding.
+    requests: Vec<[f64; 2]>,
+    heads: Vec<[f64; DURATION_BUCKETS]>,
+    origin_errors: f64,
+}
+
+impl Quiet {
+    pub(super) fn new(demand: &Demand, upstreams: usize) -> Self {
+        Self {
+            since: Duration::ZERO,
+            buckets: demand.latency_shares(super::steer::bucket),
+            requests: vec![[0.0; 2]; upstreams],
+            heads: vec![[0.0; DURATION_BUCKETS]; upstreams],
+            origin_errors: 0.0,
+        }
+    }
+
+    /// Something happened.
+    pub(super) fn disturbed(&mut self, at: Duration) {
+        self.since = at;
+    }
+
+    /// What an upstream counts of `wanted` good answers of each class.
+    fn sample(&mut self, upstream: usize, wanted: [f64; 2]) -> Sample {
+        let mut counts = Counts::default();
+        for class in [0, 1] {
+            counts.successes[class] = whole(&mut self.requests[upstream][class], wanted[class]);
+        }
+        let served = f64::from(counts.successes[0] + counts.successes[1]);
+        let heads = &mut self.heads[upstream];
+        let durations = std::array::from_fn(|n| whole(&mut heads[n], served * self.buckets[n]));
+        Sample { upstream: UpstreamId::new(upstream), counts, durations }
+    }
+}
+
+/// The whole part of what is wanted and was left over; the rest is left for the next time.
+fn whole(left_over: &mut f64, wanted: f64) -> u32 {
+    let all = *left_over + wanted;
+    let whole = all.floor();
+    *left_over = all - whole;
+    whole as u32
+}
+
+impl Replay {
+    /// Up to when nothing will happen; `None` while something does.
+    pub(super) fn stride_end(&mut self) -> Option<Duration> {
+        if !self.courses.is_empty() || self.steer.has_evidence() || self.steer.in_doubt() {
+            self.quiet.disturbed(self.now);
+            return None;
+        }
+        let plan = self.steer.plan();
+        let serves = |candidate: &&Candidate| candidate.safe.get() + candidate.unsafe_.get() > 0;
+        let mut serving = plan.candidates.iter().filter(serves).map(|c| c.upstream.index());
+        if serving.clone().any(|upstream| self.world.is_faulty(self.places[upstream], self.now)) {
+            self.quiet.disturbed(self.now);
+            return None;
+        }
+        let longest = match (serving.next(), serving.next()) {
+            (Some(_), Some(_)) => LONGEST_ON_TRIAL,
+            (Some(_), None) => LONGEST,
+            (None, _) => return None,
+        };
+        let quiet = self.now.saturating_sub(self.quiet.since);
+        let wanted = self.now + (quiet / PART).clamp(SHORTEST, longest);
+        let bounds = [self.world.next_turn(self.now), self.steer.deadline(), Some(self.end)];
+        let end =
+            bounds.into_iter().flatten().filter(|b| *b > self.now).fold(wanted, Duration::min);
+        if self.world.next_turn(self.now) == Some(end) {
+            self.quiet.disturbed(end);
+        }
+        Some(end)
+    }
+
+    /// Lets time pass.
+    pub(super) fn stride(&mut self, end: Duration) {
+        let began = self.now;
+        let requests = RATE * (end - began).as_secs_f64();
+        let failing = whole(&mut self.quiet.origin_errors, requests * ORIGIN_ERRORS);
+        for _ in 0..failing {
+            let at = began + (end - began).mul_f64(self.rng.f64());
+            self.plan(at, Event::OriginFails);
+        }
+        self.serve(requests - f64::from(failing), end);
+        let thin = end - began > self.rules().probe.interval * 2;
+        while let Some(std::cmp::Reverse(entry)) = self.agenda.peek()
+            && entry.at <= end
+        {
+            let event = entry.event;
+            self.now = self.now.max(entry.at);
+            self.agenda.pop();
+            // Of many equal probes in a long stride, one tells it all.
+            match event {
+                Event::Probe { .. } if thin && self.now + self.rules().probe.interval < end => {
+                    self.plan(end, event);
+                }
+                _ => self.happen(event),
+            }
+        }
+        self.now = end;
+        self.budget.refill(self.steer.instant(end));
+        self.next_request = end + self.demand.gap(&mut self.rng);
+        self.drain();
+    }
+
+    /// Many good answers at once, shared as the plan says.
+    fn serve(&mut self, requests: f64, end: Duration) {
+        let lost_without = self.lost_without() * requests;
+        self.tally.lost_without += lost_without;
+        let plan = std::sync::Arc::clone(self.steer.plan());
+        let mut loads = vec![0.0; self.world.size()];
+        for candidate in &plan.candidates {
+            let upstream = candidate.upstream.index();
+            let wanted = [
+                requests * SAFE_SHARE * candidate.safe.fraction(),
+                requests * (1.0 - SAFE_SHARE) * candidate.unsafe_.fraction(),
+            ];
+            loads[self.places[upstream]] += wanted[0] + wanted[1];
+            let mut sample = self.quiet.sample(upstream, wanted);
+            let served = sample.counts.successes[0] + sample.counts.successes[1];
+            if self.rules().marker.is_some() {
+                sample.counts.markable = served;
+                sample.counts.marked = served;
+            }
+            self.steer.add(upstream, &sample);
+            self.tally.serve(upstream, u64::from(served));
+            self.count_middle(self.now, upstream, u64::from(served));
+            if (self.trigger.0..self.trigger.1).contains(&self.now) {
+                self.tally.during.0 += u64::from(served);
+                self.tally.during.1 += u64::from(served);
+            }
+        }
+        self.world.serve(&loads, end);
+    }
+
+    /// One request that the origin fails, whoever asks it.
+    pub(super) fn origin_fails(&mut self) {
+        let request = self.demand.draw(&mut self.rng);
+        let class = MethodClass::of(request.method());
+        let Some(place) = self.steer.plan().pick(class, self.rng.u16(0..1000)) else { return };
+        let upstream = self.steer.plan().candidates[place].upstream.index();
+        let marker = self.marker(crate::rehearse::scenario::MarkerFate::Kept);
+        let outcome = match marker {
+            Marker::Present => Outcome::OriginError,
+            // Without a marker configured nobody can tell whose error it is.
+            Marker::Unconfigured | Marker::Absent => {
+                Outcome::Failure(crate::model::outcome::FailureKind::ServerError)
+            }
+        };
+        self.conclude(upstream, &request, outcome, marker);
+        self.tally.serve(upstream, 1);
+        self.tally.hopeless += 1;
+    }
+
+    /// Counts who serves in the middle tenth of the outage.
+    pub(super) fn count_middle(&mut self, at: Duration, upstream: usize, requests: u64) {
+        let (from, to) = self.trigger;
+        let tenth = (to - from) / 10;
+        let middle = from + (to - from) / 2;
+        if (middle - tenth / 2..middle + tenth / 2).contains(&at) {
+            self.tally.served_in_the_middle[upstream] += requests;
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! What each stand-in provider answers at a time of the outage: faults with ramps, waves, matches
+//! and luck in, one answer out. Knows nothing of the proxy that asks.
+//!
+//! Times are spans since the beginning of the replay, which is [`LEAD`] before the outage.
+
+mod load;
+mod track;
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use self::load::Load;
+use self::track::{Planned, Track};
+use super::scenario::{Family, Fault, MarkerFate, Mode, Scenario, Sticky, Subject};
+use super::traffic::{Demand, Request};
+use crate::model::id::Label;
+
+/// The upstream that is the origin itself, no edge in between.
+pub const DIRECT: &str = "direct";
+/// The fault-free time before the outage, and after it.
+pub const LEAD: Duration = Duration::from_secs(3600);
+/// What a dialer loses on a dead IPv6 address before it tries IPv4 (RFC 8305, section 5).
+const FAMILY_DELAY: Duration = Duration::from_millis(250);
+/// Connections to one upstream that `sticky: conn` tells apart.
+const CONNECTIONS: u64 = 32;
+
+/// What one attempt meets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answer {
+    /// What is seen.
+    pub seen: Seen,
+    /// Whose doing it is, in truth.
+    pub cause: Cause,
+}
+
+/// What one attempt sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Seen {
+    /// No connection is ever accepted.
+    Nothing,
+    /// The TLS handshake fails.
+    HandshakeFailed {
+        /// After how long.
+        after: Duration,
+    },
+    /// The connection breaks off before the head.
+    BrokenOff {
+        /// After how long.
+        after: Duration,
+    },
+    /// An answer.
+    Head {
+        /// From the beginning of the attempt.
+        after: Duration,
+        /// Its status.
+        status: u16,
+        /// Whether it carries the origin's marker.
+        marker: MarkerFate,
+        /// How its body goes on.
+        body: Body,
+    },
+}
+
+/// How a body goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Body {
+    /// To its end.
+    Whole,
+    /// It ends short.
+    Cut,
+    /// One byte a second.
+    Trickles,
+}
+
+/// Whose doing an answer is, in truth.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// A good answer.
+    Nobody,
+    /// The upstream's: another one would have done better.
+    Upstream,
+    /// The origin's: nobody would have done better.
+    Origin,
+    /// Too much load for the origin: slower would have done better.
+    Overload,
+}
+
+/// Every fault of the outage, and the load that meets it.
+#[derive(Debug)]
+pub struct World {
+    tracks: Vec<Track>,
+    /// By upstream: which tracks bear on it, its own before the origin's.
+    bearing: Vec<Vec<(usize, Bearing)>>,
+    /// When anything begins, ends or turns, in order.
+    turns: Vec<Duration>,
+    load: Load,
+}
+
+/// How a fault reaches an upstream.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Bearing {
+    /// It is its own, or our network's.
+    Own,
+    /// It is the origin's, and this upstream is the origin.
+    IsOrigin,
+    /// It is the origin's, seen through an edge.
+    BehindEdge,
+}
+
+impl World {
+    /// Before the outage.
+    pub fn new(scenario: &Scenario, demand: &Demand) -> Self {
+        let tracks = Track::all(scenario, demand);
+        let mut turns: Vec<Duration> = tracks.iter().flat_map(Track::turns).collect();
+        turns.sort();
+        turns.dedup();
+        let bearing_on = |(upstream, name): (usize, &Label)| {
+            let is_direct = name.as_str() == DIRECT;
+            let of = |(track, it): (usize, &Track)| {
+                bearing(it.subject, upstream, is_direct).map(|bearing| (track, bearing))
+            };
+            let mut list: Vec<_> = tracks.iter().enumerate().filter_map(of).collect();
+            list.sort_by_key(|(_, bearing)| *bearing);
+            list
+        };
+        let bearing = scenario.upstreams.iter().enumerate().map(bearing_on).collect();
+        Self { bearing, turns, load: Load::new(scenario.upstreams.len()), tracks }
+    }
+
+    /// How many upstreams there are.
+    pub fn size(&self) -> usize {
+        self.bearing.len()
+    }
+
+    /// When the next thing begins, ends or turns after `at`.
+    pub fn next_turn(&self, at: Duration) -> Option<Duration> {
+        self.turns.get(self.turns.partition_point(|turn| *turn <= at)).copied()
+    }
+
+    /// Whether any fault bears on an upstream's traffic at `at`.
+    pub fn is_faulty(&self, upstream: usize, at: Duration) -> bool {
+        self.faults(upstream, at).any(|(planned, ..)| planned.fault.mode.touches_traffic())
+    }
+
+    /// What a request meets at an upstream.
+    pub fn answer(&mut self, ask: Ask<'_>, demand: &Demand, rng: &mut Rng) -> Answer {
+        self.load.count(ask.upstream, ask.at);
+        let mut draft = Draft::new(demand.latency(rng));
+        for (planned, fraction, bearing, track) in self.faults(ask.upstream, ask.at) {
+            let share = self.striking_share(&planned.fault, fraction, ask.upstream, bearing);
+            if ask.request.is_matched(&planned.filter)
+                && luck(&planned.fault, ask.request, track as u64, rng) < share
+            {
+                draft.strike(&planned.fault, bearing);
+            }
+        }
+        draft.finish(ask.request)
+    }
+
+    /// Each upstream served this many requests since the last ones, without anything worth telling.
+    pub fn serve(&mut self, requests: &[f64], at: Duration) {
+        self.load.count_many(requests, at);
+    }
+
+    /// Share of the demand, or of one request's luck, that an upstream spoils by its own faults.
+    pub fn harm(&self, upstream: usize, at: Duration, request: Option<&Request>) -> f64 {
+        let spared = |(planned, fraction, bearing, _): (&Planned, f64, Bearing, usize)| {
+            let fault = &planned.fault;
+            if bearing != Bearing::Own || !fault.mode.harms() || planned.filter.family.is_some() {
+                return 1.0;
+            }
+            let matching = match request {
+                Some(request) => f64::from(u8::from(request.is_matched(&planned.filter))),
+                None => planned.filter.share,
+            };
+            let fraction = match fault.mode {
+                // Everything comes here, as far as this question goes.
+                Mode::Capacity(..) => 1.0 - fraction,
+                _ => fraction,
+            };
+            1.0 - fraction * matching
+        };
+        1.0 - self.faults(upstream, at).map(spared).product::<f64>()
+    }
+
+    fn faults(
+        &self,
+        upstream: usize,
+        at: Duration,
+    ) -> impl Iterator<Item = (&Planned, f64, Bearing, usize)> {
+        self.bearing[upstream].iter().filter_map(move |(track, bearing)| {
+            let (planned, fraction) = self.tracks[*track].now(at)?;
+            Some((planned, fraction, *bearing, *track))
+        })
+    }
+
+    /// The fraction of matching requests that a fault strikes; for a capacity, what exceeds it.
+    fn striking_share(
+        &self,
+        fault: &Fault,
+        fraction: f64,
+        upstream: usize,
+        bearing: Bearing,
+    ) -> f64 {
+        match (fault.mode, bearing) {
+            (Mode::Capacity(..), Bearing::Own) => over(self.load.of(upstream), fraction),
+            (Mode::Capacity(..), Bearing::BehindEdge | Bearing::IsOrigin) => {
+                over(self.load.of_origin(), fraction)
+            }
+            _ => fraction,
+        }
+    }
+}
+
+/// One question to the world.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Whom.
+    pub upstream: usize,
+    /// What.
+    pub request: &'a Request,
+    /// When.
+    pub at: Duration,
+}
+
+fn bearing(subject: Subject, upstream: usize, is_direct: bool) -> Option<Bearing> {
+    match subject {
+        Subject::Provider(provider) => (provider == upstream).then_some(Bearing::Own),
+        Subject::Uplink => Some(Bearing::Own),
+        Subject::Origin if is_direct => Some(Bearing::IsOrigin),
+        Subject::Origin => Some(Bearing::BehindEdge),
+        // Last good addresses are kept: a request never notices.
+        Subject::Resolver => None,
+    }
+}
+
+/// The share of a load (in shares of the service's) that exceeds a capacity.
+fn over(load: f64, capacity: f64) -> f64 {
+    if load > capacity { 1.0 - capacity / load } else { 0.0 }
+}
+
+/// A number in `0..1` that decides whether a fault strikes.
+fn luck(fault: &Fault, request: &Request, salt: u64, rng: &mut Rng) -> f64 {
+    let key = match fault.sticky {
+        Sticky::None => return rng.f64(),
+        Sticky::Path => request.page_key(),
+        Sticky::Client => request.client_key(),
+        Sticky::Conn => rng.u64(0..CONNECTIONS),
+    };
+    Rng::with_seed(key << 8 | salt).f64()
+}
+
+impl Mode {
+    /// Whether a request can notice it at all.
+    const fn touches_traffic(self) -> bool {
+        match self {
+            Self::Dns | Self::ControlPlane => false,
+            Self::Status(_)
+            | Self::Timeout
+            | Self::Reset
+            | Self::Tls
+            | Self::Latency(_)
+            | Self::Truncate
+            | Self::Slowloris
+            | Self::WrongContent(_)
+            | Self::Capacity(..) => true,
+        }
+    }
+
+    /// Whether it spoils an answer, and not only its speed.
+    const fn harms(self) -> bool {
+        self.touches_traffic() && !matches!(self, Self::Latency(_))
+    }
+}
+
+/// An answer while faults are laid over it. What strikes first stays: an upstream's own faults
+/// hide the origin's.
+#[derive(Debug)]
+struct Draft {
+    after: Duration,
+    spoilt: Option<(Spoilt, Cause)>,
+}
+
+/// How an answer is spoilt.
+#[derive(Clone, Copy, Debug)]
+enum Spoilt {
+    Nothing,
+    HandshakeFailed,
+    BrokenOff,
+    Status(u16, MarkerFate),
+    Body(Body),
+}
+
+impl Draft {
+    fn new(after: Duration) -> Self {
+        Self { after, spoilt: None }
+    }
+
+    fn strike(&mut self, fault: &Fault, bearing: Bearing) {
+        // Happy eyeballs: the other family answers.
+        match fault.only_family() {
+            Some(Family::V6) if fault.mode.is_front_door() => return self.after += FAMILY_DELAY,
+            Some(Family::V4) => return,
+            Some(Family::V6) | None => {}
+        }
+        let cause = match (bearing, fault.mode) {
+            (Bearing::Own, _) => Cause::Upstream,
+            (Bearing::IsOrigin | Bearing::BehindEdge, Mode::Capacity(..)) => Cause::Overload,
+            (Bearing::IsOrigin | Bearing::BehindEdge, _) => Cause::Origin,
+        };
+        let spoilt = match (fault.mode, bearing) {
+            (Mode::Latency(more), _) => return self.after += more,
+            (Mode::Dns | Mode::ControlPlane, _) => return,
+            // An edge turns what it meets behind itself into a status of its own.
+            (Mode::Timeout, Bearing::BehindEdge) => Spoilt::Status(504, MarkerFate::Absent),
+            (Mode::Reset | Mode::Tls, Bearing::BehindEdge) => {
+                Spoilt::Status(502, MarkerFate::Absent)
+            }
+            (Mode::Timeout, Bearing::Own | Bearing::IsOrigin) => Spoilt::Nothing,
+            (Mode::Tls, Bearing::Own | Bearing::IsOrigin) => Spoilt::HandshakeFailed,
+            (Mode::Reset, Bearing::Own | Bearing::IsOrigin) => Spoilt::BrokenOff,
+            (Mode::Status(status) | Mode::WrongContent(status), _) => {
+                Spoilt::Status(status, fault.marker)
+            }
+            (Mode::Truncate, _) => Spoilt::Body(Body::Cut),
+            (Mode::Slowloris, _) => Spoilt::Body(Body::Trickles),
+            (Mode::Capacity(status, more), _) => {
+                self.after += more;
+                Spoilt::Status(status, fault.marker)
+            }
+        };
+        self.spoilt.get_or_insert((spoilt, cause));
+    }
+
+    fn finish(self, request: &Request) -> Answer {
+        let after = self.after;
+        let head = |status, marker, body| Seen::Head { after, status, marker, body };
+        let (seen, cause) = match self.spoilt {
+            None if request.origin_fails => {
+                (head(500, MarkerFate::Kept, Body::Whole), Cause::Origin)
+            }
+            None => (head(200, MarkerFate::Kept, Body::Whole), Cause::Nobody),
+            Some((Spoilt::Nothing, cause)) => (Seen::Nothing, cause),
+            Some((Spoilt::HandshakeFailed, cause)) => (Seen::HandshakeFailed { after }, cause),
+            Some((Spoilt::BrokenOff, cause)) => (Seen::BrokenOff { after }, cause),
+            Some((Spoilt::Status(status, marker), cause)) => {
+                (head(status, marker, Body::Whole), cause)
+            }
+            Some((Spoilt::Body(body), cause)) => (head(200, MarkerFate::Kept, body), cause),
+        };
+        Answer { seen, cause }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! What an answer's head says of the attempt that brought it, and whether the origin signed it.
+
+use http::{HeaderMap, StatusCode};
+
+use crate::model::outcome::{FailureKind, Marker, Outcome};
+use crate::model::topology::MarkerRule;
+
+/// Whether the absence of the origin marker means something for this upstream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MarkerTrust {
+    /// Seen too rarely yet.
+    Unarmed,
+    /// Seen on nearly every answer of the last hour.
+    Armed,
+}
+
+/// Does this answer carry the origin's signature?
+pub fn marker(rule: Option<&MarkerRule>, headers: &HeaderMap) -> Marker {
+    match rule {
+        None => Marker::Unconfigured,
+        // Any of several lines: an edge may add its own under the same name.
+        Some(rule) if headers.get_all(&rule.header).iter().any(|v| v == rule.value) => {
+            Marker::Present
+        }
+        Some(_) => Marker::Absent,
+    }
+}
+
+/// Whether an answer of this status is expected to carry the marker: caches and edges make 1xx, 3xx,
+/// 206 and 416 by themselves.
+pub fn is_markable(status: StatusCode) -> bool {
+    !(status.is_informational()
+        || status.is_redirection()
+        || status == StatusCode::PARTIAL_CONTENT
+        || status == StatusCode::RANGE_NOT_SATISFIABLE)
+}
+
+/// What an attempt came to, as far as its head tells; the body may still turn a success into a
+/// failure. 501 and 505 are the origin's word about the request, whoever relays it.
+pub fn head(status: StatusCode, marker: Marker, trust: MarkerTrust) -> Outcome {
+    match (status.as_u16(), marker) {
+        (501 | 505, _) => Outcome::Success,
+        (500..=599, Marker::Present) => Outcome::OriginError,
+        (504 | 521..=526 | 530, _) => Outcome::Failure(FailureKind::EdgeLeg),
+        (500..=599, _) => Outcome::Failure(FailureKind::ServerError),
+        (200..=299, Marker::Absent) if trust == MarkerTrust::Armed && is_markable(status) => {
+            Outcome::Failure(FailureKind::MarkerMissing)
+        }
+        _ => Outcome::Success,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use http::header::HeaderName;
+
+    use super::*;
+    use MarkerTrust::{Armed, Unarmed};
+
+    #[test]
+    fn an_answer_is_judged_by_its_status_and_its_marker() {
+        let failure = Outcome::Failure;
+        #[rustfmt::skip]
+        let table = [
+            // what it shows                              status marker               trust    outcome
+            ("a good answer is a success",                   200, Marker::Unconfigured, Unarmed, Outcome::Success),
+            ("a client's mistake is not the upstream's",     404, Marker::Absent,       Armed,   Outcome::Success),
+            ("a 5xx without marker is the upstream's",       500, Marker::Absent,       Unarmed, failure(FailureKind::ServerError)),
+            ("so it is where no marker is configured",       503, Marker::Unconfigured, Unarmed, failure(FailureKind::ServerError)),
+            ("the marker acquits a status",                  500, Marker::Present,      Armed,   Outcome::OriginError),
+            ("52x names the leg behind the edge",            522, Marker::Absent,       Armed,   failure(FailureKind::EdgeLeg)),
+            ("520 is the edge's own",                        520, Marker::Absent,       Armed,   failure(FailureKind::ServerError)),
+            ("501 is the origin's word",                     501, Marker::Absent,       Armed,   Outcome::Success),
+            ("an unmarked 200 means nothing at first",       200, Marker::Absent,       Unarmed, Outcome::Success),
+            ("an unmarked 200 is not the origin's page",     200, Marker::Absent,       Armed,   failure(FailureKind::MarkerMissing)),
+            ("a cache may answer 206 by itself",             206, Marker::Absent,       Armed,   Outcome::Success),
+            ("a provider's 403 is not judged here",          403, Marker::Absent,       Armed,   Outcome::Success),
+        ];
+        for (shows, status, marker, trust, outcome) in table {
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(head(status, marker, trust), outcome, "{shows}");
+        }
+    }
+
+    #[test]
+    fn the_marker_is_its_exact_value_under_any_line_of_its_name() {
+        let rule = MarkerRule {
+            header: HeaderName::from_static("x-origin-id"),
+            value: HeaderValue::from_static("portal"),
+        };
+        let mut headers = HeaderMap::new();
+        assert_eq!(marker(None, &headers), Marker::Unconfigured);
+        assert_eq!(marker(Some(&rule), &headers), Marker::Absent);
+        headers.append("x-origin-id", HeaderValue::from_static("portal2"));
+        assert_eq!(marker(Some(&rule), &headers), Marker::Absent);
+        headers.append("x-origin-id", HeaderValue::from_static("portal"));
+        assert_eq!(marker(Some(&rule), &headers), Marker::Present);
+    }
+}

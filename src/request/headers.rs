@@ -1,0 +1,302 @@
+//! Header fields on their way through: what belongs to one connection stays on it, what the next
+//! party must know about the client is added.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, COOKIE, EXPECT, FORWARDED, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderValue};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// Identifies a request across parties.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Addresses of the client and of the proxies between.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields that are about one connection (RFC 9110, section 7.6.1), and what can only confuse the
+/// next one.
+const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HTTP2_SETTINGS,
+];
+
+/// Removes what is about one connection, and whatever `Connection` names: in both directions, and
+/// before anything of ours is added, so that a client cannot name one of our fields away.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // One look at each name costs less than nine look-ups, and most heads hold none of these.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
+    for name in named_by_connection(headers) {
+        headers.remove(name);
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
+/// Framing and routing are decided already; naming their fields in `Connection` changes neither.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| name != http::header::HOST && name != http::header::CONTENT_LENGTH)
+        .collect()
+}
+
+/// Whether what a peer says about the client is believed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trust {
+    /// It is a client: what it says about itself is replaced.
+    Stranger,
+    /// It is one of `trusted_proxies`: what it says is kept and added to.
+    TrustedProxy,
+}
+
+/// How the client reached us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Proto {
+    /// Cleartext.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Proto {
+    /// As in `X-Forwarded-Proto`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// What the upstream is told about the client.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// Address of the connection's other end.
+    pub peer: &'a HeaderValue,
+    /// Whether that end is believed.
+    pub trust: Trust,
+    /// How it reached us.
+    pub proto: Proto,
+    /// Host and port it asked for.
+    pub authority: &'a HeaderValue,
+    /// Its element of `Forwarded`, from [`forwarded_element`].
+    pub forwarded: HeaderValue,
+    /// Our own name for `Via`, with the protocol version received.
+    pub via: HeaderValue,
+    /// For a request that has no trusted `X-Request-Id`.
+    pub request_id: HeaderValue,
+}
+
+/// Turns the client's fields into the upstream's: hop-by-hop stripped, forwarding fields set
+/// (RFC 7239 and their older forms), cookie crumbs of HTTP/2 joined (RFC 9113, section 8.2.3).
+pub fn towards_upstream(headers: &mut HeaderMap, facts: Facts<'_>) {
+    strip_hop_by_hop(headers);
+    // Our own server has answered it; the upstream's answer would come too late to be passed on.
+    headers.remove(EXPECT);
+    join_cookies(headers);
+    headers.reserve(6);
+    match facts.trust {
+        Trust::Stranger => {
+            headers.insert(X_FORWARDED_FOR, facts.peer.clone());
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(facts.proto.as_str()));
+            headers.insert(X_FORWARDED_HOST, facts.authority.clone());
+            headers.insert(FORWARDED, facts.forwarded);
+            headers.insert(X_REQUEST_ID, facts.request_id);
+        }
+        Trust::TrustedProxy => {
+            append_to_list(headers, X_FORWARDED_FOR, facts.peer);
+            append_to_list(headers, FORWARDED, &facts.forwarded);
+            let proto = HeaderValue::from_static(facts.proto.as_str());
+            headers.entry(X_FORWARDED_PROTO).or_insert(proto);
+            headers.entry(X_FORWARDED_HOST).or_insert_with(|| facts.authority.clone());
+            headers.entry(X_REQUEST_ID).or_insert(facts.request_id);
+        }
+    }
+    headers.append(VIA, facts.via);
+}
+
+/// The client's own address: the peer, or behind trusted proxies the last address of
+/// `X-Forwarded-For` that is not one of theirs.
+pub fn client_address(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    is_trusted: impl Fn(IpAddr) -> bool,
+) -> IpAddr {
+    let mut client = peer;
+    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    let hops = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
+    for hop in hops {
+        if !is_trusted(client) {
+            break;
+        }
+        let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+        client = address.to_canonical();
+    }
+    client
+}
+
+fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &HeaderValue) {
+    let mut list = Vec::new();
+    for value in headers.get_all(&name) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(element.as_bytes());
+    // Values joined by a comma are a value.
+    if let Ok(list) = HeaderValue::from_bytes(&list) {
+        headers.insert(name, list);
+    }
+}
+
+/// One element of `Forwarded` (RFC 7239, section 4). Made anew only when a connection's client asks
+/// for another host.
+pub fn forwarded_element(peer: IpAddr, authority: &HeaderValue, proto: Proto) -> HeaderValue {
+    let peer = match peer {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+    };
+    let host = authority.to_str().unwrap_or("");
+    let quote = if host.contains(':') { "\"" } else { "" };
+    let element = format!("for={peer};host={quote}{host}{quote};proto={}", proto.as_str());
+    // Of an address and a host that were checked: both are fit for a field.
+    HeaderValue::try_from(element).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
+}
+
+/// HTTP/1.1 has one Cookie line; HTTP/2 clients may split it.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    static AUTHORITY: HeaderValue = HeaderValue::from_static("www.portal.example:8443");
+
+    fn facts(peer: &HeaderValue, trust: Trust) -> Facts<'_> {
+        let address = "192.0.2.7".parse().expect("address");
+        Facts {
+            peer,
+            trust,
+            proto: Proto::Https,
+            authority: &AUTHORITY,
+            forwarded: forwarded_element(address, &AUTHORITY, Proto::Https),
+            via: HeaderValue::from_static("1.1 bascule"),
+            request_id: HeaderValue::from_static("ours"),
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_stays_on_it() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret, host"),
+            ("x-secret", "1"),
+            ("host", "a.example"),
+            ("keep-alive", "5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("accept", "*/*"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "host"]);
+    }
+
+    #[test]
+    fn what_a_stranger_says_about_itself_is_replaced() {
+        let peer = HeaderValue::from_static("192.0.2.7");
+        let mut headers = map(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-request-id", "theirs"),
+            ("connection", "x-forwarded-for"),
+        ]);
+        towards_upstream(&mut headers, facts(&peer, Trust::Stranger));
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "www.portal.example:8443");
+        assert_eq!(
+            headers["forwarded"],
+            "for=192.0.2.7;host=\"www.portal.example:8443\";proto=https"
+        );
+        assert_eq!(headers["x-request-id"], "ours");
+        assert_eq!(headers["via"], "1.1 bascule");
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_is_kept_and_added_to() {
+        let peer = HeaderValue::from_static("192.0.2.7");
+        let mut headers = map(&[
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-proto", "http"),
+            ("forwarded", "for=203.0.113.9"),
+            ("x-request-id", "theirs"),
+        ]);
+        towards_upstream(&mut headers, facts(&peer, Trust::TrustedProxy));
+        assert_eq!(headers["x-forwarded-for"], "203.0.113.9, 192.0.2.7");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert!(headers["forwarded"].to_str().expect("text").starts_with("for=203.0.113.9, for="));
+        assert_eq!(headers["x-request-id"], "theirs");
+    }
+
+    #[test]
+    fn cookie_crumbs_leave_as_one_line() {
+        let peer = HeaderValue::from_static("192.0.2.7");
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
+        towards_upstream(&mut headers, facts(&peer, Trust::Stranger));
+        let lines: Vec<_> = headers.get_all("cookie").iter().collect();
+        assert_eq!(lines, ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn the_client_is_the_last_address_nobody_trusted_vouches_for() {
+        let trusted = |ip: IpAddr| ip.to_string().starts_with("192.0.2.");
+        let peer = |text: &str| text.parse::<IpAddr>().expect("address");
+        let chain =
+            map(&[("x-forwarded-for", "10.0.0.1, 203.0.113.9"), ("x-forwarded-for", "192.0.2.8")]);
+        assert_eq!(client_address(peer("192.0.2.7"), &chain, trusted), peer("203.0.113.9"));
+        assert_eq!(client_address(peer("198.51.100.1"), &chain, trusted), peer("198.51.100.1"));
+        let broken = map(&[("x-forwarded-for", "unknown")]);
+        assert_eq!(client_address(peer("192.0.2.7"), &broken, trusted), peer("192.0.2.7"));
+    }
+}

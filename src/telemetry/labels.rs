@@ -1,0 +1,42 @@
+//! Label values that no word of the model has, as closed lists.
+
+/// How a reload went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ReloadResult {
+    /// The new configuration serves.
+    Success,
+    /// It was refused; the old one goes on serving.
+    Failure,
+}
+
+impl ReloadResult {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Success, Self::Failure];
+
+    /// As a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// What can be let go when its queue is full.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Dropped {
+    /// Notes, pairs and probe reports on their way to the detector.
+    Evidence,
+}
+
+impl Dropped {
+    /// As a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Evidence => "evidence",
+        }
+    }
+}
+
+/// The service of what belongs to no service.
+pub const NO_SERVICE: &str = "none";

@@ -1,0 +1,180 @@
+//! What is counted as it happens because it happens rarely: failovers, probes, look-ups, reloads.
+//! What every request touches is counted in the workers' own rows instead and summed at a scrape.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, histogram_opts,
+};
+
+use super::families::{self, Family};
+use super::labels::ReloadResult;
+use crate::model::id::{Label, UpstreamKey};
+use crate::model::signal::ProbeResult;
+
+/// Seconds within which an outage should be noticed.
+const DETECTION_BOUNDS: [f64; 12] =
+    [0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// Seconds within which a decision should be in force.
+const SWITCH_BOUNDS: [f64; 10] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1];
+/// Seconds a probe may take; its timeout is some seconds.
+const PROBE_BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// Handles of the rare families. Clone freely: all clones count into the same numbers.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    failovers: IntCounterVec,
+    failbacks: IntCounterVec,
+    detection: HistogramVec,
+    switch: HistogramVec,
+    probes: IntCounterVec,
+    probe_duration: HistogramVec,
+    origin_probes: IntCounterVec,
+    dns_failures: IntCounterVec,
+    reloads: IntCounterVec,
+    reload_failed: IntGauge,
+    config_generation: IntGauge,
+    last_success: Gauge,
+}
+
+/// A change of a service's first candidate.
+#[derive(Clone, Copy, Debug)]
+pub struct Move<'a> {
+    /// Whose.
+    pub service: &'a Label,
+    /// The provider of the first candidate before.
+    pub from: &'a Label,
+    /// The provider of the first candidate now.
+    pub to: &'a Label,
+    /// Why, as [`Reason::as_str`](crate::model::health::Reason::as_str) says it.
+    pub reason: &'static str,
+}
+
+impl Move<'_> {
+    fn labels(&self) -> [&str; 4] {
+        [self.service.as_str(), self.from.as_str(), self.to.as_str(), self.reason]
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Everything at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let metrics = Self {
+            failovers: counters(&families::FAILOVERS, &registry),
+            failbacks: counters(&families::FAILBACKS, &registry),
+            detection: histograms(&families::FAILOVER_DETECTION, &DETECTION_BOUNDS, &registry),
+            switch: histograms(&families::FAILOVER_SWITCH, &SWITCH_BOUNDS, &registry),
+            probes: counters(&families::PROBES, &registry),
+            probe_duration: histograms(&families::PROBE_DURATION, &PROBE_BOUNDS, &registry),
+            origin_probes: counters(&families::ORIGIN_PROBES, &registry),
+            dns_failures: counters(&families::DNS_FAILURES, &registry),
+            reloads: counters(&families::CONFIG_RELOADS, &registry),
+            reload_failed: registered(
+                IntGauge::with_opts(options(&families::CONFIG_RELOAD_FAILED)),
+                &registry,
+            ),
+            config_generation: registered(
+                IntGauge::with_opts(options(&families::CONFIG_GENERATION)),
+                &registry,
+            ),
+            last_success: registered(
+                Gauge::with_opts(options(&families::CONFIG_LAST_SUCCESS)),
+                &registry,
+            ),
+            registry,
+        };
+        for result in ReloadResult::ALL {
+            // From the start, so that an alert on an increase sees the first one.
+            metrics.reloads.with_label_values(&[result.as_str()]).reset();
+        }
+        metrics
+    }
+
+    /// As of now, by family; families without a number yet are absent.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
+    /// A verdict moved everyone; `detection` counts from the first failure.
+    pub fn failover(&self, moved: Move<'_>, detection: Duration) {
+        self.failovers.with_label_values(&moved.labels()).inc();
+        self.detection
+            .with_label_values(&[moved.service.as_str()])
+            .observe(detection.as_secs_f64());
+    }
+
+    /// A failover is in force `took` after it was decided.
+    pub fn switched(&self, service: &Label, took: Duration) {
+        self.switch.with_label_values(&[service.as_str()]).observe(took.as_secs_f64());
+    }
+
+    /// The preferred upstream is first again.
+    pub fn failback(&self, moved: Move<'_>) {
+        self.failbacks.with_label_values(&moved.labels()).inc();
+    }
+
+    /// A probe of an upstream ended.
+    pub fn probe(&self, upstream: &UpstreamKey, result: ProbeResult, took: Duration) {
+        let labels = [upstream.service.as_str(), upstream.provider.as_str(), result.as_str()];
+        self.probes.with_label_values(&labels).inc();
+        self.probe_duration.with_label_values(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A probe of an origin itself ended.
+    pub fn origin_probe(&self, service: &Label, result: ProbeResult) {
+        self.origin_probes.with_label_values(&[service.as_str(), result.as_str()]).inc();
+    }
+
+    /// A look-up brought no address. The name is one of the file's.
+    pub fn dns_failure(&self, name: &str) {
+        self.dns_failures.with_label_values(&[name]).inc();
+    }
+
+    /// A configuration serves: the first one, or a new one after a reload. `since_1970` is now.
+    pub fn config_taken(&self, since_1970: Duration) {
+        self.reload_failed.set(0);
+        self.config_generation.inc();
+        self.last_success.set(since_1970.as_secs_f64());
+    }
+
+    /// A reload ended.
+    pub fn reload(&self, result: ReloadResult) {
+        self.reloads.with_label_values(&[result.as_str()]).inc();
+        if result == ReloadResult::Failure {
+            self.reload_failed.set(1);
+        }
+    }
+}
+
+fn options(family: &Family) -> Opts {
+    Opts::new(family.name, family.help)
+}
+
+fn counters(family: &Family, registry: &Registry) -> IntCounterVec {
+    registered(IntCounterVec::new(options(family), family.labels), registry)
+}
+
+fn histograms(family: &Family, bounds: &[f64], registry: &Registry) -> HistogramVec {
+    let options: HistogramOpts = histogram_opts!(family.name, family.help, bounds.to_vec());
+    registered(HistogramVec::new(options, family.labels), registry)
+}
+
+fn registered<C: Collector + Clone + 'static>(
+    made: prometheus::Result<C>,
+    registry: &Registry,
+) -> C {
+    let collector = made.expect("names and labels of families.rs are valid: its test reads them");
+    registry.register(Box::new(collector.clone())).expect("each family is registered once, above");
+    collector
+}

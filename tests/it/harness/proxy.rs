@@ -1,0 +1,230 @@
+//! The real binary, started on a file of its own and ended with the test.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::certificates::authority;
+use super::client::{Answer, Ask, Session, Speak};
+use super::log::{Line, Log};
+use super::metrics::Metrics;
+use super::recipe::Recipe;
+use super::wire::Wire;
+use super::{PORTAL, within};
+
+/// How often something that cannot be waited for is looked at again.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A folder with certificates, and the binary running on a file in it. Killed on drop.
+pub struct RunningProxy {
+    child: Child,
+    folder: TempDir,
+    pub log: Log,
+    /// Clients in cleartext.
+    pub plain: SocketAddr,
+    /// Clients over TLS.
+    pub tls: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// How a run of the binary ended that was not meant to go on.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub output: String,
+}
+
+/// A folder with the authority's certificate, and one certificate each for the portal and its API.
+pub fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let write = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).expect("the folder is ours");
+    };
+    write("ca.pem", &authority().pem());
+    for (name, hosts) in
+        [("portal", &[PORTAL, "portal.example"][..]), ("api", &["api.portal.example"])]
+    {
+        let leaf = authority().leaf(hosts);
+        write(&format!("{name}.pem"), &leaf.certificate);
+        write(&format!("{name}.key"), &leaf.key);
+    }
+    folder
+}
+
+/// The binary on `bascule.yaml` of a folder, not started yet.
+pub fn command(folder: &TempDir, verb: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bascule"));
+    command
+        .args(verb)
+        .args(["-c", "bascule.yaml"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+impl RunningProxy {
+    /// Starts on a recipe and waits until it listens.
+    pub async fn start(recipe: &Recipe) -> Self {
+        Self::start_with(folder(), &recipe.yaml()).await
+    }
+
+    /// Starts on this text, in a folder that may hold more files.
+    pub async fn start_with(folder: TempDir, yaml: &str) -> Self {
+        fs::write(folder.path().join("bascule.yaml"), yaml).expect("the folder is ours");
+        let mut child = command(&folder, &["run", "--log-format", "json"]).spawn().expect("spawn");
+        let log = Log::new();
+        log.follow(child.stdout.take().expect("piped"));
+        log.follow(child.stderr.take().expect("piped"));
+        let unset = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut proxy = Self { child, folder, log, plain: unset, tls: unset, admin: unset };
+        proxy.plain = proxy.listening("127.0.0.1:").await;
+        proxy.tls = proxy.listening("127.0.0.2:").await;
+        proxy.admin = proxy.listening("127.0.0.3:").await;
+        proxy
+    }
+
+    /// Each listener of a recipe has a loopback address of its own, so the log tells which is which.
+    async fn listening(&mut self, front: &str) -> SocketAddr {
+        let wanted = |line: &Line| {
+            line.message() == "listening"
+                && line.field("address").is_some_and(|address| address.starts_with(front))
+        };
+        let lines = self.log.wait(&format!("listening on {front}…"), 1, wanted).await;
+        lines[0].field("address").expect("checked").parse().expect("an address with its port")
+    }
+
+    /// A file of its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Replaces the configuration as editors do: a new file renamed over the old one.
+    pub fn rename_over(&self, yaml: &str) {
+        fs::write(self.file("bascule.yaml.new"), yaml).expect("the folder is ours");
+        fs::rename(self.file("bascule.yaml.new"), self.file("bascule.yaml")).expect("same folder");
+    }
+
+    /// Sends a signal by name: `HUP`, `TERM`.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
+        assert!(status.success(), "{kill}");
+    }
+
+    /// Waits for it to end by itself.
+    pub async fn exit(&mut self) -> ExitStatus {
+        let ended = async {
+            loop {
+                if let Some(status) = self.child.try_wait().expect("our own child") {
+                    return status;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        within("the proxy to end", ended).await
+    }
+
+    /// A connection that speaks so, to the portal.
+    pub async fn session(&self, speak: Speak) -> Session {
+        let address = if speak.is_tls() { self.tls } else { self.plain };
+        within("a connection", Session::open(speak, address, PORTAL)).await.expect("a connection")
+    }
+
+    /// One request on a connection of its own.
+    pub async fn send(&self, speak: Speak, ask: &Ask) -> Answer {
+        let mut session = self.session(speak).await;
+        within("an answer", session.send(ask)).await.expect("a whole answer")
+    }
+
+    /// One GET in cleartext HTTP/1.1.
+    pub async fn get(&self, target: &str) -> Answer {
+        self.send(Speak::Http1, &Ask::get(target)).await
+    }
+
+    /// A bare cleartext connection.
+    pub async fn wire(&self) -> Wire {
+        Wire::new(TcpStream::connect(self.plain).await.expect("a connection"))
+    }
+
+    /// One GET at the admin listener.
+    pub async fn admin(&self, target: &str) -> Answer {
+        let session = Session::open(Speak::Http1, self.admin, PORTAL);
+        let mut session = within("the admin listener", session).await.expect("a connection");
+        let ask = Ask::get(target).host(&self.admin.to_string());
+        within("an admin answer", session.send(&ask)).await.expect("a whole answer")
+    }
+
+    /// One scrape.
+    pub async fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.admin("/metrics").await.text())
+    }
+
+    /// `/v1/status`.
+    pub async fn status(&self) -> Value {
+        serde_json::from_str(&self.admin("/v1/status").await.text()).expect("JSON")
+    }
+
+    /// Scrapes until this holds.
+    pub async fn metrics_when(&self, what: &str, holds: impl Fn(&Metrics) -> bool) -> Metrics {
+        let reached = async {
+            loop {
+                let metrics = self.metrics().await;
+                if holds(&metrics) {
+                    return metrics;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        within(&format!("the metrics to show {what}"), reached).await
+    }
+}
+
+impl Drop for RunningProxy {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to kill.
+        self.child.kill().ok();
+        self.child.wait().ok();
+        let said = self.log.text();
+        if std::thread::panicking() {
+            eprintln!("the proxy's last lines:\n{}", self.log.tail());
+        } else {
+            assert!(!said.contains("panicked at"), "the proxy panicked:\n{said}");
+        }
+    }
+}
+
+/// Runs the binary to its end on a file that should not start it.
+pub async fn run_to_end(folder: &TempDir, verb: &[&str]) -> Ended {
+    let mut child = command(folder, verb).spawn().expect("spawn");
+    let log = Log::new();
+    let readers = [
+        log.follow(child.stdout.take().expect("piped")),
+        log.follow(child.stderr.take().expect("piped")),
+    ];
+    let ended = async {
+        loop {
+            if let Some(status) = child.try_wait().expect("our own child") {
+                return status;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let status = tokio::time::timeout(super::PATIENCE, ended).await;
+    let Ok(status) = status else {
+        child.kill().ok();
+        child.wait().ok();
+        panic!("{verb:?} goes on where it should have ended:\n{}", log.tail());
+    };
+    for reader in readers {
+        reader.join().expect("a reader does not panic");
+    }
+    Ended { code: status.code(), output: log.text() }
+}

@@ -1,0 +1,114 @@
+//! The configuration file of a test: one service, `portal`, behind a cleartext and a TLS listener,
+//! with whatever the test adds.
+
+use super::upstream::FakeUpstream;
+use super::{PORTAL, PROBE};
+
+/// What a test's file says; [`Recipe::yaml`] writes it.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    top: Vec<String>,
+    providers: Vec<(String, String)>,
+    service: Vec<String>,
+    probe: String,
+    upstreams: Vec<String>,
+    beside: String,
+}
+
+impl Recipe {
+    /// A service with the portal's host and no upstream yet, probed every half second.
+    pub fn portal() -> Self {
+        Self {
+            top: Vec::new(),
+            providers: Vec::new(),
+            service: Vec::new(),
+            probe: format!("{{ path: {PROBE}, interval: 500ms, timeout: 400ms }}"),
+            upstreams: Vec::new(),
+            beside: String::new(),
+        }
+    }
+
+    /// Adds an upstream of a provider that is named as the stand-in and sits in this country.
+    #[must_use]
+    pub fn upstream(self, upstream: &FakeUpstream, seat: &str) -> Self {
+        self.upstream_with(upstream, seat, "")
+    }
+
+    /// The same with further keys: `, preference: 1`.
+    #[must_use]
+    pub fn upstream_with(mut self, upstream: &FakeUpstream, seat: &str, keys: &str) -> Self {
+        let (name, url, http) = (upstream.name(), upstream.url(), upstream.http_rule());
+        self.providers.push((name.to_owned(), seat.to_owned()));
+        self.upstreams.push(format!(
+            "{{ provider: {name}, url: \"{url}\", http: {http}, ca_file: ca.pem{keys} }}"
+        ));
+        self
+    }
+
+    /// Adds a line at the top level.
+    #[must_use]
+    pub fn top(mut self, line: &str) -> Self {
+        self.top.push(line.to_owned());
+        self
+    }
+
+    /// Adds a line to the service.
+    #[must_use]
+    pub fn service(mut self, line: &str) -> Self {
+        self.service.push(line.to_owned());
+        self
+    }
+
+    /// Replaces the probe.
+    #[must_use]
+    pub fn probe(mut self, probe: &str) -> Self {
+        self.probe = probe.to_owned();
+        self
+    }
+
+    /// Adds another service with one route and one upstream, in the EU.
+    #[must_use]
+    pub fn beside(mut self, service: &str, upstream: &FakeUpstream, route: &str) -> Self {
+        let (name, url) = (upstream.name(), upstream.url());
+        self.providers.push((name.to_owned(), "SI".to_owned()));
+        self.beside.push_str(&format!(
+            "  {service}:\n    routes: [{route}]\n    probe: {}\n    upstreams:\n      \
+             - {{ provider: {name}, url: \"{url}\" }}\n",
+            self.probe
+        ));
+        self
+    }
+
+    /// As the binary reads it.
+    pub fn yaml(&self) -> String {
+        let mut text = String::from(
+            "workers: 2\n\
+             listeners:\n\
+             \x20 - address: 127.0.0.1:0\n\
+             \x20 - address: 127.0.0.2:0\n\
+             \x20   tls:\n\
+             \x20     certificates:\n\
+             \x20       - { certificate: portal.pem, key: portal.key }\n\
+             \x20       - { certificate: api.pem, key: api.key }\n\
+             admin: { address: 127.0.0.3:0 }\n",
+        );
+        for line in &self.top {
+            text.push_str(&format!("{line}\n"));
+        }
+        text.push_str("providers:\n");
+        for (name, seat) in &self.providers {
+            text.push_str(&format!("  {name}: {{ seat: {seat} }}\n"));
+        }
+        text.push_str(&format!("services:\n  portal:\n    routes: [{{ host: {PORTAL} }}]\n"));
+        for line in &self.service {
+            text.push_str(&format!("    {line}\n"));
+        }
+        text.push_str(&format!("    probe: {}\n", self.probe));
+        text.push_str("    upstreams:\n");
+        for upstream in &self.upstreams {
+            text.push_str(&format!("      - {upstream}\n"));
+        }
+        text.push_str(&self.beside);
+        text
+    }
+}

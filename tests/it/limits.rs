@@ -1,0 +1,235 @@
+//! What clients cannot take, what never reaches an upstream, and how the process ends.
+
+use tokio::net::TcpStream;
+
+use crate::harness::client::{Ask, Session, Speak};
+use crate::harness::metrics::Metrics;
+use crate::harness::stage::Stage;
+use crate::harness::upstream::{Act, Script, Transport};
+use crate::harness::wire::Wire;
+use crate::harness::{PORTAL, within};
+
+async fn stage(limits: &str) -> Stage {
+    Stage::start(Transport::Plain, |recipe| recipe.top(&format!("limits: {limits}"))).await
+}
+
+#[tokio::test]
+async fn a_head_larger_than_the_limit_is_refused() {
+    let stage = stage("{ max_header_bytes: 8KiB }").await;
+    let mut client = stage.proxy.wire().await;
+    let filler = "x".repeat(20_000);
+    let head = format!("GET / HTTP/1.1\r\nHost: {PORTAL}\r\nX-Filler: {filler}\r\n\r\n");
+    client.send(head).await.expect("sent");
+    let reply = within("the refusal", client.reply()).await.expect("whole");
+    assert_eq!(reply.head.status(), 431);
+    assert!(stage.us.sightings().traffic().is_empty());
+    assert_eq!(stage.proxy.get("/page").await.served_by(), "us", "others are served");
+}
+
+#[tokio::test]
+async fn an_announced_body_larger_than_the_limit_is_refused_before_it_is_read() {
+    let stage = stage("{ max_request_body: 1KiB }").await;
+    for speak in Speak::ALL {
+        let answer = stage.proxy.send(speak, &Ask::post("/upload", vec![b'x'; 2_000])).await;
+        assert_eq!(answer.status, 413, "{speak:?}");
+    }
+    assert!(stage.us.sightings().traffic().is_empty());
+    let metrics = stage.proxy.metrics().await;
+    assert_eq!(metrics.sum("bascule_requests_rejected_total", &[]), 4.0);
+}
+
+#[tokio::test]
+async fn a_body_that_grows_past_the_limit_is_cut_off_and_counts_against_nobody() {
+    let stage = stage("{ max_request_body: 1KiB }").await;
+    let mut client = stage.proxy.wire().await;
+    let head = format!("POST /up HTTP/1.1\r\nHost: {PORTAL}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunk = format!("800\r\n{}\r\n0\r\n\r\n", "x".repeat(0x800));
+    client.send(format!("{head}{chunk}")).await.expect("sent");
+    let reply = within("the refusal", client.reply()).await.expect("whole");
+    assert_eq!(reply.head.status(), 413);
+    let whole = stage.us.sightings().traffic().into_iter().filter(|s| s.body.is_some()).count();
+    assert_eq!(whole, 0, "no upstream may take a part for the whole");
+    let own = [("provider", "us"), ("outcome", "broke_off")];
+    assert_eq!(stage.proxy.metrics().await.sum("bascule_attempts_total", &own), 0.0);
+}
+
+#[tokio::test]
+async fn a_head_that_comes_too_slowly_is_given_up() {
+    let stage = stage("{ header_read_timeout: 500ms }").await;
+    for start in ["", "GET / HT", &format!("GET / HTTP/1.1\r\nHost: {PORTAL}\r\n")] {
+        let mut client = stage.proxy.wire().await;
+        client.send(start).await.expect("sent");
+        let said = within("the end of the connection", client.rest()).await.unwrap_or_default();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "after {start:?}: {said}");
+    }
+    let stream = TcpStream::connect(stage.proxy.tls).await.expect("a connection");
+    let mut silent = Wire::new(stream);
+    assert!(within("a silent TLS client to be dropped", silent.is_ended()).await);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let stage = stage("{ idle_timeout: 1s }").await;
+    let mut client = stage.proxy.wire().await;
+    client.send(format!("GET / HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n")).await.expect("sent");
+    let reply = within("the answer", client.reply()).await.expect("whole");
+    assert_eq!(reply.head.status(), 200);
+    assert!(within("the end of the connection", client.is_ended()).await);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed_at_once_and_counted() {
+    let stage = stage("{ max_connections: 4 }").await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut session = stage.proxy.session(Speak::Http1).await;
+        within("an answer", session.send(&Ask::get("/page"))).await.expect("whole");
+        held.push(session);
+    }
+    let mut fifth = stage.proxy.wire().await;
+    assert!(within("the fifth to be closed", fifth.is_ended()).await);
+    let metrics = stage.proxy.metrics().await;
+    assert!(metrics.sum("bascule_connections_rejected_total", &[]) >= 1.0);
+    for session in &mut held {
+        within("an answer", session.send(&Ask::get("/page"))).await.expect("the first four go on");
+    }
+    held.pop();
+    let room = async {
+        loop {
+            let session = Session::open(Speak::Http1, stage.proxy.plain, PORTAL).await;
+            let Ok(mut session) = session else { continue };
+            if session.send(&Ask::get("/page")).await.is_ok() {
+                return;
+            }
+        }
+    };
+    within("room for another", room).await;
+}
+
+#[tokio::test]
+async fn what_two_parties_could_read_differently_reaches_no_upstream() {
+    let stage = Stage::plain().await;
+    let host = format!("Host: {PORTAL}\r\n");
+    let table = [
+        ("no Host", "GET / HTTP/1.1\r\n\r\n".to_owned()),
+        ("two Hosts", format!("GET / HTTP/1.1\r\n{host}{host}\r\n")),
+        ("a Host that is none", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned()),
+        (
+            "both framings",
+            format!(
+                "POST / HTTP/1.1\r\n{host}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 0\r\n\r\n"
+            ),
+        ),
+        (
+            "two lengths",
+            format!("POST / HTTP/1.1\r\n{host}Content-Length: 1\r\nContent-Length: 2\r\n\r\nx"),
+        ),
+        ("no length", format!("POST / HTTP/1.1\r\n{host}Content-Length: +1\r\n\r\nx")),
+        (
+            "an unknown coding",
+            format!("POST / HTTP/1.1\r\n{host}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+        ),
+        ("a folded line", format!("GET / HTTP/1.1\r\n{host}X-A: 1\r\n 2\r\n\r\n")),
+        ("a blank before the colon", format!("GET / HTTP/1.1\r\n{host}X-A : 1\r\n\r\n")),
+        ("a bare CR", format!("GET / HTTP/1.1\r\n{host}X-A: 1\r2\r\n\r\n")),
+        ("CONNECT", format!("CONNECT {PORTAL}:443 HTTP/1.1\r\n{host}\r\n")),
+    ];
+    for (what, bytes) in table {
+        let mut client = stage.proxy.wire().await;
+        client.send(bytes).await.expect("sent");
+        let reply = within(what, client.reply()).await.expect("an answer");
+        let status = reply.head.status();
+        assert!((400..500).contains(&status) || status == 501, "{what}: {status}");
+    }
+    let seen = stage.us.sightings().traffic();
+    assert!(seen.is_empty(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_terminated_proxy_finishes_what_is_in_flight() {
+    let mut stage = Stage::plain().await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    let mut client = stage.proxy.wire().await;
+    client.send(format!("GET /feed HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n")).await.expect("sent");
+    let mut talk = stage.us.conversation().await;
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nfirst,";
+    talk.wire.send(head).await.expect("sent");
+    within("the first part", client.until(b"first,")).await.expect("arrives");
+    let mut idle = stage.proxy.session(Speak::Http1).await;
+    stage.proxy.signal("TERM");
+    let closed = async {
+        while TcpStream::connect(stage.proxy.plain).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the listener to close", closed).await;
+    assert!(idle.send(&Ask::get("/page")).await.is_err(), "idle connections are closed");
+    talk.wire.send("later").await.expect("the upstream's connection is still there");
+    within("the second part", client.until(b"later")).await.expect("arrives");
+    let status = stage.proxy.exit().await;
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let mut stage = Stage::plain().await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    let mut client = stage.proxy.wire().await;
+    client.send(format!("GET /feed HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n")).await.expect("sent");
+    let _talk = stage.us.conversation().await;
+    stage.proxy.signal("TERM");
+    let closed = async {
+        while TcpStream::connect(stage.proxy.plain).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the listener to close", closed).await;
+    stage.proxy.signal("TERM");
+    // Nothing answers the request in flight: without the second signal this waits for the drain.
+    stage.proxy.exit().await;
+}
+
+#[tokio::test]
+async fn the_drain_has_an_end() {
+    let mut stage = stage("{ drain: 1s }").await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    let mut client = stage.proxy.wire().await;
+    client.send(format!("GET /feed HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n")).await.expect("sent");
+    let _talk = stage.us.conversation().await;
+    stage.proxy.signal("TERM");
+    stage.proxy.exit().await;
+}
+
+#[tokio::test]
+async fn readiness_and_liveness_are_told_apart() {
+    let stage = Stage::plain().await;
+    assert_eq!(stage.proxy.admin("/livez").await.status, 200);
+    assert_eq!(stage.proxy.admin("/readyz").await.status, 200);
+    assert_eq!(stage.proxy.admin("/nothing-here").await.status, 404);
+    let status = stage.proxy.status().await.to_string();
+    for word in ["portal", "us", "eu", "healthy"] {
+        assert!(status.contains(word), "{word} in {status}");
+    }
+}
+
+#[tokio::test]
+async fn request_counters_agree_with_what_clients_saw() {
+    let stage = Stage::plain().await;
+    for speak in Speak::ALL {
+        stage.proxy.send(speak, &Ask::get("/page")).await;
+    }
+    stage.us.behave(Script::green_probes(Act::status(404)));
+    stage.proxy.get("/gone").await;
+    let portal = ("service", "portal");
+    let done = |m: &Metrics| m.sum("bascule_requests_total", &[portal]) == 5.0;
+    let metrics = stage.proxy.metrics_when("five requests", done).await;
+    assert_eq!(metrics.sum("bascule_requests_total", &[portal, ("code", "2xx")]), 4.0);
+    assert_eq!(metrics.sum("bascule_requests_total", &[portal, ("code", "4xx")]), 1.0);
+    let success = [portal, ("provider", "us"), ("outcome", "success")];
+    assert_eq!(metrics.sum("bascule_attempts_total", &success), 5.0, "a 404 is no failure");
+    assert_eq!(metrics.sum("bascule_request_duration_seconds_count", &[portal]), 5.0);
+    assert!(metrics.sum("bascule_bytes_total", &[portal, ("jurisdiction", "non_eu")]) > 0.0);
+    assert!(metrics.has("bascule_build_info") && metrics.has("bascule_routing_generation"));
+}

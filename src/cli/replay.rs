@@ -1,12 +1,163 @@
-//! `bascule replay` (being written).
+//! `bascule replay`: what this configuration would have done in a recorded outage.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+
+use crate::app;
+use crate::config;
+use crate::model::id::Label;
+use crate::model::topology::{Pool, Topology};
+use crate::rehearse::library::{self, Claim, OUTAGES};
+use crate::rehearse::replay::{self, Setup};
+use crate::rehearse::report::Report;
+use crate::rehearse::scenario::Scenario;
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {}
+pub(super) struct Arguments {
+    /// Embedded outages by name, or files [default: every embedded one that is claimed to pass].
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<String>,
+    /// Takes the rules of a service (timeouts, retry, failover, residency) from this file.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Which service of the file [default: its first].
+    #[arg(long, requires = "config", value_name = "NAME")]
+    service: Option<String>,
+    /// How the findings look.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Varies luck and jitter; the same seed gives the same result.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Lists the embedded outages.
+    #[arg(long, conflicts_with_all = ["scenarios", "config"])]
+    list: bool,
+}
 
-/// Runs the verb.
-pub(super) fn run(_arguments: Arguments) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+/// How the findings look.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Format {
+    /// For eyes.
+    Text,
+    /// One list of objects.
+    Json,
+}
+
+/// An outage to replay, with what it needs that is not built yet.
+struct Wanted {
+    scenario: Scenario,
+    needs: Option<&'static str>,
+}
+
+/// Replays. Exit code 1 when an expectation does not hold.
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.list {
+        list();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let setup = match &arguments.config {
+        None => Setup::default(),
+        Some(file) => match config::load(file, app::cores()) {
+            Ok(config) => setup(&config.topology, arguments.service.as_deref())?,
+            Err(error) => {
+                eprintln!("{error}");
+                return Ok(error.exit_code());
+            }
+        },
+    };
+    let wanted = wanted(&arguments.scenarios)?;
+    let mut reports = Vec::with_capacity(wanted.len());
+    for Wanted { scenario, needs } in &wanted {
+        let report = Report::new(scenario, &replay::play(scenario, &setup, arguments.seed));
+        if arguments.format == Format::Text {
+            println!("{}", report.text());
+            if let Some(needs) = needs {
+                println!("  not claimed: needs {needs}\n");
+            }
+        }
+        reports.push(report);
+    }
+    match arguments.format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
+        Format::Text => summarise(&reports),
+    }
+    let holds = reports.iter().all(|report| report.holds);
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The named outages, or every claimed one.
+fn wanted(names: &[String]) -> anyhow::Result<Vec<Wanted>> {
+    if names.is_empty() {
+        let claimed = OUTAGES.iter().filter(|outage| outage.claim == Claim::Claimed);
+        return claimed.map(embedded).collect();
+    }
+    names.iter().map(|name| named(name)).collect()
+}
+
+fn embedded(outage: &library::Outage) -> anyhow::Result<Wanted> {
+    let scenario = Scenario::read(outage.text).with_context(|| outage.name)?;
+    let needs = match outage.claim {
+        Claim::Claimed => None,
+        Claim::Needs(what) => Some(what),
+    };
+    Ok(Wanted { scenario, needs })
+}
+
+fn named(name: &str) -> anyhow::Result<Wanted> {
+    if let Some(outage) = library::find(name) {
+        return embedded(outage);
+    }
+    let file = Path::new(name);
+    if !file.exists() {
+        bail!("no outage and no file is called {name}; did you mean {}?", library::nearest(name));
+    }
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    let scenario = Scenario::read(&text).with_context(|| name.to_owned())?;
+    Ok(Wanted { scenario, needs: None })
+}
+
+/// What a file says about one of its services, and about the providers that it knows.
+fn setup(topology: &Topology, service: Option<&str>) -> anyhow::Result<Setup> {
+    let is_it = |pool: &&Pool| service.is_none_or(|name| pool.service.as_str() == name);
+    let Some(pool) = topology.pools.iter().find(is_it) else {
+        match service {
+            Some(name) => bail!("the file has no service {name}"),
+            None => bail!("the file has no service"),
+        }
+    };
+    let known = |provider: &crate::model::topology::Provider| -> (Label, _, _) {
+        (provider.name.clone(), provider.seat, provider.jurisdiction)
+    };
+    Ok(Setup {
+        rules: pool.rules.clone(),
+        residency: pool.residency,
+        jurisdictions: topology.providers.iter().map(known).collect(),
+    })
+}
+
+fn list() {
+    for outage in &OUTAGES {
+        match outage.claim {
+            Claim::Claimed => println!("{}", outage.name),
+            Claim::Needs(what) => println!("{:<36} needs {what}", outage.name),
+        }
+    }
+}
+
+fn summarise(reports: &[Report]) {
+    let failed: Vec<&str> =
+        reports.iter().filter(|r| !r.holds).map(|r| r.scenario.as_str()).collect();
+    let held = reports.len() - failed.len();
+    println!("{held} of {} outages went as expected", reports.len());
+    for report in reports.iter().filter(|report| !report.holds) {
+        for check in report.expect.iter().filter(|check| !check.holds) {
+            let (wanted, found) = (&check.wanted, &check.found);
+            println!("  {}: {} should be {wanted}, is {found}", report.scenario, check.key);
+        }
+    }
 }

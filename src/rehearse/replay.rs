@@ -26,15 +26,15 @@ pub use self::cast::Setup;
 use self::course::Course;
 use self::steer::{Drained, Steer};
 use super::scenario::{MarkerFate, Scenario};
-use super::tally::{Ending, Tally};
+use super::tally::Tally;
 use super::traffic::{Demand, Request};
-use super::world::{Answer, Ask, Cause, LEAD, Seen, World};
+use super::world::{Answer, Ask, LEAD, Seen, World};
 use crate::model::health::{HealthTag, ProbePace, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
 use crate::model::signal::{Note, ProbeReport, ProbeResult, Signal, Subject};
 use crate::model::topology::{Rules, Topology};
-use crate::request::classify::{self, MarkerTrust};
+use crate::request::classify;
 use crate::request::witness::witness;
 
 /// Between two probes of an upstream that is half-open, and of one that is suspect.

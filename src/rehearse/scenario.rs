@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::config::yaml::{self, YamlError};
 use crate::model::id::Label;
 
 /// One outage.
@@ -219,8 +220,8 @@ pub struct Expect {
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// It is no YAML, or not of the right shape.
-    #[error("not a scenario")]
-    Shape(#[source] serde_yaml::Error),
+    #[error(transparent)]
+    Shape(#[from] YamlError),
     /// It says something impossible.
     #[error("{place}: {what}")]
     Sense {
@@ -237,7 +238,7 @@ impl Scenario {
     /// # Errors
     /// The first thing that is wrong.
     pub fn read(text: &str) -> Result<Self, ScenarioError> {
-        let raw: RawScenario = serde_yaml::from_str(text).map_err(ScenarioError::Shape)?;
+        let raw: RawScenario = yaml::parse(text)?;
         raw.lower()
     }
 
@@ -411,7 +412,7 @@ impl RawScenario {
                 known("substrates", &provider, &upstreams)?;
                 Ok((provider, labels("substrates", &shared)?))
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, ScenarioError>>()?;
         let mut timeline = Vec::new();
         for (number, change) in self.timeline.into_iter().enumerate() {
             change.lower(&format!("timeline[{number}]"), &upstreams, &mut timeline)?;

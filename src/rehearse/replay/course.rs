@@ -39,7 +39,6 @@ pub(super) struct Course {
 #[derive(Debug)]
 struct Attempt {
     upstream: usize,
-    began: Duration,
     seen: Seen,
     cause: Cause,
     stage: Stage,
@@ -151,7 +150,7 @@ impl Replay {
         let Some(course) = self.courses.get_mut(&number) else { return };
         let attempt = course.attempts.len();
         let began = self.now;
-        course.attempts.push(Attempt { upstream, began, seen, cause, stage: Stage::Waiting });
+        course.attempts.push(Attempt { upstream, seen, cause, stage: Stage::Waiting });
         let known = known.min(timeouts.head);
         self.plan(began + known, Event::Known { course: number, attempt });
         if late < known {

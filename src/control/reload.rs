@@ -47,16 +47,21 @@ pub struct Reload<A> {
     pub applier: A,
 }
 
-/// The files of the configuration as of the last load, good or bad.
+/// What the configuration was made from at the last load, good or bad.
 struct Known {
     watch: FileWatch,
-    files: BTreeSet<PathBuf>,
+    sources: BTreeSet<PathBuf>,
     seen: u64,
+}
+
+/// Every file and folder that a configuration was made from.
+pub fn sources(config: &Config) -> BTreeSet<PathBuf> {
+    config.files.iter().chain(&config.folders).cloned().collect()
 }
 
 /// What one load brought.
 struct Reading {
-    files: BTreeSet<PathBuf>,
+    sources: BTreeSet<PathBuf>,
     seen: u64,
     result: Result<Config, LoadError>,
 }
@@ -71,13 +76,12 @@ enum Cause {
 }
 
 impl<A: Applier> Reload<A> {
-    /// Reloads until shutdown. `files` are those of the configuration that serves now, which counts
+    /// Reloads until shutdown. `sources` are those of the configuration that serves now, which counts
     /// as the first one.
-    pub async fn run(mut self, files: Vec<PathBuf>, mut shutdown: watch::Receiver<bool>) {
+    pub async fn run(mut self, sources: BTreeSet<PathBuf>, mut shutdown: watch::Receiver<bool>) {
         self.metrics.config_taken(since_1970());
-        let files: BTreeSet<PathBuf> = files.into_iter().collect();
-        let mut known = Known { watch: FileWatch::new(), seen: fingerprint(&files), files };
-        known.watch.follow(&known.files);
+        let mut known = Known { watch: FileWatch::new(), seen: fingerprint(&sources), sources };
+        known.watch.follow(&known.sources);
         let mut hangup = signal(SignalKind::hangup())
             .inspect_err(|error| tracing::error!(error = %Chain(error), "SIGHUP does not reload"))
             .ok();
@@ -101,12 +105,12 @@ impl<A: Applier> Reload<A> {
 
     async fn look(&mut self, cause: Cause, known: &mut Known) {
         let (file, cores) = (self.file.clone(), self.cores);
-        let (files, seen) = (known.files.clone(), known.seen);
+        let (sources, seen) = (known.sources.clone(), known.seen);
         let reading = tokio::task::spawn_blocking(move || {
-            let wanted = cause == Cause::Order || fingerprint(&files) != seen;
-            wanted.then(|| read(&file, cores, files))
+            let wanted = cause == Cause::Order || fingerprint(&sources) != seen;
+            wanted.then(|| read(&file, cores, sources))
         });
-        let Reading { files, seen, result } = match reading.await {
+        let Reading { sources, seen, result } = match reading.await {
             Ok(Some(reading)) => reading,
             Ok(None) => return,
             Err(error) => {
@@ -114,8 +118,8 @@ impl<A: Applier> Reload<A> {
                 return;
             }
         };
-        known.watch.follow(&files);
-        (known.files, known.seen) = (files, seen);
+        known.watch.follow(&sources);
+        (known.sources, known.seen) = (sources, seen);
         let result = match result {
             Ok(config) => self.take_over(config).await,
             Err(refused) => {
@@ -143,30 +147,37 @@ impl<A: Applier> Reload<A> {
 }
 
 fn refuse(refused: &LoadError) {
-    if let LoadError::Unreadable { .. } = refused {
-        tracing::error!(complaint = %refused, "configuration refused");
-    }
-    for complaint in refused.complaints() {
-        tracing::error!(complaint = %complaint.one_line(), "configuration refused");
+    match refused {
+        LoadError::Invalid { complaints, .. } => {
+            for complaint in complaints {
+                tracing::error!(complaint = %complaint.one_line(), "configuration refused");
+            }
+        }
+        LoadError::Unreadable { .. } => {
+            tracing::error!(error = %refused, "configuration refused");
+        }
     }
 }
 
-/// Loads, and again where it turned out to hold other files than thought: the fingerprint must be
-/// older than the load, or a change in between would never be noticed.
-fn read(file: &Path, cores: usize, mut files: BTreeSet<PathBuf>) -> Reading {
+/// Loads, and again where it turned out to be made from other files than thought: the fingerprint
+/// must be older than the load, or a change in between would never be noticed.
+fn read(file: &Path, cores: usize, mut sources: BTreeSet<PathBuf>) -> Reading {
     let mut loads = 1;
     loop {
-        let seen = fingerprint(&files);
+        let seen = fingerprint(&sources);
         let result = config::load(file, cores);
         let named = match &result {
-            Ok(config) => config.files.iter().cloned().collect(),
+            Ok(config) => self::sources(config),
             // A file that the last good one named may be what is missing now.
-            Err(refused) => files.iter().chain(refused.files()).cloned().collect(),
+            Err(LoadError::Invalid { files, folders, .. }) => {
+                sources.iter().chain(files).chain(folders).cloned().collect()
+            }
+            Err(LoadError::Unreadable { .. }) => sources.clone(),
         };
-        if named == files || loads == MOST_LOADS {
-            return Reading { files: named, seen, result };
+        if named == sources || loads == MOST_LOADS {
+            return Reading { sources: named, seen, result };
         }
-        files = named;
+        sources = named;
         loads += 1;
     }
 }

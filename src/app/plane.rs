@@ -161,7 +161,7 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
             fixed: Fixed::of(&parts.config),
         };
         let reload = Reload { file, cores: cores(), metrics: parts.metrics, applier: force };
-        spawn_local(reload.run(reload::sources(&parts.config), shutdown.clone()));
+        spawn_local(reload.run(reload::Sources::of(&parts.config), shutdown.clone()));
     }
     parts.steering.run(shutdown).await;
 }

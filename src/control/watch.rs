@@ -1,11 +1,12 @@
 //! When a file may have changed: a bell rung by the system's notifications, and a fingerprint that
 //! says whether anything did.
 //!
-//! Folders are watched, not files: a watch on a file dies with the first atomic rename
+//! For a file its folder is watched, not itself: a watch on a file dies with the first atomic rename
 //! (notify issue 531). For a file that is reached through symlinks the folders of those are watched
 //! too, so that the swap of `..data`, as Kubernetes does it, is seen.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
@@ -57,10 +58,10 @@ impl FileWatch {
         Self { watcher: watcher.ok(), folders: BTreeSet::new(), bell }
     }
 
-    /// Watches what these files can change through, and nothing else, from now on. Folders that were
+    /// Watches what these files and folders can change through, and nothing else, from now on. What was
     /// watched before are watched anew: one of the same name may have taken their place. Rings the
     /// bell once, for what changed before the watch was set.
-    pub fn follow(&mut self, files: &BTreeSet<PathBuf>) {
+    pub fn follow(&mut self, sources: &BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
         self.bell.notify_one();
         for folder in std::mem::take(&mut self.folders) {
@@ -68,7 +69,9 @@ impl FileWatch {
                 tracing::debug!(folder = %folder.display(), error = %Chain(&error), "not unwatched");
             }
         }
-        for folder in files.iter().flat_map(|file| folders(file)) {
+        let folders: BTreeSet<PathBuf> =
+            sources.iter().flat_map(|source| folders(source)).collect();
+        for folder in folders {
             match watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     self.folders.insert(folder);
@@ -107,9 +110,12 @@ const fn is_reading(kind: EventKind) -> bool {
     }
 }
 
-/// Every folder in which a change can change what a file path leads to.
+/// Every folder in which a change can change what a path leads to; itself, where it is one.
 fn folders(file: &Path) -> BTreeSet<PathBuf> {
     let mut folders = BTreeSet::new();
+    if file.is_dir() {
+        folders.insert(file.to_path_buf());
+    }
     let mut next = Some(file.to_path_buf());
     for _ in 0..MOST_LINKS {
         let Some(file_path) = next.take() else { break };
@@ -133,13 +139,13 @@ fn parent(file_path: &Path) -> PathBuf {
     }
 }
 
-/// What the files hold, as a number: equal contents, equal number. A file that cannot be read counts
-/// as such, with the reason.
-pub fn fingerprint(files: &BTreeSet<PathBuf>) -> u64 {
+/// What the files and folders hold, as a number: equal contents, equal number. Of a folder only the
+/// names count. What cannot be read counts as such, with the reason.
+pub fn fingerprint(sources: &BTreeSet<PathBuf>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for file in files {
-        file.hash(&mut hasher);
-        match contents(file) {
+    for source in sources {
+        source.hash(&mut hasher);
+        match contents(source) {
             Ok(bytes) => bytes.hash(&mut hasher),
             Err(error) => error.kind().hash(&mut hasher),
         }
@@ -148,8 +154,16 @@ pub fn fingerprint(files: &BTreeSet<PathBuf>) -> u64 {
 }
 
 fn contents(file: &Path) -> std::io::Result<Vec<u8>> {
+    let kind = fs::metadata(file)?;
+    if kind.is_dir() {
+        let mut names = fs::read_dir(file)?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<Result<Vec<_>, _>>()?;
+        names.sort();
+        return Ok(names.join(OsStr::new("/")).into_encoded_bytes());
+    }
     // A pipe would be waited for.
-    if !fs::metadata(file)?.is_file() {
+    if !kind.is_file() {
         return Err(std::io::ErrorKind::InvalidInput.into());
     }
     let mut bytes = Vec::new();
@@ -182,6 +196,16 @@ mod tests {
         symlink("b", at("a")).expect("link");
         symlink("a", at("b")).expect("link");
         assert_eq!(folders(&at("a")), [root.path().to_path_buf()].into());
+    }
+
+    #[test]
+    fn a_new_name_in_a_folder_is_a_change() {
+        let root = tempfile::tempdir().expect("scratch");
+        let sources: BTreeSet<_> = [root.path().to_path_buf()].into();
+        let empty = fingerprint(&sources);
+        fs::write(root.path().join("portal.yaml"), "a").expect("write");
+        assert_ne!(fingerprint(&sources), empty);
+        assert!(folders(root.path()).contains(root.path()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::files::Files;
+use super::files::{Files, ReadError};
 
 /// Complaints kept; a file with more mistakes is not read to its end by a person either.
 const MAX_COMPLAINTS: usize = 200;
@@ -53,7 +53,7 @@ pub struct Complaint {
     pub severity: Severity,
     /// The file, as it was named.
     pub file: PathBuf,
-    /// From 1.
+    /// From 1; 0 when it concerns the file as a whole.
     pub line: u32,
     /// In characters, from 1.
     pub column: u32,
@@ -63,11 +63,26 @@ pub struct Complaint {
 }
 
 impl Complaint {
+    /// About a file that cannot be read, and therefore has no lines.
+    pub(super) fn unreadable(file: &Path, error: &ReadError) -> Self {
+        Self {
+            severity: Severity::Error,
+            file: file.to_path_buf(),
+            line: 0,
+            column: 0,
+            message: format!("cannot read the configuration: {error}"),
+            excerpt: Excerpt { text: String::new(), offset: 0, length: 0 },
+        }
+    }
+
     /// Without the source line, for a log.
     pub fn one_line(&self) -> String {
         let Self { severity, file, line, column, message, excerpt: _ } = self;
-        let severity = severity.as_str();
-        format!("{}:{line}:{column}: {severity}: {message}", file.display())
+        let (file, severity) = (file.display(), severity.as_str());
+        if *line == 0 {
+            return format!("{file}: {severity}: {message}");
+        }
+        format!("{file}:{line}:{column}: {severity}: {message}")
     }
 }
 

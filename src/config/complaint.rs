@@ -6,7 +6,7 @@
 //!
 //! Not here: deciding what is a mistake (`lower`) or a lint (`lint`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -65,12 +65,16 @@ pub struct Complaint {
 impl Complaint {
     /// About a file that cannot be read, and therefore has no lines.
     pub(super) fn unreadable(file: &Path, error: &ReadError) -> Self {
+        Self::of_file(file, format!("cannot read the configuration: {error}"))
+    }
+
+    fn of_file(file: &Path, message: String) -> Self {
         Self {
             severity: Severity::Error,
             file: file.to_path_buf(),
             line: 0,
             column: 0,
-            message: format!("cannot read the configuration: {error}"),
+            message,
             excerpt: Excerpt { text: String::new(), offset: 0, length: 0 },
         }
     }
@@ -128,7 +132,11 @@ struct Draft {
 
 /// Collects complaints while a file is read; nothing stops at the first.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(RefCell<Vec<Draft>>);
+pub(super) struct Complaints {
+    drafts: RefCell<Vec<Draft>>,
+    /// Beyond the most that are kept.
+    dropped: Cell<usize>,
+}
 
 impl Complaints {
     /// A mistake: the file cannot be used.
@@ -142,23 +150,32 @@ impl Complaints {
     }
 
     fn push(&self, severity: Severity, place: Place, message: String) {
-        let mut drafts = self.0.borrow_mut();
+        let mut drafts = self.drafts.borrow_mut();
         if drafts.len() < MAX_COMPLAINTS {
-            drafts.push(Draft { severity, place, message });
+            let mut message: Vec<char> = message.chars().collect();
+            mask_credentials(&mut message);
+            drafts.push(Draft { severity, place, message: message.into_iter().collect() });
+        } else {
+            self.dropped.set(self.dropped.get() + 1);
         }
     }
 
     /// Whether there was any mistake.
     pub(super) fn has_errors(&self) -> bool {
-        self.0.borrow().iter().any(|draft| draft.severity == Severity::Error)
+        self.drafts.borrow().iter().any(|draft| draft.severity == Severity::Error)
     }
 
     /// All of them, by file and line, each with its source line.
     pub(super) fn finish(self, files: &Files) -> Vec<Complaint> {
-        let mut drafts = self.0.into_inner();
+        let mut drafts = self.drafts.into_inner();
         drafts.sort_by_key(|draft| draft.place);
         drafts.dedup_by(|a, b| a.place == b.place && a.message == b.message);
-        drafts.into_iter().map(|draft| finished(draft, files)).collect()
+        let dropped = self.dropped.get();
+        let rest = files.name(0).filter(|_| dropped > 0).map(|file| {
+            let message = format!("{dropped} more are not listed: mend these first");
+            Complaint::of_file(file, message)
+        });
+        drafts.into_iter().map(|draft| finished(draft, files)).chain(rest).collect()
     }
 }
 

@@ -152,7 +152,8 @@ fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&
     let distance = |known: &str| strsim::osa_distance(&word.to_lowercase(), &known.to_lowercase());
     let near = known.into_iter().map(|known| (distance(known), known)).min()?;
     let most = (word.chars().count().max(near.1.len()) / 3).max(1);
-    (near.0 <= most).then_some(near.1)
+    // A word of one letter is near to every other one, which says nothing.
+    (near.0 <= most && near.0 < word.chars().count()).then_some(near.1)
 }
 
 /// A valid configuration, everything it names already read.

@@ -13,7 +13,7 @@ use crate::model::place::{Jurisdiction, Residency};
 use crate::model::topology::{EndpointHost, HostRule, Pool, ProviderKind, Scheme, Topology};
 
 /// Names of pages that are made to be probed and answer without touching anything that can fail.
-const STATIC_NAMES: [&str; 16] = [
+const STATIC_NAMES: [&str; 15] = [
     "health",
     "healthz",
     "healthcheck",
@@ -27,7 +27,6 @@ const STATIC_NAMES: [&str; 16] = [
     "readyz",
     "alive",
     "up",
-    "heartbeat",
     "trace",
     "robots",
 ];

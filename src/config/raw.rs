@@ -13,6 +13,7 @@ use super::tree::{At, Named};
 /// services are reached through them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "bascule.yaml")]
 pub(super) struct RawFile {
     /// Where clients connect.
     #[schemars(required)]
@@ -41,6 +42,7 @@ pub(super) struct RawFile {
 /// An included file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Included")]
 pub(super) struct RawIncluded {
     /// More providers.
     pub(super) providers: Option<At<Named<RawProvider>>>,
@@ -51,6 +53,7 @@ pub(super) struct RawIncluded {
 /// Where clients connect.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Listener")]
 pub(super) struct RawListener {
     /// IP address and port, as `0.0.0.0:8080`; `[::]:8080` takes IPv4 and IPv6.
     #[schemars(required)]
@@ -62,6 +65,7 @@ pub(super) struct RawListener {
 /// TLS towards clients.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ListenerTls")]
 pub(super) struct RawListenerTls {
     /// Chosen by the name that the client asks for; the first one where none fits.
     #[schemars(required)]
@@ -73,6 +77,7 @@ pub(super) struct RawListenerTls {
 /// A certificate with its key; both are read again when the files change.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Certificate")]
 pub(super) struct RawCertificate {
     /// PEM file: the certificate, then those that signed it.
     #[schemars(required)]
@@ -85,6 +90,7 @@ pub(super) struct RawCertificate {
 /// Least TLS version.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[schemars(extend("enum" = ["1.2", "1.3", 1.2, 1.3]), transform = any_type)]
+#[schemars(rename = "TlsVersion")]
 pub(super) enum RawTlsVersion {
     #[serde(rename = "1.2")]
     V1_2,
@@ -95,6 +101,7 @@ pub(super) enum RawTlsVersion {
 /// Where the operator connects.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Admin")]
 pub(super) struct RawAdmin {
     /// IP address and port, as `127.0.0.1:9180`.
     #[schemars(required)]
@@ -106,6 +113,7 @@ pub(super) struct RawAdmin {
 /// How the names of upstreams become addresses.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Resolver")]
 pub(super) struct RawResolver {
     /// `system` alone, or servers as `udp://192.0.2.53`. Default: system.
     pub(super) servers: Option<At<Vec<At<String>>>>,
@@ -116,6 +124,7 @@ pub(super) struct RawResolver {
 /// Bounds on what clients can take.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Limits")]
 pub(super) struct RawLimits {
     /// Client connections of the whole process. Default: 20000.
     pub(super) max_connections: Option<At<u32>>,
@@ -134,6 +143,7 @@ pub(super) struct RawLimits {
 /// An organisation through which services are reached.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Provider")]
 pub(super) struct RawProvider {
     /// ISO 3166 country of its legal entity, as `FR`; decides whether it is in the EU.
     #[schemars(required)]
@@ -148,6 +158,7 @@ pub(super) struct RawProvider {
 /// What stands at the other end.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "ProviderKind")]
 pub(super) enum RawProviderKind {
     Edge,
     Origin,
@@ -156,6 +167,7 @@ pub(super) enum RawProviderKind {
 /// What is published: hosts, and the ways to reach what serves them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Service")]
 pub(super) struct RawService {
     /// Which requests belong to it.
     #[schemars(required)]
@@ -183,6 +195,7 @@ pub(super) struct RawService {
 /// Every key of a service that can also stand under `defaults`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Rules")]
 pub(super) struct RawRules {
     /// Where services may be served from. Default: any.
     pub(super) residency: Option<At<RawResidency>>,
@@ -204,6 +217,7 @@ pub(super) struct RawRules {
 /// shorter one.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Route")]
 pub(super) struct RawRoute {
     /// `www.portal.example`, `*.portal.example` (one label) or `*` (any).
     #[schemars(required)]
@@ -217,6 +231,7 @@ pub(super) struct RawRoute {
 /// down.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Residency")]
 pub(super) enum RawResidency {
     Any,
     PreferEu,
@@ -226,6 +241,7 @@ pub(super) enum RawResidency {
 /// One way to reach a service, through one provider.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Upstream")]
 pub(super) struct RawUpstream {
     /// A name from `providers`.
     #[schemars(required)]
@@ -251,6 +267,7 @@ pub(super) struct RawUpstream {
 /// HTTP versions towards an upstream.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[schemars(extend("enum" = ["auto", "1", "2", 1, 2]), transform = any_type)]
+#[schemars(rename = "Http")]
 pub(super) enum RawHttp {
     #[serde(rename = "auto")]
     Auto,
@@ -263,6 +280,7 @@ pub(super) enum RawHttp {
 /// A header that only the origin adds, on errors too.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Marker")]
 pub(super) struct RawMarker {
     /// Its name.
     #[schemars(required)]
@@ -275,6 +293,7 @@ pub(super) struct RawMarker {
 /// How each upstream is asked whether it works.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Probe")]
 pub(super) struct RawProbe {
     /// Path and query of a real page: a static health file stays green in real outages. Default: /.
     pub(super) path: Option<At<String>>,
@@ -291,6 +310,7 @@ pub(super) struct RawProbe {
 /// What a good answer to a probe is; all of it must hold.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Expect")]
 pub(super) struct RawExpect {
     /// Status codes and ranges of them, as `200` and `200-399`. Default: [200-399].
     #[schemars(schema_with = "statuses")]
@@ -304,6 +324,7 @@ pub(super) struct RawExpect {
 /// Patience with one upstream and with one request.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Timeouts")]
 pub(super) struct RawTimeouts {
     /// TCP and TLS, one attempt. Default: 1s.
     pub(super) connect: Option<At<RawDuration>>,
@@ -320,6 +341,7 @@ pub(super) struct RawTimeouts {
 /// What is tried again at another provider, and how often.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Retry")]
 pub(super) struct RawRetry {
     /// Extra attempts of one request, 0 to 3; 0 turns retries off. Default: 1.
     pub(super) attempts: Option<At<u8>>,
@@ -337,6 +359,7 @@ pub(super) struct RawRetry {
 /// When an upstream is left and when it is returned to.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Failover")]
 pub(super) struct RawFailover {
     /// `observe`: decide, log and count, but leave traffic alone. Default: enforce.
     pub(super) mode: Option<At<RawMode>>,
@@ -355,6 +378,7 @@ pub(super) struct RawFailover {
 /// Whether decisions move traffic.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Mode")]
 pub(super) enum RawMode {
     Enforce,
     Observe,
@@ -363,6 +387,7 @@ pub(super) enum RawMode {
 /// How much evidence it takes to leave an upstream.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Sensitivity")]
 pub(super) enum RawSensitivity {
     Cautious,
     Balanced,
@@ -372,6 +397,7 @@ pub(super) enum RawSensitivity {
 /// What is answered when nothing good is left.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "AllDown")]
 pub(super) struct RawAllDown {
     /// `least-bad`: ask the best of the bad and relay what it says; `page`: the page instead of our
     /// own 502 and 504. Where policy leaves nothing it is always the page. Default: least-bad.
@@ -383,6 +409,7 @@ pub(super) struct RawAllDown {
 /// What is served when every permitted upstream is bad.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Serve")]
 pub(super) enum RawServe {
     LeastBad,
     Page,
@@ -391,6 +418,7 @@ pub(super) enum RawServe {
 /// A ready answer.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Page")]
 pub(super) struct RawPage {
     /// 400 to 599. Default: 503.
     pub(super) status: Option<At<u16>>,

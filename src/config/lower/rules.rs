@@ -169,7 +169,8 @@ fn probe(context: &Context<'_>, raw: At<RawProbe>, base: &ProbeRule) -> ProbeRul
         },
         base.timeout,
     );
-    if timeout > interval {
+    // A base that is wrong has its own complaint.
+    if timeout > interval && base.timeout <= base.interval {
         let what =
             format!("the probe's timeout ({timeout:?}) is longer than its interval ({interval:?})");
         let mend =
@@ -384,7 +385,7 @@ fn failover(context: &Context<'_>, raw: At<RawFailover>, base: FailoverRule) -> 
     };
     let hold = context.duration("hold", hold, holds, base.hold);
     let max_hold = context.duration("max_hold", max_hold, holds, base.max_hold);
-    if hold > max_hold {
+    if hold > max_hold && base.hold <= base.max_hold {
         let what = format!("`hold` ({hold:?}) is longer than `max_hold` ({max_hold:?})");
         let mend = "the first ejection is the shortest; raise `max_hold` or lower `hold`";
         context.complaints.error(hold_place, what, mend);

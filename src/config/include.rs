@@ -14,7 +14,8 @@ use super::files::Files;
 use super::interpolate::interpolate;
 use super::lower::Document;
 use super::raw::{RawFile, RawIncluded};
-use super::tree::{self, At, Node, Value};
+use super::reader;
+use super::tree::{At, Node, Value};
 use super::yaml;
 
 /// Files that one configuration may include.
@@ -58,7 +59,7 @@ fn mirror<T: for<'de> Deserialize<'de>>(
         }
         Ok(mut root) => {
             interpolate(&mut root, files, complaints);
-            tree::read(&root, complaints)
+            reader::read(&root, complaints)
         }
     }
 }

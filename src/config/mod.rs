@@ -5,7 +5,7 @@
 //! | bytes within a bound | `files` |
 //! | text to a tree with places | `yaml`, the one file that names the YAML crate |
 //! | `${file:…}` and `${env:…}` | `interpolate` |
-//! | tree to the mirror of the file | `tree`, `raw` |
+//! | tree to the mirror of the file | `tree`, `reader`, `raw` |
 //! | mirror to what is meant | `lower`, with `values` and `certificate` |
 //! | what is probably not meant | `lint` |
 //! | what the result can tell apart | [`insight`] |
@@ -35,6 +35,7 @@ mod interpolate;
 mod lint;
 mod lower;
 mod raw;
+mod reader;
 mod tree;
 mod values;
 pub mod yaml;
@@ -54,7 +55,7 @@ use lower::Context;
 pub fn load(file: &Path, cores: usize) -> Result<Config, LoadError> {
     let mut files = Files::default();
     let main = files.open(file).map_err(|error| LoadError::Unreadable {
-        complaint: Complaint::unreadable(file, &error),
+        complaint: Box::new(Complaint::unreadable(file, &error)),
         files: vec![file.to_path_buf()],
     })?;
     let complaints = Complaints::default();
@@ -80,7 +81,7 @@ pub enum LoadError {
     /// The file itself cannot be read.
     Unreadable {
         /// Why.
-        complaint: Complaint,
+        complaint: Box<Complaint>,
         /// The file: it may be there at the next look.
         files: Vec<PathBuf>,
     },
@@ -94,22 +95,6 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Every mistake; none where the file cannot be read at all.
-    pub fn complaints(&self) -> &[Complaint] {
-        match self {
-            Self::Unreadable { .. } => &[],
-            Self::Invalid { complaints, .. } => complaints,
-        }
-    }
-
-    /// What was read on the way here: a change of any can mend it.
-    pub fn files(&self) -> &[PathBuf] {
-        match self {
-            Self::Unreadable { .. } => &[],
-            Self::Invalid { files, .. } => files,
-        }
-    }
-
     /// 2 when the file cannot be read, 1 when it holds mistakes.
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -121,7 +106,7 @@ impl LoadError {
     /// Everything that is wrong; never empty.
     pub fn complaints(&self) -> &[Complaint] {
         match self {
-            Self::Unreadable { complaint, .. } => std::slice::from_ref(complaint),
+            Self::Unreadable { complaint, .. } => std::slice::from_ref(&**complaint),
             Self::Invalid { complaints, .. } => complaints,
         }
     }

@@ -69,7 +69,7 @@ impl Sources {
 }
 
 fn paths(config: &Config) -> BTreeSet<PathBuf> {
-    config.files.iter().chain(&config.folders).cloned().collect()
+    config.files.iter().cloned().collect()
 }
 
 /// What one load brought.
@@ -182,10 +182,7 @@ fn read(file: &Path, cores: usize, mut paths: BTreeSet<PathBuf>) -> Reading {
         let named = match &result {
             Ok(config) => self::paths(config),
             // A file that the last good one named may be what is missing now.
-            Err(LoadError::Invalid { files, folders, .. }) => {
-                paths.iter().chain(files).chain(folders).cloned().collect()
-            }
-            Err(LoadError::Unreadable { .. }) => paths.clone(),
+            Err(refused) => paths.iter().chain(refused.files()).cloned().collect(),
         };
         if named == paths || loads == MOST_LOADS {
             return Reading { sources: Sources { paths: named, seen }, result };

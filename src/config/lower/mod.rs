@@ -5,6 +5,7 @@
 //! default, the rest is read on, and whoever called looks at the complaints before the result.
 
 mod context;
+mod evidence;
 mod listeners;
 mod providers;
 mod rules;

@@ -219,4 +219,4 @@ impl Known {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod world;
+pub(super) mod world;

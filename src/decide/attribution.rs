@@ -392,3 +392,6 @@ fn compared(doubt: &Doubt, around: &Surroundings, place: usize) -> Comparison {
     }
     sibling
 }
+
+#[cfg(test)]
+mod tests;

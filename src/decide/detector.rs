@@ -157,7 +157,7 @@ impl Detector {
         PoolStanding {
             incident: pool.incident.map(|incident| incident.since),
             attribution: pool.incident.and_then(|incident| incident.attribution),
-            origin_incident: pool.origin.raised,
+            origin_incident: pool.origin.is_at_fault(),
         }
     }
 
@@ -219,4 +219,4 @@ impl Known {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod world;
+pub(super) mod world;

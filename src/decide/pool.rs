@@ -15,7 +15,7 @@ use super::origin::Origin;
 use super::probes;
 use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
-use crate::model::health::{Attribution, Blame, Health, HealthTag, IncidentEdge, Transition};
+use crate::model::health::{Attribution, Health, HealthTag, Transition};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::signal::{Pair, PairEnd};
 use crate::model::topology::{Pool, Topology};
@@ -223,12 +223,7 @@ impl PoolWatch {
         }
         self.incident = self.incident.filter(|i| now < i.last_failing + INCIDENT_ENDS_AFTER);
 
-        let fault = self.origin.fault();
-        if fault.is_some() != self.origin.raised {
-            self.origin.raised = fault.is_some();
-            let edge = if self.origin.raised { IncidentEdge::Raised } else { IncidentEdge::Ended };
-            let last = self.incident.and_then(|incident| incident.attribution);
-            let attribution = fault.or(last).unwrap_or(NOTHING_KNOWN);
+        if let Some((edge, attribution)) = self.origin.announce(now) {
             out.push(Transition::OriginIncident { pool: context.id, edge, at: now, attribution });
         }
     }
@@ -288,10 +283,6 @@ impl PoolWatch {
         })
     }
 }
-
-/// An origin incident that ends without an attribution left to name.
-const NOTHING_KNOWN: Attribution =
-    Attribution { blame: Blame::Unknown, log_odds: 0.0, pairs_for: 0, pairs_against: 0 };
 
 fn is_failing(watch: &Watch) -> bool {
     let by_probes = watch.probes.failed >= probes::TO_VETO;

@@ -211,3 +211,6 @@ impl Scores {
 pub const fn tier_index(tier: Tier) -> usize {
     tier as usize
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,8 @@ const THIN: u64 = 5;
 const THIN_FOR: Duration = Duration::from_secs(60);
 /// Who fails no more than this is good enough to return, however good the fallback is.
 const GOOD_ENOUGH: f64 = 0.005;
+/// A comparison with the fallback begins anew after this: what was worse an hour ago need not be.
+const TRIAL_LASTS: Duration = Duration::from_secs(120);
 /// A standby's scores are forgotten after so long without an attempt: nobody will ever add to them,
 /// and what it did with retries says little about what it would do now.
 const STANDBY_FORGETS: Duration = Duration::from_secs(30);
@@ -85,9 +87,10 @@ pub enum Standing {
     Gray,
 }
 
-/// Traffic at the beginning of half-open, or of a step of the ramp.
-#[derive(Clone, Copy, Debug, Default)]
+/// A comparison with the rest of the pool, from the beginning of half-open or of a step of the ramp.
+#[derive(Clone, Copy, Debug)]
 struct Trial {
+    began: Instant,
     own: Traffic,
     others: Traffic,
 }
@@ -121,7 +124,7 @@ impl Watch {
             intake: Intake::default(),
             safe_successes: 0,
             safe_tried: 0,
-            trial: Trial::default(),
+            trial: Trial { began: now, own: Traffic::default(), others: Traffic::default() },
             last_failure: None,
             last_attempt: now,
             now,
@@ -343,10 +346,13 @@ impl Watch {
     pub fn make(&mut self, event: Event, pace: &Pace, others: Traffic) {
         let before = self.health;
         self.health = self.health.next(event, self.now, pace);
+        let stale = self.now >= self.trial.began + TRIAL_LASTS;
+        if stale || before != self.health {
+            self.trial = Trial { began: self.now, own: self.traffic, others };
+        }
         if before == self.health {
             return;
         }
-        self.trial = Trial { own: self.traffic, others };
         match self.health {
             Health::HalfOpen { .. } => {
                 self.safe_tried = 0;

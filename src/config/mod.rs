@@ -104,14 +104,6 @@ impl LoadError {
         }
     }
 
-    /// What was read on the way here: a change of any can mend it.
-    pub fn files(&self) -> &[PathBuf] {
-        match self {
-            Self::Unreadable { .. } => &[],
-            Self::Invalid { files, .. } => files,
-        }
-    }
-
     /// 2 when the file cannot be read, 1 when it holds mistakes.
     pub fn exit_code(&self) -> ExitCode {
         match self {

@@ -160,15 +160,11 @@ impl<A: Applier> Reload<A> {
 }
 
 fn refuse(refused: &LoadError) {
-    match refused {
-        LoadError::Invalid { complaints, .. } => {
-            for complaint in complaints {
-                tracing::error!(complaint = %complaint.one_line(), "configuration refused");
-            }
-        }
-        LoadError::Unreadable { .. } => {
-            tracing::error!(error = %refused, "configuration refused");
-        }
+    if let LoadError::Unreadable { .. } = refused {
+        tracing::error!(complaint = %refused, "configuration refused");
+    }
+    for complaint in refused.complaints() {
+        tracing::error!(complaint = %complaint.one_line(), "configuration refused");
     }
 }
 

@@ -6,6 +6,7 @@
 mod harness;
 
 mod architecture;
+mod check;
 mod failover;
 mod limits;
 mod origin;

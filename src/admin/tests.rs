@@ -22,8 +22,8 @@ use crate::exchange::snapshot::View;
 use crate::exchange::state::{Seed, States};
 use crate::model::example::{self, Example};
 use crate::model::health::{
-    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, Reason, Tier,
-    Transition, UpstreamStanding, Verdict,
+    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, Reason, Tier, Transition,
+    UpstreamStanding, Verdict,
 };
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, MethodClass, Outcome};

@@ -7,7 +7,7 @@
 //! | evidence | adds |
 //! |---|---|
 //! | each sibling, by what it did with the same requests and its own (below) | −3.9 to +9 |
-//! | at least half of the 5xx carry the origin marker | −4.6 |
+//! | at least half of what goes wrong is a 5xx with the origin marker | −4.6 |
 //! | a 5xx or a 200 lacks an armed marker | +2.3 each, at most +4.6 |
 //! | a third of the failures are at the front door (connect, TLS) of an edge | +4.6 |
 //! | the same of `kind: origin`, or the origin probe failed | −2.3 |
@@ -37,7 +37,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::share::Share;
+use super::share::{Share, Traffic};
 use crate::model::health::{Attribution, Blame};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker};
@@ -72,7 +72,7 @@ const MOST_FOR: f64 = 9.0;
 const CLEARLY_FOR: f64 = 2.3;
 /// Below this a sibling clearly fails.
 const CLEARLY_AGAINST: f64 = -2.0;
-/// Least number of 5xx whose marks are weighed.
+/// Fewer marked 5xx than this say nothing.
 const LEAST_MARKS: f64 = 3.0;
 
 /// What was seen of one upstream since it began to fail.
@@ -84,7 +84,6 @@ pub struct Case {
     front_door: f64,
     marker_missing: f64,
     marked: f64,
-    unmarked: f64,
 }
 
 /// One sibling's attempts, by how likely each was under either story.
@@ -100,15 +99,6 @@ struct Comparison {
     pairs: [u32; 2],
     /// The sibling's own attempts and failures when the case was opened.
     before: Traffic,
-}
-
-/// Attempts and failures of one upstream since the process began.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Traffic {
-    /// All.
-    pub attempts: u64,
-    /// Those that failed.
-    pub failures: u64,
 }
 
 /// What is known of one member of the pool, to be compared with.
@@ -169,7 +159,6 @@ impl Case {
             front_door: 0.0,
             marker_missing: 0.0,
             marked: 0.0,
-            unmarked: 0.0,
         };
         case.reopen(members, now);
         case
@@ -178,8 +167,7 @@ impl Case {
     /// Forgets everything and begins anew.
     pub fn reopen(&mut self, members: &[Member], now: Instant) {
         self.as_of = now;
-        [self.failures, self.front_door, self.marker_missing] = [0.0; 3];
-        [self.marked, self.unmarked] = [0.0; 2];
+        [self.failures, self.front_door, self.marker_missing, self.marked] = [0.0; 4];
         self.siblings.clear();
         let fresh = |m: &Member| Comparison { before: m.traffic, ..Comparison::default() };
         self.siblings.extend(members.iter().map(fresh));
@@ -198,13 +186,9 @@ impl Case {
         let age = now.saturating_duration_since(self.as_of).as_secs_f64();
         let left = 0.5_f64.powf(age / HALF_LIFE.as_secs_f64());
         self.as_of = self.as_of.max(now);
-        for tally in [
-            &mut self.failures,
-            &mut self.front_door,
-            &mut self.marker_missing,
-            &mut self.marked,
-            &mut self.unmarked,
-        ] {
+        for tally in
+            [&mut self.failures, &mut self.front_door, &mut self.marker_missing, &mut self.marked]
+        {
             *tally *= left;
         }
         for sibling in &mut self.siblings {
@@ -219,7 +203,6 @@ impl Case {
     pub fn failed(&mut self, kind: FailureKind, marker: Marker, armed: Armed) {
         self.failures += 1.0;
         self.front_door += f64::from(u8::from(kind.is_front_door()));
-        self.unmarked += f64::from(u8::from(kind.is_status()));
         let origin_silent = matches!(kind, FailureKind::ServerError | FailureKind::MarkerMissing);
         if origin_silent && marker == Marker::Absent && armed == Armed::Yes {
             self.marker_missing += 1.0;
@@ -322,7 +305,7 @@ pub fn attribute(doubt: &Doubt, around: &Surroundings) -> Attribution {
 }
 
 fn marker_spoke(case: &Case) -> bool {
-    case.marked + case.unmarked >= LEAST_MARKS && case.marked >= case.unmarked
+    case.marked >= LEAST_MARKS && case.marked >= case.failures
 }
 
 /// The front door and the origin's own probe.
@@ -401,8 +384,7 @@ fn compared(doubt: &Doubt, around: &Surroundings, place: usize) -> Comparison {
     let mut sibling = doubt.case.siblings.get(place).copied().unwrap_or_default();
     if doubt.sample == Sampling::Fair && around.now >= doubt.since + SETTLING {
         let [pairs_good, pairs_bad] = sibling.pairs.map(u64::from);
-        let failures = member.traffic.failures.saturating_sub(sibling.before.failures);
-        let attempts = member.traffic.attempts.saturating_sub(sibling.before.attempts);
+        let Traffic { attempts, failures } = member.traffic.since(sibling.before);
         // Pairs are part of the sibling's traffic and already in.
         let bad = failures.saturating_sub(pairs_bad);
         let good = attempts.saturating_sub(failures).saturating_sub(pairs_good);

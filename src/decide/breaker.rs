@@ -10,7 +10,8 @@
 //!    │   │                         │          ▼                            │
 //!    │   │                         └─────── HalfOpen ──▶ Ramping ──────────┘
 //!    │   └─ Eject from Healthy: probes        Clean ×20     │ Clean ×20/60/150/300/300,
-//!    │                                        or Acquitted  │ or Quiet, step by step
+//!    │                                        in a row, or  │ in a step, or Quiet,
+//!    │                                        Acquitted     │ step by step
 //!    └──────────────────────────────────────────────────────┘ after the last step
 //! ```
 //!
@@ -24,7 +25,7 @@ use crate::model::unit::Permille;
 /// Clean answers in a row that half-open takes.
 pub const PASSES_TO_RAMP: u32 = 20;
 
-/// Share of each step, and clean answers in a row that it takes.
+/// Share of each step, and clean answers that it takes.
 const STEPS: [(u16, u32); 5] = [(10, 20), (50, 60), (150, 150), (350, 300), (700, 300)];
 
 /// What moves the machine.
@@ -60,16 +61,16 @@ pub enum Event {
 pub struct Pace {
     /// From the first step of the ramp to the full share.
     pub ramp: Duration,
-    /// Whether the ramp may begin.
+    /// Whether the ramp may begin, or go on to its next step.
     pub gate: Gate,
 }
 
-/// Whether a proven upstream may begin to take over.
+/// Whether a proven upstream may take over more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Gate {
     /// It may.
     Open,
-    /// The pool is to stay where it is for now (`min_stay`).
+    /// The pool is to stay where it is for now: for `min_stay`, or because it is better there.
     Closed,
 }
 
@@ -120,16 +121,16 @@ impl Health {
             (Self::Ramping { since, step, passes, ejections }, Event::Clean(more)) => {
                 Self::Ramping { since, step, passes: passes.saturating_add(more), ejections }
             }
-            (Self::Ramping { since, step, ejections, .. }, Event::Failed) => {
-                Self::Ramping { since, step, passes: 0, ejections }
-            }
             (Self::Ramping { since, step, passes, ejections }, Event::Tick)
-                if passes >= needed(step)
+                if pace.gate == Gate::Open
+                    && passes >= needed(step)
                     && now.saturating_duration_since(since) >= pace.step() =>
             {
                 step_up(step, ejections, now)
             }
-            (Self::Ramping { step, ejections, .. }, Event::Quiet) => step_up(step, ejections, now),
+            (Self::Ramping { step, ejections, .. }, Event::Quiet) if pace.gate == Gate::Open => {
+                step_up(step, ejections, now)
+            }
 
             // Answers that come late, from before the ejection, say nothing about now; and doubt
             // about one that is being tried out changes nothing until it trips.
@@ -150,7 +151,11 @@ impl Health {
                 Event::HoldOver,
             )
             | (Self::HalfOpen { .. }, Event::Acquitted | Event::Quiet | Event::Tick)
-            | (Self::Ramping { .. }, Event::Acquitted | Event::Tick) => self,
+            // A failure in the ramp is the scores' business: a service in which one request of a
+            // hundred fails everywhere must be able to return too.
+            | (Self::Ramping { .. }, Event::Failed | Event::Acquitted | Event::Quiet | Event::Tick) => {
+                self
+            }
         }
     }
 

@@ -7,14 +7,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::attribution::Sampling;
 use super::plan::{self, Layout};
 use super::pool::Context;
 use super::rank::Rank;
 use super::watch::Watch;
 use crate::model::health::{Health, Reason, Transition};
 use crate::model::id::UpstreamId;
-use crate::model::plan::{Candidate, PoolMode, PoolPlan};
+use crate::model::plan::{PoolMode, PoolPlan};
 use crate::model::topology::FailoverMode;
+use crate::model::unit::Permille;
 
 /// In fail-open another must do so much better, in share of attempts, to take over.
 const CLEARLY_BETTER: f64 = 0.2;
@@ -62,9 +64,12 @@ impl Course {
     /// Whether it carries requests of its own, not only retries or an experiment's.
     pub fn serves(&self, upstream: UpstreamId) -> bool {
         let lent = self.layout.experiment.is_some_and(|experiment| experiment.to == upstream);
-        let shares =
-            |c: &crate::model::plan::Candidate| c.upstream == upstream && c.unsafe_.get() > 0;
-        !lent && self.intended.candidates.iter().any(shares)
+        !lent && has_share(&self.intended, upstream)
+    }
+
+    /// What its attempts are a sample of.
+    pub fn sampling(&self, upstream: UpstreamId) -> Sampling {
+        if has_share(&self.plan, upstream) { Sampling::Fair } else { Sampling::Retries }
     }
 
     /// The best of the bad, by what they did lately; the one that serves unless another is clearly
@@ -198,6 +203,11 @@ impl Change<'_> {
     fn failing_since(&self, upstream: UpstreamId) -> Option<Instant> {
         self.watch(upstream)?.failing_since
     }
+}
+
+fn has_share(plan: &PoolPlan, upstream: UpstreamId) -> bool {
+    let mut own = plan.candidates.iter().filter(|candidate| candidate.upstream == upstream);
+    own.any(|candidate| candidate.safe.max(candidate.unsafe_) > Permille::ZERO)
 }
 
 /// The same pool as if nothing were wrong.

@@ -141,6 +141,9 @@ impl Score {
         if admission == Admission::Repeats && guard == Guard::Distinct {
             return;
         }
+        if excursion.failures == 0 {
+            excursion.since = failure.at;
+        }
         excursion.failures = excursion.failures.saturating_add(1);
         excursion.attempts = excursion.attempts.saturating_add(1);
         excursion.kinds[failure.kind.index()] += 1;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::course::{Course, Occasion};
+use super::course::Occasion;
 use super::origin::Origin;
 use super::pool::{Context, PoolWatch};
 use super::watch::{Standing, Watch};
@@ -157,7 +157,7 @@ impl Detector {
         PoolStanding {
             incident: pool.incident.map(|incident| incident.since),
             attribution: pool.incident.and_then(|incident| incident.attribution),
-            origin_incident: pool.origin.raised,
+            origin_incident: pool.origin.is_at_fault(),
         }
     }
 
@@ -179,7 +179,7 @@ impl Detector {
 #[derive(Default)]
 struct Known {
     watches: BTreeMap<UpstreamKey, Watch>,
-    pools: BTreeMap<Label, (Origin, Course)>,
+    pools: BTreeMap<Label, PoolWatch>,
 }
 
 impl Known {
@@ -188,32 +188,31 @@ impl Known {
         let ids: BTreeMap<_, _> = after.upstreams().map(|(id, up)| (&up.key, id)).collect();
         let renumber = |id: UpstreamId| ids.get(&before.upstream(id).key).copied();
         let mut known = Self::default();
-        for (mut watch, pool) in pools.into_iter().zip(&before.pools) {
-            watch.course.renumber(renumber);
-            known.pools.insert(pool.service.clone(), (watch.origin, watch.course));
-            known.watches.extend(watch.watches.into_iter().map(|w| (w.key.clone(), w)));
+        for (mut pool, was) in pools.into_iter().zip(&before.pools) {
+            pool.course.renumber(renumber);
+            let watches = std::mem::take(&mut pool.watches);
+            known.watches.extend(watches.into_iter().map(|watch| (watch.key.clone(), watch)));
+            known.pools.insert(was.service.clone(), pool);
         }
         known
     }
 
     fn resume(&mut self, pool: &Pool, topology: &Topology, now: Instant) -> PoolWatch {
         let rule = &pool.rules.failover;
-        let watches = pool
-            .upstreams
-            .iter()
-            .map(|upstream| {
-                let key = &topology.upstream(*upstream).key;
-                let known = self.watches.remove(key).map(|mut watch| {
-                    watch.adopt(rule);
-                    watch
-                });
-                known.unwrap_or_else(|| Watch::new(key.clone(), rule, now))
-            })
-            .collect();
-        let fresh = || (Origin::new(rule.sensitivity, now), Course::default());
-        let (mut origin, course) = self.pools.remove(&pool.service).unwrap_or_else(fresh);
-        origin.adopt(rule.sensitivity);
-        PoolWatch::new(watches, origin, course)
+        let mut watches = Vec::new();
+        for upstream in &pool.upstreams {
+            let key = &topology.upstream(*upstream).key;
+            let known = self.watches.remove(key);
+            let mut watch = known.unwrap_or_else(|| Watch::new(key.clone(), rule, now));
+            watch.adopt(rule, now);
+            watches.push(watch);
+        }
+        let Some(mut known) = self.pools.remove(&pool.service) else {
+            return PoolWatch::new(watches, Origin::new(rule.sensitivity, now));
+        };
+        known.watches = watches;
+        known.origin.adopt(rule.sensitivity);
+        known
     }
 }
 

@@ -9,10 +9,11 @@
 //! 30 min. An outage that comes and goes (five minutes bad, five good) is thereby left for good
 //! after its second period, whatever its length.
 //!
-//! Jitter comes as an argument.
+//! Jitter follows from a seed, so that the same ejection always has the same hold.
 
 use std::time::{Duration, Instant};
 
+use crate::model::id::UpstreamKey;
 use crate::model::topology::FailoverRule;
 
 /// Healthy time after which one ejection less counts.
@@ -36,6 +37,21 @@ pub fn length(ejections: u32, rule: &FailoverRule, jitter: f64) -> Duration {
     let doublings = ejections.saturating_sub(1).min(31);
     let grown = rule.hold.saturating_mul(1 << doublings).min(rule.max_hold);
     grown.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0)).min(rule.max_hold)
+}
+
+/// Evenly from 0 to 1, by seed, upstream and ejection: splitmix64 (Steele et al. 2014) over an FNV-1a
+/// hash of the upstream's name.
+pub fn jitter(seed: u64, key: &UpstreamKey, ejections: u32) -> f64 {
+    let parts = [key.service.as_str(), key.provider.as_str(), &key.endpoint];
+    let hash = (parts.iter().flat_map(|part| part.bytes()))
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+    let mut x = seed ^ hash ^ (u64::from(ejections) << 32);
+    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((x ^ (x >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 impl Record {

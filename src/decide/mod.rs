@@ -12,6 +12,7 @@ pub mod intake;
 pub mod origin;
 pub mod plan;
 pub mod pool;
+pub mod probes;
 pub mod rank;
 pub mod scores;
 pub mod share;

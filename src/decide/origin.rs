@@ -13,12 +13,12 @@ use super::cusum::{Failure, Guard};
 use super::intake::Intake;
 use super::scores::{Scores, Yardstick};
 use super::window::Seconds;
-use crate::model::health::{Attribution, Blame};
+use crate::model::health::{Attribution, Blame, IncidentEdge};
 use crate::model::outcome::FailureKind;
 use crate::model::signal::{Note, OriginReport, ProbeResult, Sample, Subject};
 use crate::model::topology::Sensitivity;
 
-/// The origin's own score says that it failed, until this long after it last did so.
+/// An incident lasts until so long after what raised it: a few good answers end nothing.
 const LASTS: Duration = Duration::from_secs(5);
 
 /// One origin.
@@ -28,14 +28,14 @@ pub struct Origin {
     intake: Intake,
     seconds: Seconds,
     fed: Instant,
-    /// When its score last stood above half, since it tripped.
-    failing: Option<Instant>,
+    /// Whether its score tripped and has not come down to half since.
+    failing: bool,
     /// Its last own probe, and whether it passed.
     pub probe: Option<(Instant, bool)>,
     /// What an upstream's attribution says of it, while it does.
     pub blamed: Option<Attribution>,
-    /// Whether an incident was announced.
-    pub raised: bool,
+    /// While an incident stands: when something last said that the origin is at fault.
+    raised: Option<Instant>,
 }
 
 impl Origin {
@@ -46,10 +46,10 @@ impl Origin {
             intake: Intake::default(),
             seconds: Seconds::new(now),
             fed: now,
-            failing: None,
+            failing: false,
             probe: None,
             blamed: None,
-            raised: false,
+            raised: None,
         }
     }
 
@@ -95,23 +95,37 @@ impl Origin {
         let by = self.yardstick(now);
         self.scores.observe(&drain, by.threshold, Guard::Distinct);
         let level = self.scores.levels(&by).into_iter().fold(0.0, f64::max);
-        if self.scores.trip(&by).is_some() || (self.failing.is_some() && level >= 0.5) {
-            self.failing = Some(now);
-        } else if self.failing.is_some_and(|last| now >= last + LASTS) {
-            self.failing = None;
+        self.failing = self.scores.trip(&by).is_some() || (self.failing && level >= 0.5);
+    }
+
+    /// Whether an incident stands.
+    pub fn is_at_fault(&self) -> bool {
+        self.raised.is_some()
+    }
+
+    /// Raises or ends the incident, if that is due; says so with what it stands on.
+    pub fn announce(&mut self, now: Instant) -> Option<(IncidentEdge, Attribution)> {
+        let fault = self.blamed.or(self.failing.then_some(BY_ITS_WORD));
+        match (self.raised, fault) {
+            (None, Some(fault)) => {
+                self.raised = Some(now);
+                Some((IncidentEdge::Raised, fault))
+            }
+            (Some(_), Some(_)) => {
+                self.raised = Some(now);
+                None
+            }
+            (Some(last), None) if now >= last + LASTS => {
+                self.raised = None;
+                Some((IncidentEdge::Ended, NO_FAULT))
+            }
+            (Some(_) | None, None) => None,
         }
     }
 
-    /// What says that the origin is at fault, if anything does.
-    pub fn fault(&self) -> Option<Attribution> {
-        let by_its_word =
-            Attribution { blame: Blame::Origin, log_odds: ORIGIN, pairs_for: 0, pairs_against: 0 };
-        self.blamed.or(self.failing.map(|_| by_its_word))
-    }
-
-    /// Whether what fails now may be the beginning of something.
+    /// When something is due even if nothing is heard.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let ends = self.failing.map(|last| last + LASTS);
+        let ends = self.raised.map(|last| last + LASTS);
         ends.into_iter().chain(self.scores.dwell_ends(&self.yardstick(now))).min()
     }
 
@@ -120,3 +134,10 @@ impl Origin {
         Yardstick { threshold, success_rate: None, now }
     }
 }
+
+/// The marker on its own 5xx is all the evidence that it takes.
+const BY_ITS_WORD: Attribution =
+    Attribution { blame: Blame::Origin, log_odds: ORIGIN, pairs_for: 0, pairs_against: 0 };
+/// Nothing speaks against it any more.
+const NO_FAULT: Attribution =
+    Attribution { blame: Blame::Unknown, log_odds: 0.0, pairs_for: 0, pairs_against: 0 };

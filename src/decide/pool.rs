@@ -8,40 +8,23 @@
 
 use std::time::{Duration, Instant};
 
-use super::attribution::{
-    self, Doubt, Member, ORIGIN_STILL, PROVIDER, PROVIDER_GRAY, SETTLING, Sampling, Surroundings,
-};
+use super::attribution::{Member, SETTLING};
 use super::breaker::{Gate, Pace};
-use super::course::{Change, Course, Occasion};
+use super::course::{Course, Occasion};
 use super::origin::Origin;
-use super::plan::{self, Experiment, Layout};
-use super::rank::{self, Contender, Fate};
-use super::share::Share;
-use super::watch::{Others, PROBES_TO_VETO, Standing, Watch};
-use crate::model::health::{
-    Attribution, Blame, Health, HealthTag, IncidentEdge, Reason, Tier, Transition,
-};
+use super::probes;
+use super::share::Traffic;
+use super::watch::{Others, Standing, Watch};
+use crate::model::health::{Attribution, Health, HealthTag, Transition};
 use crate::model::id::{PoolId, UpstreamId};
-use crate::model::outcome::FailureKind;
 use crate::model::signal::{Pair, PairEnd};
 use crate::model::topology::{Pool, Topology};
-use crate::model::unit::Permille;
+
+mod lay;
+mod trial;
 
 /// An incident ends after so long without anything failing.
 const INCIDENT_ENDS_AFTER: Duration = Duration::from_secs(60);
-/// A cascade or brownout of unknown blame becomes an experiment after this. A body cut short under
-/// a 200 is never retried and leaves no pair: without the experiment nothing would ever say whose
-/// fault it is, and after more than a second the upstream would not be left within two.
-const EXPERIMENT_AFTER: Duration = Duration::from_secs(1);
-/// An experiment is not worth its losses once the evidence says so much against the provider.
-const EXPERIMENT_FROM: f64 = -PROVIDER;
-/// A gray failure ejects only if at least this share of the attempts fails.
-const GRAY_LEAST_SHARE: f64 = 0.02;
-/// Safe requests a second of a half-open upstream, where that is more than 1 %.
-const TRICKLE_RATE: f64 = 0.5;
-/// Shares of safe requests of a half-open upstream; few, so that a change of rate seldom makes a new
-/// plan. At most a quarter: a service so quiet that it would take more lets probes decide.
-const TRICKLES: [u16; 6] = [10, 20, 40, 80, 160, 250];
 /// Probes of two upstreams within this time are compared; twice the longest usual interval.
 const PROBE_LAG: Duration = Duration::from_secs(10);
 /// Pairs kept between two conclusions; more would say nothing new.
@@ -82,7 +65,6 @@ pub struct PoolWatch {
     pub incident: Option<Incident>,
     members: Vec<Member>,
     pairs: Vec<Pair>,
-    experiment: Option<Experiment>,
 }
 
 /// A stretch of time in which something fails.
@@ -97,10 +79,10 @@ pub struct Incident {
 
 impl PoolWatch {
     /// Over these watches, in the pool's order.
-    pub fn new(watches: Vec<Watch>, origin: Origin, course: Course) -> Self {
-        let (incident, experiment) = (None, None);
+    pub fn new(watches: Vec<Watch>, origin: Origin) -> Self {
+        let (course, incident) = (Course::default(), None);
         let (members, pairs) = (Vec::new(), Vec::new());
-        Self { watches, origin, course, incident, members, pairs, experiment }
+        Self { watches, origin, course, incident, members, pairs }
     }
 
     /// One retried request, weighed at the next conclusion.
@@ -123,9 +105,8 @@ impl PoolWatch {
     fn absorb(&mut self, context: &Context) {
         for (place, upstream) in context.pool().upstreams.iter().enumerate() {
             let pace = self.pace(place, context);
-            let serves = self.course.serves(*upstream);
             let watch = &mut self.watches[place];
-            watch.sampling = if serves { Sampling::Fair } else { Sampling::Retries };
+            watch.sampling = self.course.sampling(*upstream);
             watch.absorb(context.now, &pace);
         }
         self.origin.absorb(context.now);
@@ -176,188 +157,15 @@ impl PoolWatch {
         }
     }
 
-    /// Meets every trip with blame: ejects, withholds, or alerts.
-    fn judge(&mut self, context: &Context, out: &mut Vec<Transition>) {
-        let attributions: Vec<Option<Attribution>> =
-            (0..self.watches.len()).map(|place| self.attribution(place, context)).collect();
-        self.blame_origin(&attributions);
-        for (place, attribution) in attributions.into_iter().enumerate() {
-            let Some(attribution) = attribution else {
-                self.settle(place, context, out);
-                continue;
-            };
-            self.note_attribution(attribution, context.now);
-            match self.reason_to_eject(place, attribution) {
-                Some(reason) => self.eject(place, reason, context, out),
-                None => self.withhold(place, attribution, context, out),
-            }
-        }
-    }
-
-    /// Whose fault it is that the upstream at `place` is in doubt; `None` when it is not, or is out
-    /// already.
-    fn attribution(&self, place: usize, context: &Context) -> Option<Attribution> {
-        let watch = &self.watches[place];
-        let by_traffic = watch.level() >= 0.5;
-        let by_probes = watch.probes.failed >= PROBES_TO_VETO;
-        let (failing, since, probe_kind) = match watch.health {
-            Health::Ejected { .. } => return None,
-            Health::Healthy
-            | Health::Suspect
-            | Health::HalfOpen { .. }
-            | Health::Ramping { .. } => {
-                if by_traffic && watch.trip().is_some() || !by_probes {
-                    (watch.scores().failing(), watch.scores().since()?, None)
-                } else {
-                    (Share::DEAD, watch.probes.failing_since?, watch.probes.kind)
-                }
-            }
-        };
-        if !by_traffic && !by_probes {
-            return None;
-        }
-        let (case, sample) = (&watch.case, watch.sampling);
-        let doubt = Doubt { place, case, failing, sample, since, probe_kind };
-        let around = Surroundings {
-            topology: context.topology,
-            members: &self.members,
-            origin_probe: self.origin.probe,
-            now: context.now,
-        };
-        Some(attribution::attribute(&doubt, &around))
-    }
-
-    fn blame_origin(&mut self, attributions: &[Option<Attribution>]) {
-        let found = attributions.iter().flatten().find(|a| a.blame == Blame::Origin);
-        let holds = |a: &&Attribution| a.log_odds <= ORIGIN_STILL;
-        let still = attributions.iter().flatten().find(holds).and(self.origin.blamed);
-        self.origin.blamed = found.copied().or(still);
-    }
-
-    fn note_attribution(&mut self, attribution: Attribution, now: Instant) {
-        let incident = self.incident.get_or_insert(Incident {
-            since: now,
-            attribution: None,
-            last_failing: now,
-        });
-        incident.last_failing = now;
-        incident.attribution = Some(attribution);
-    }
-
-    fn reason_to_eject(&self, place: usize, attribution: Attribution) -> Option<Reason> {
-        if self.origin.blamed.is_some() {
-            return None;
-        }
-        let watch = &self.watches[place];
-        // One that is being tried out goes unless the evidence speaks for it: sending its trickle
-        // elsewhere again costs nobody anything.
-        let tried = matches!(watch.health, Health::HalfOpen { .. } | Health::Ramping { .. });
-        let least = if tried { 0.0 } else { PROVIDER };
-        if let Some(tier) = watch.trip() {
-            let enough = match tier {
-                Tier::Cascade | Tier::Brownout => attribution.log_odds >= least,
-                Tier::Gray if tried => attribution.log_odds >= least,
-                Tier::Gray => {
-                    attribution.log_odds >= PROVIDER_GRAY
-                        && watch.scores().gray_failing().least >= GRAY_LEAST_SHARE
-                }
-            };
-            let evidence = || watch.scores().evidence(tier, &watch.yardstick(), attribution);
-            return enough.then(|| Reason::Trip(tier, evidence()));
-        }
-        let kind = watch.probes.kind.unwrap_or(FailureKind::ServerError);
-        let failed = watch.probes.failed;
-        let half_open = matches!(watch.health, Health::HalfOpen { .. });
-        if half_open && failed >= PROBES_TO_VETO && attribution.log_odds >= least {
-            return Some(Reason::ProbeVeto(kind));
-        }
-        let condemned = watch.probes_trip() && attribution.log_odds >= least;
-        condemned.then_some(Reason::Probes { failed, kind })
-    }
-
-    fn eject(
-        &mut self,
-        place: usize,
-        reason: Reason,
-        context: &Context,
-        out: &mut Vec<Transition>,
-    ) {
-        self.end_gray_alert(place, context, out);
-        let watch = &mut self.watches[place];
-        watch.failing_since = match reason {
-            Reason::Trip(_, evidence) => Some(evidence.since),
-            _ => watch.probes.failing_since,
-        };
-        let from = watch.health.tag();
-        let (seed, key) = (context.seed, watch.key.clone());
-        let hold = watch.eject(&context.pool().rules.failover, |n| jitter(seed, &key, n));
-        watch.last = Some((context.now, reason));
-        out.push(Transition::Health {
-            upstream: context.pool().upstreams[place],
-            from,
-            to: HealthTag::Ejected,
-            at: context.now,
-            reason,
-            hold: Some(hold),
-        });
-    }
-
-    /// A trip that moves nobody is told once.
-    fn withhold(
-        &mut self,
-        place: usize,
-        attribution: Attribution,
-        context: &Context,
-        out: &mut Vec<Transition>,
-    ) {
-        let (upstream, at) = (context.pool().upstreams[place], context.now);
-        let watch = &mut self.watches[place];
-        let Some(tier) = watch.trip() else {
-            self.settle(place, context, out);
-            return;
-        };
-        match (tier, watch.standing) {
-            (Tier::Cascade | Tier::Brownout, Standing::Nothing | Standing::Gray) => {
-                let evidence = watch.scores().evidence(tier, &watch.yardstick(), attribution);
-                self.end_gray_alert(place, context, out);
-                self.watches[place].standing = Standing::Withheld { since: at };
-                out.push(Transition::Withheld { upstream, tier, evidence, at });
-            }
-            (Tier::Gray, Standing::Nothing) => {
-                watch.standing = Standing::Gray;
-                out.push(Transition::GrayAlert { upstream, edge: IncidentEdge::Raised, at });
-            }
-            (Tier::Cascade | Tier::Brownout, Standing::Withheld { .. })
-            | (Tier::Gray, Standing::Gray | Standing::Withheld { .. }) => {}
-        }
-    }
-
-    /// What stood without an ejection ends with its excursion.
-    fn settle(&mut self, place: usize, context: &Context, out: &mut Vec<Transition>) {
-        if self.watches[place].level() < 0.5 {
-            self.end_gray_alert(place, context, out);
-            self.watches[place].standing = Standing::Nothing;
-        }
-    }
-
-    fn end_gray_alert(&mut self, place: usize, context: &Context, out: &mut Vec<Transition>) {
-        let watch = &mut self.watches[place];
-        if watch.standing == Standing::Gray {
-            watch.standing = Standing::Nothing;
-            let (upstream, at) = (context.pool().upstreams[place], context.now);
-            out.push(Transition::GrayAlert { upstream, edge: IncidentEdge::Ended, at });
-        }
-    }
-
     /// Makes the moves that need no one else's word.
     fn advance(&mut self, context: &Context, out: &mut Vec<Transition>) {
         for place in 0..self.watches.len() {
             let pace = self.pace(place, context);
-            let others = self.others(place);
+            let (others, traffic) = (self.others(place), self.traffic_of_others(place));
             let watch = &mut self.watches[place];
             let Some((event, reason)) = watch.due(&pace, others) else { continue };
             let from = watch.health.tag();
-            watch.make(event, &pace);
+            watch.make(event, &pace, traffic);
             let to = watch.health.tag();
             if from != to {
                 watch.last = Some((context.now, reason));
@@ -368,18 +176,43 @@ impl PoolWatch {
     }
 
     fn others(&self, place: usize) -> Others {
-        let able = |watch: &Watch| matches!(watch.health, Health::Healthy | Health::Suspect);
+        let able = |watch: &Watch| match (watch.health, watch.standing) {
+            (Health::Healthy | Health::Suspect, Standing::Nothing | Standing::Gray) => true,
+            (Health::Healthy | Health::Suspect, Standing::Withheld { .. })
+            | (Health::Ejected { .. } | Health::HalfOpen { .. } | Health::Ramping { .. }, _) => {
+                false
+            }
+        };
         let mut others = self.watches.iter().enumerate().filter(|(other, _)| *other != place);
         if others.any(|(_, watch)| able(watch)) { Others::Able } else { Others::None }
     }
 
+    fn traffic_of_others(&self, place: usize) -> Traffic {
+        let others = self.watches.iter().enumerate().filter(|(other, _)| *other != place);
+        others.fold(Traffic::default(), |sum, (_, watch)| sum.plus(watch.traffic))
+    }
+
     fn pace(&self, place: usize, context: &Context) -> Pace {
-        let stays = self.course.stay_until().is_some_and(|until| context.now < until);
+        let watch = &self.watches[place];
+        let better_where_it_is = || match watch.health {
+            Health::HalfOpen { .. } | Health::Ramping { .. } => {
+                let stays = self.course.stay_until().is_some_and(|until| context.now < until);
+                stays || watch.is_worse_than(self.traffic_of_others(place))
+            }
+            Health::Healthy | Health::Suspect | Health::Ejected { .. } => false,
+        };
         let gate = match self.others(place) {
-            Others::Able if stays => Gate::Closed,
+            Others::Able if better_where_it_is() => Gate::Closed,
             Others::Able | Others::None => Gate::Open,
         };
         Pace { ramp: context.pool().rules.failover.ramp, gate }
+    }
+
+    fn note_attribution(&mut self, attribution: Attribution, now: Instant) {
+        let fresh = Incident { since: now, attribution: None, last_failing: now };
+        let incident = self.incident.get_or_insert(fresh);
+        incident.last_failing = now;
+        incident.attribution = Some(attribution);
     }
 
     fn keep_incident(&mut self, context: &Context, out: &mut Vec<Transition>) {
@@ -390,106 +223,9 @@ impl PoolWatch {
         }
         self.incident = self.incident.filter(|i| now < i.last_failing + INCIDENT_ENDS_AFTER);
 
-        let fault = self.origin.fault();
-        if fault.is_some() != self.origin.raised {
-            self.origin.raised = fault.is_some();
-            let edge = if self.origin.raised { IncidentEdge::Raised } else { IncidentEdge::Ended };
-            let last = self.incident.and_then(|incident| incident.attribution);
-            let attribution = fault.or(last).unwrap_or(NOTHING_KNOWN);
+        if let Some((edge, attribution)) = self.origin.announce(now) {
             out.push(Transition::OriginIncident { pool: context.id, edge, at: now, attribution });
         }
-    }
-
-    /// Makes the plan anew if anything that it depends on changed.
-    pub fn replan(&mut self, occasion: Occasion, context: &Context, out: &mut Vec<Transition>) {
-        let upstreams = &context.pool().upstreams;
-        let failed: Vec<UpstreamId> = (self.watches.iter().zip(upstreams))
-            .filter(|(w, _)| matches!(w.health, Health::Ejected { .. } | Health::HalfOpen { .. }))
-            .map(|(_, upstream)| *upstream)
-            .collect();
-        let members: Vec<plan::Member> = (self.watches.iter().zip(upstreams))
-            .map(|(watch, upstream)| self.member(watch, *upstream, &failed, context))
-            .collect();
-        self.experiment = self.experiment(&members, context);
-        let serves = |m: &plan::Member| {
-            !matches!(m.health, Health::Ejected { .. } | Health::HalfOpen { .. })
-        };
-        let least_bad = if members.iter().any(serves) {
-            self.course.forget_least_bad();
-            None
-        } else {
-            let bad: Vec<_> = upstreams.iter().copied().zip(&self.watches).collect();
-            self.course.least_bad(&bad, context.now)
-        };
-        let layout = Layout {
-            members,
-            residency: context.pool().residency,
-            trickle: self.trickle(),
-            least_bad,
-            experiment: self.experiment,
-        };
-        let change = Change { context, watches: &self.watches };
-        self.course.set(layout, occasion, &change, out);
-    }
-
-    fn member(
-        &self,
-        watch: &Watch,
-        upstream: UpstreamId,
-        failed: &[UpstreamId],
-        context: &Context,
-    ) -> plan::Member {
-        let topology = context.topology;
-        let shares =
-            |other: &UpstreamId| *other != upstream && topology.share_fate(upstream, *other);
-        let doubt = if self.course.serves(upstream) { rank::Doubt::None } else { watch.doubt() };
-        let contender = Contender {
-            upstream,
-            jurisdiction: topology.provider_of(upstream).jurisdiction,
-            preference: topology.upstream(upstream).preference,
-            weight: topology.upstream(upstream).weight,
-            doubt,
-            fate: if failed.iter().any(shares) { Fate::Shared } else { Fate::Own },
-        };
-        plan::Member { contender, health: watch.health }
-    }
-
-    /// max(1 %, 0.5 a second) of the safe requests.
-    pub fn trickle(&self) -> Permille {
-        let rate: f64 = self.watches.iter().map(|watch| watch.seconds.safe_rate()).sum();
-        let wanted = 1000.0 * TRICKLE_RATE / rate.max(f64::MIN_POSITIVE);
-        let enough = TRICKLES.into_iter().find(|share| f64::from(*share) >= wanted);
-        Permille::new(enough.unwrap_or(TRICKLES[TRICKLES.len() - 1])).unwrap_or(Permille::ZERO)
-    }
-
-    /// Where a trip has stood for a while and nothing says whose fault it is, a part of the requests
-    /// goes to the next one, and what becomes of them says it.
-    fn experiment(&self, members: &[plan::Member], context: &Context) -> Option<Experiment> {
-        if self.origin.blamed.is_some() {
-            return None;
-        }
-        let place = self.watches.iter().position(|watch| match watch.standing {
-            Standing::Withheld { since } => context.now >= since + EXPERIMENT_AFTER,
-            Standing::Nothing | Standing::Gray => false,
-        })?;
-        let attribution = self.attribution(place, context)?;
-        let from = members[place].contender.upstream;
-        if attribution.log_odds <= EXPERIMENT_FROM || !self.course.serves(from) {
-            return None;
-        }
-        let order = Layout {
-            members: members.to_vec(),
-            residency: context.pool().residency,
-            ..Layout::default()
-        }
-        .order();
-        let to = (members.iter().zip(&self.watches))
-            .filter(|(m, _)| m.contender.upstream != from && m.health == Health::Healthy)
-            .filter(|(m, _)| m.contender.doubt == rank::Doubt::None)
-            .filter(|(m, _)| !context.topology.share_fate(from, m.contender.upstream))
-            .min_by_key(|(m, _)| order.rank(&m.contender))
-            .map(|(m, _)| m.contender.upstream)?;
-        Some(Experiment { from, to })
     }
 
     /// Evidence belongs to one fault: where nothing fails, what was compared is forgotten.
@@ -548,33 +284,12 @@ impl PoolWatch {
     }
 }
 
-/// An origin incident that ends without an attribution left to name.
-const NOTHING_KNOWN: Attribution =
-    Attribution { blame: Blame::Unknown, log_odds: 0.0, pairs_for: 0, pairs_against: 0 };
-
 fn is_failing(watch: &Watch) -> bool {
-    let by_probes = watch.probes.failed >= PROBES_TO_VETO;
+    let by_probes = watch.probes.failed >= probes::TO_VETO;
     match watch.health {
         Health::Suspect => true,
-        Health::Healthy | Health::Ramping { .. } => by_probes || watch.level() >= 0.5,
+        Health::Healthy | Health::Ramping { .. } => by_probes,
         // What is out, or half-way back, fails while its probes do.
         Health::Ejected { .. } | Health::HalfOpen { .. } => watch.probes.failed > 0,
     }
-}
-
-/// Evenly from 0 to 1, the same for the same ejection of the same upstream (splitmix64 over an
-/// FNV-1a hash of its name).
-fn jitter(seed: u64, key: &crate::model::id::UpstreamKey, ejections: u32) -> f64 {
-    let parts = [key.service.as_str(), key.provider.as_str(), &key.endpoint];
-    let hash = parts
-        .iter()
-        .flat_map(|part| part.bytes())
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-    let mut x = seed ^ hash ^ (u64::from(ejections) << 32);
-    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }

@@ -157,7 +157,7 @@ impl Scores {
 
     /// The failing share of what now worries most.
     pub fn failing(&self) -> Share {
-        self.worst().map_or(Share::of(0, 0), |e| Share::of(e.failures, e.attempts))
+        self.worst().map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into()))
     }
 
     /// What a trip of this tier stands on.
@@ -188,7 +188,7 @@ impl Scores {
     /// The failing share that the gray tier sees.
     pub fn gray_failing(&self) -> Share {
         let excursion = self.tiers[tier_index(Tier::Gray)].excursion();
-        excursion.map_or(Share::of(0, 0), |e| Share::of(e.failures, e.attempts))
+        excursion.map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into()))
     }
 
     /// When a dwell that now keeps a tripped score back is over.

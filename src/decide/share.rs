@@ -3,6 +3,37 @@
 //! The interval of Wilson (1927), z = 1.64: each end is wrong one time in twenty. It stays honest
 //! where the simple share does not, with few attempts and near 0 and 1.
 
+/// Attempts and failures over some time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Traffic {
+    /// All.
+    pub attempts: u64,
+    /// Those that failed.
+    pub failures: u64,
+}
+
+impl Traffic {
+    /// What was added since it stood at `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            attempts: self.attempts.saturating_sub(before.attempts),
+            failures: self.failures.saturating_sub(before.failures),
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { attempts: self.attempts + other.attempts, failures: self.failures + other.failures }
+    }
+
+    /// The failing share.
+    pub fn share(self) -> Share {
+        Share::of(self.failures, self.attempts)
+    }
+}
+
 /// z of a one-sided bound that holds 95 times of 100.
 const Z: f64 = 1.64;
 
@@ -20,12 +51,12 @@ impl Share {
     pub const DEAD: Self = Self { least: 0.95, most: 1.0 };
 
     /// From counts; of no attempts, anything. `least` stays below [`Share::DEAD`]'s.
-    pub fn of(failures: u32, attempts: u32) -> Self {
+    pub fn of(failures: u64, attempts: u64) -> Self {
         if attempts == 0 {
             return Self { least: 0.0, most: 1.0 };
         }
-        let (n, z2) = (f64::from(attempts), Z * Z);
-        let share = (f64::from(failures) / n).min(1.0);
+        let (n, z2) = (attempts as f64, Z * Z);
+        let share = (failures as f64 / n).min(1.0);
         let middle = share + z2 / (2.0 * n);
         let spread = (z2 * (share * (1.0 - share) / n + z2 / (4.0 * n * n))).sqrt();
         let whole = 1.0 + z2 / n;

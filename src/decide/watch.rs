@@ -5,29 +5,29 @@
 
 use std::time::{Duration, Instant};
 
-use super::attribution::{Armed, Case, Sampling, Traffic};
+use super::attribution::{Armed, Case, Sampling};
 use super::breaker::{Event, PASSES_TO_RAMP, Pace};
 use super::cusum::{Failure, Guard};
 use super::hold::{self, Record};
 use super::intake::Intake;
+use super::probes::{self, Probes, Word};
 use super::rank::Doubt;
 use super::scores::{Scores, Yardstick};
+use super::share::Traffic;
 use super::window::{Hour, Seconds};
 use crate::model::health::{Health, HealthTag, Reason, Tier};
 use crate::model::id::UpstreamKey;
-use crate::model::outcome::FailureKind;
-use crate::model::signal::{Note, ProbeReport, ProbeResult, Sample, Subject};
+use crate::model::signal::{Note, ProbeReport, Sample, Subject};
 use crate::model::topology::FailoverRule;
 use crate::model::unit::Permille;
 
-/// Failed probes in a row that take out an upstream without traffic.
-pub const PROBES_TO_EJECT: u32 = 3;
-/// Failed probes in a row that end half-open. One would end it by chance, in ten minutes of one a
-/// second.
-pub const PROBES_TO_VETO: u32 = 2;
 /// Half-open with fewer safe requests than this in [`THIN_FOR`] lets probes decide.
 const THIN: u64 = 5;
 const THIN_FOR: Duration = Duration::from_secs(60);
+/// Who fails no more than this is good enough to return, however good the fallback is.
+const GOOD_ENOUGH: f64 = 0.005;
+/// A comparison with the fallback begins anew after this: what was worse an hour ago need not be.
+const TRIAL_LASTS: Duration = Duration::from_secs(120);
 /// A standby's scores are forgotten after so long without an attempt: nobody will ever add to them,
 /// and what it did with retries says little about what it would do now.
 const STANDBY_FORGETS: Duration = Duration::from_secs(30);
@@ -66,6 +66,8 @@ pub struct Watch {
     safe_successes: u32,
     /// Safe answers since half-open began.
     safe_tried: u64,
+    /// Since when, in traffic, it is being tried out at its present share.
+    trial: Trial,
     last_failure: Option<Instant>,
     last_attempt: Instant,
     now: Instant,
@@ -85,21 +87,12 @@ pub enum Standing {
     Gray,
 }
 
-/// Probes in a row.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Probes {
-    /// Failures since the last pass.
-    pub failed: u32,
-    /// Passes since the last failure.
-    pub passed: u32,
-    /// When, and whether it passed.
-    pub last: Option<(Instant, bool)>,
-    /// How the last failure came about.
-    pub kind: Option<FailureKind>,
-    /// The first failure since the last pass.
-    pub failing_since: Option<Instant>,
-    /// A failure that was not compared with what siblings did yet.
-    pub uncompared: Option<Instant>,
+/// A comparison with the rest of the pool, from the beginning of half-open or of a step of the ramp.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    began: Instant,
+    own: Traffic,
+    others: Traffic,
 }
 
 /// Whether the pool has anyone else.
@@ -131,15 +124,17 @@ impl Watch {
             intake: Intake::default(),
             safe_successes: 0,
             safe_tried: 0,
+            trial: Trial { began: now, own: Traffic::default(), others: Traffic::default() },
             last_failure: None,
             last_attempt: now,
             now,
         }
     }
 
-    /// Goes by other rules from now on; what is known is kept.
-    pub fn adopt(&mut self, rule: &FailoverRule) {
+    /// Goes by other rules from now on, among other siblings; what it did itself is kept.
+    pub fn adopt(&mut self, rule: &FailoverRule, now: Instant) {
         self.scores.adopt(rule.sensitivity);
+        self.case.reopen(&[], now);
     }
 
     /// Counters since the last drain.
@@ -174,25 +169,9 @@ impl Watch {
 
     /// One probe.
     pub fn probe(&mut self, report: &ProbeReport) {
-        let at = report.at;
-        match report.result {
-            // The origin's error came through: the provider did its work.
-            ProbeResult::Passed | ProbeResult::OriginError => {
-                self.probes.failed = 0;
-                self.probes.failing_since = None;
-                self.probes.passed = self.probes.passed.saturating_add(1);
-                self.probes.last = Some((at, true));
-                self.record.good(at);
-            }
-            ProbeResult::Failed(kind) => {
-                self.probes.passed = 0;
-                self.probes.failing_since.get_or_insert(at);
-                self.probes.failed = self.probes.failed.saturating_add(1);
-                self.probes.last = Some((at, false));
-                self.probes.kind = Some(kind);
-                self.probes.uncompared = Some(at);
-                self.record.bad(at);
-            }
+        match self.probes.record(report) {
+            Word::For => self.record.good(report.at),
+            Word::Against => self.record.bad(report.at),
         }
     }
 
@@ -286,7 +265,7 @@ impl Watch {
 
     /// Whether probes alone condemn it: several failed, and there is no traffic to judge by.
     pub fn probes_trip(&self) -> bool {
-        self.probes.failed >= PROBES_TO_EJECT && self.seconds.attempts() == 0.0
+        self.probes.failed >= probes::TO_EJECT && self.seconds.attempts() == 0.0
     }
 
     /// When what now fails began to: by its scores, or by its probes where there is no traffic.
@@ -298,7 +277,7 @@ impl Watch {
     /// What is held against it in the order, if it takes no requests of its own.
     pub fn doubt(&self) -> Doubt {
         let tripped = self.levels()[..2].iter().any(|level| *level >= 1.0);
-        if tripped || self.probes.failed >= PROBES_TO_VETO { Doubt::Standing } else { Doubt::None }
+        if tripped || self.probes.failed >= probes::TO_VETO { Doubt::Standing } else { Doubt::None }
     }
 
     /// Takes it out.
@@ -363,27 +342,39 @@ impl Watch {
         }
     }
 
-    /// Makes a move that is due.
-    pub fn make(&mut self, event: Event, pace: &Pace) {
-        let before = self.health.tag();
+    /// Makes a move that is due. `others` is the traffic of the rest of the pool.
+    pub fn make(&mut self, event: Event, pace: &Pace, others: Traffic) {
+        let before = self.health;
         self.health = self.health.next(event, self.now, pace);
-        let after = self.health.tag();
-        if before == after {
+        let stale = self.now >= self.trial.began + TRIAL_LASTS;
+        if stale || before != self.health {
+            self.trial = Trial { began: self.now, own: self.traffic, others };
+        }
+        if before == self.health {
             return;
         }
-        match after {
-            HealthTag::HalfOpen => {
+        match self.health {
+            Health::HalfOpen { .. } => {
                 self.safe_tried = 0;
                 self.probes.passed = 0;
                 self.prove();
             }
-            HealthTag::Ramping => self.prove(),
-            HealthTag::Healthy if before == HealthTag::Ramping => {
+            Health::Ramping { step: 0, .. } => self.prove(),
+            Health::Healthy if before != Health::Suspect => {
                 self.record.healthy(self.now);
                 self.scores.reset();
             }
-            HealthTag::Healthy | HealthTag::Suspect | HealthTag::Ejected => {}
+            Health::Ramping { .. } | Health::Healthy | Health::Suspect | Health::Ejected { .. } => {
+            }
         }
+    }
+
+    /// Whether, at its present share, it certainly fails more than the rest of the pool, whose
+    /// traffic `others` is: never back while the fallback is better.
+    pub fn is_worse_than(&self, others: Traffic) -> bool {
+        let mine = self.traffic.since(self.trial.own).share();
+        let theirs = others.since(self.trial.others).share();
+        mine.least > theirs.most.max(GOOD_ENOUGH)
     }
 
     fn prove(&mut self) {

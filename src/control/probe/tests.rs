@@ -41,10 +41,7 @@ fn question() -> Question {
         target: "/start?lang=fr".into(),
         expect: Expect {
             body_contains: Some("Bienvenue".into()),
-            headers: vec![(
-                HeaderName::from_static("x-site"),
-                HeaderValue::from_static("portal"),
-            )],
+            headers: vec![(HeaderName::from_static("x-site"), HeaderValue::from_static("portal"))],
             ..Expect::default()
         },
         marker: Some(MarkerRule {

@@ -60,13 +60,11 @@ pub struct World {
     pub start: Instant,
     pub now: Instant,
     pub log: Vec<Transition>,
-    pub requests: u64,
     pub lost: u64,
     dice: u64,
     due: f64,
     next_probe: Vec<Instant>,
     next_origin_probe: Instant,
-    tries: usize,
 }
 
 /// A pool of providers: name, seat, substrates. A name `direct` is the origin itself.
@@ -125,10 +123,16 @@ pub fn three() -> Topology {
     )
 }
 
+/// The beginning of invented time.
+#[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+pub fn start() -> Instant {
+    Instant::now()
+}
+
 impl World {
     pub fn new(topology: Topology) -> Self {
         let topology = Arc::new(topology);
-        let start = Instant::now();
+        let start = start();
         let count = topology.upstreams.len();
         Self {
             detector: Detector::new(Arc::clone(&topology), 7, start),
@@ -136,7 +140,6 @@ impl World {
             start,
             now: start,
             log: Vec::new(),
-            requests: 0,
             lost: 0,
             dice: 0x1234_5678_9abc_def1,
             due: 0.0,
@@ -144,7 +147,6 @@ impl World {
                 .map(|i| start + Duration::from_millis(313 * (i as u64 + 1)))
                 .collect(),
             next_origin_probe: start,
-            tries: 0,
         }
     }
 
@@ -181,51 +183,33 @@ impl World {
         self.log.iter().filter(ejection).count()
     }
 
-    /// The log in a line each, for a failed test to show.
+    /// The log, a line each, for a failed test to show.
     pub fn told(&self) -> String {
-        let mut text = String::new();
-        for transition in &self.log {
-            let (at, line) = match transition {
-                Transition::Health { upstream, from, to, at, reason, hold } => (
-                    at,
-                    format!(
-                        "{} {from:?} -> {to:?} by {} {hold:?} {}",
-                        upstream.index(),
-                        reason.as_str(),
-                        match reason {
-                            crate::model::health::Reason::Trip(_, e) => format!("{e:?}"),
-                            _ => String::new(),
-                        }
-                    ),
-                ),
-                Transition::Withheld { upstream, tier, evidence, at } => (
-                    at,
-                    format!("{} withheld {tier:?} {:?}", upstream.index(), evidence.attribution),
-                ),
-                Transition::Failover { from, to, at, reason, detection, .. } => (
-                    at,
-                    format!(
-                        "failover {} -> {} {} {detection:?}",
-                        from.index(),
-                        to.index(),
-                        reason.as_str()
-                    ),
-                ),
-                Transition::Failback { from, to, at, reason, .. } => {
-                    (at, format!("failback {} -> {} {}", from.index(), to.index(), reason.as_str()))
-                }
-                Transition::Mode { from, to, at, .. } => (at, format!("{from:?} -> {to:?}")),
-                Transition::OriginIncident { edge, at, attribution, .. } => {
-                    (at, format!("origin incident {edge:?} {attribution:?}"))
-                }
-                Transition::GrayAlert { upstream, edge, at } => {
-                    (at, format!("{} gray {edge:?}", upstream.index()))
-                }
-            };
-            let seconds = (*at - self.start).as_secs_f64();
-            text.push_str(&format!("{seconds:10.2} {line}\n"));
-        }
-        text
+        let seconds = |at: &Instant| (*at - self.start).as_secs_f64();
+        let line = |transition: &Transition| match transition {
+            Transition::Health { upstream, from, to, at, reason, .. } => {
+                format!("{:.2} {upstream:?} {from:?} to {to:?}: {reason:?}", seconds(at))
+            }
+            Transition::Withheld { upstream, tier, at, evidence } => {
+                format!("{:.2} {upstream:?} {tier:?} withheld: {evidence:?}", seconds(at))
+            }
+            Transition::Failover { from, to, at, reason, .. } => {
+                format!("{:.2} failover {from:?} to {to:?}: {}", seconds(at), reason.as_str())
+            }
+            Transition::Failback { from, to, at, reason, .. } => {
+                format!("{:.2} failback {from:?} to {to:?}: {}", seconds(at), reason.as_str())
+            }
+            Transition::Mode { from, to, at, .. } => {
+                format!("{:.2} {from:?} to {to:?}", seconds(at))
+            }
+            Transition::OriginIncident { edge, at, attribution, .. } => {
+                format!("{:.2} origin incident {edge:?}: {attribution:?}", seconds(at))
+            }
+            Transition::GrayAlert { upstream, edge, at } => {
+                format!("{:.2} {upstream:?} gray alert {edge:?}", seconds(at))
+            }
+        };
+        self.log.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     fn roll(&mut self) -> f64 {
@@ -268,7 +252,6 @@ impl World {
         behaviour: &Behaviour,
         samples: &mut [(Counts, [u32; DURATION_BUCKETS])],
     ) {
-        self.requests += 1;
         let class = if self.roll() * 100.0 < f64::from(behaviour.safe) {
             MethodClass::Safe
         } else {
@@ -294,7 +277,6 @@ impl World {
             self.lost += 1;
             return;
         }
-        self.tries += 1;
         let second = others[0];
         let answer = self.attempt(behaviour, second, Ask { class, witness, dice: 0.0 }, samples);
         let second_went =

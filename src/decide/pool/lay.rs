@@ -1,0 +1,108 @@
+//! What the pool's plan is made from: its members as routing sees them, the trickle of half-open
+//! ones, the best of the bad, and the experiment where nothing says whose fault it is.
+
+use std::time::Duration;
+
+use super::super::attribution::PROVIDER;
+use super::super::course::{Change, Occasion};
+use super::super::plan::{self, Experiment, Layout};
+use super::super::rank::{self, Contender, Fate};
+use super::super::watch::{Standing, Watch};
+use super::{Context, PoolWatch};
+use crate::model::health::{Health, Transition};
+use crate::model::id::UpstreamId;
+use crate::model::unit::Permille;
+
+/// A cascade or brownout of unknown blame becomes an experiment after this. A body cut short under
+/// a 200 is never retried and leaves no pair: without the experiment nothing would ever say whose
+/// fault it is, and after more than a second the upstream would not be left within two.
+const EXPERIMENT_AFTER: Duration = Duration::from_secs(1);
+/// An experiment is not worth its losses once the evidence says so much against the provider.
+const EXPERIMENT_FROM: f64 = -PROVIDER / 2.0;
+/// Safe requests a second of a half-open upstream, where that is more than 1 %.
+const TRICKLE_RATE: f64 = 0.5;
+/// Shares of safe requests of a half-open upstream; few, so that a change of rate seldom makes a new
+/// plan. At most a quarter: a service so quiet that it would take more lets probes decide.
+const TRICKLES: [u16; 6] = [10, 20, 40, 80, 160, 250];
+
+impl PoolWatch {
+    /// Makes the plan anew if anything that it depends on changed.
+    pub fn replan(&mut self, occasion: Occasion, context: &Context, out: &mut Vec<Transition>) {
+        let upstreams = &context.pool().upstreams;
+        let failed: Vec<UpstreamId> = (self.watches.iter().zip(upstreams))
+            .filter(|(w, _)| matches!(w.health, Health::Ejected { .. } | Health::HalfOpen { .. }))
+            .map(|(_, upstream)| *upstream)
+            .collect();
+        let members: Vec<plan::Member> = (self.watches.iter().zip(upstreams))
+            .map(|(watch, upstream)| self.member(watch, *upstream, &failed, context))
+            .collect();
+        let least_bad = if failed.len() < members.len() {
+            self.course.forget_least_bad();
+            None
+        } else {
+            let bad: Vec<_> = upstreams.iter().copied().zip(&self.watches).collect();
+            self.course.least_bad(&bad, context.now)
+        };
+        let residency = context.pool().residency;
+        let (trickle, experiment) = (self.trickle(), None);
+        let mut layout = Layout { members, residency, trickle, least_bad, experiment };
+        layout.experiment = self.experiment(&layout, context);
+        let change = Change { context, watches: &self.watches };
+        self.course.set(layout, occasion, &change, out);
+    }
+
+    fn member(
+        &self,
+        watch: &Watch,
+        upstream: UpstreamId,
+        failed: &[UpstreamId],
+        context: &Context,
+    ) -> plan::Member {
+        let topology = context.topology;
+        let shares =
+            |other: &UpstreamId| *other != upstream && topology.share_fate(upstream, *other);
+        let serves = self.course.serves(upstream);
+        let contender = Contender {
+            upstream,
+            jurisdiction: topology.provider_of(upstream).jurisdiction,
+            preference: topology.upstream(upstream).preference,
+            weight: topology.upstream(upstream).weight,
+            doubt: if serves { rank::Doubt::None } else { watch.doubt() },
+            fate: if failed.iter().any(shares) { Fate::Shared } else { Fate::Own },
+        };
+        plan::Member { contender, health: watch.health }
+    }
+
+    /// Share of the safe requests that a half-open upstream takes: max(1 %, 0.5 a second).
+    pub fn trickle(&self) -> Permille {
+        let rate: f64 = self.watches.iter().map(|watch| watch.seconds.safe_rate()).sum();
+        let wanted = 1000.0 * TRICKLE_RATE / rate.max(f64::MIN_POSITIVE);
+        let enough = TRICKLES.into_iter().find(|share| f64::from(*share) >= wanted);
+        Permille::new(enough.unwrap_or(TRICKLES[TRICKLES.len() - 1])).unwrap_or(Permille::ZERO)
+    }
+
+    /// Where a trip has stood for a while and nothing says whose fault it is, a part of the requests
+    /// goes to the next one, and what becomes of them says it.
+    fn experiment(&self, layout: &Layout, context: &Context) -> Option<Experiment> {
+        if self.origin.blamed.is_some() {
+            return None;
+        }
+        let place = self.watches.iter().position(|watch| match watch.standing {
+            Standing::Withheld { since } => context.now >= since + EXPERIMENT_AFTER,
+            Standing::Nothing | Standing::Gray => false,
+        })?;
+        let attribution = self.attribution(place, context)?;
+        let from = layout.members[place].contender.upstream;
+        if attribution.log_odds <= EXPERIMENT_FROM || !self.course.serves(from) {
+            return None;
+        }
+        let order = layout.order();
+        let to = (layout.members.iter())
+            .filter(|member| member.contender.upstream != from)
+            .filter(|member| matches!(member.health, Health::Healthy | Health::HalfOpen { .. }))
+            .filter(|member| member.contender.doubt == rank::Doubt::None)
+            .filter(|member| !context.topology.share_fate(from, member.contender.upstream))
+            .min_by_key(|m| (m.health != Health::Healthy, order.rank(&m.contender)))?;
+        Some(Experiment { from, to: to.contender.upstream })
+    }
+}

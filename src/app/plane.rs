@@ -21,7 +21,7 @@ use crate::clock;
 use crate::config::{Admin, Config};
 use crate::control::dns::{Dns, Names};
 use crate::control::prober::Prober;
-use crate::control::reload::{Applier, Reload};
+use crate::control::reload::{self, Applier, Reload};
 use crate::control::steering::{Handles, Steering};
 use crate::exchange::commands::SteeringEnded;
 use crate::exchange::edge::Edge;
@@ -161,7 +161,7 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
             fixed: Fixed::of(&parts.config),
         };
         let reload = Reload { file, cores: cores(), metrics: parts.metrics, applier: force };
-        spawn_local(reload.run(parts.config.files, shutdown.clone()));
+        spawn_local(reload.run(reload::Sources::of(&parts.config), shutdown.clone()));
     }
     parts.steering.run(shutdown).await;
 }

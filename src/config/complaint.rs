@@ -6,11 +6,11 @@
 //!
 //! Not here: deciding what is a mistake (`lower`) or a lint (`lint`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::files::Files;
+use super::files::{Files, ReadError};
 
 /// Complaints kept; a file with more mistakes is not read to its end by a person either.
 const MAX_COMPLAINTS: usize = 200;
@@ -53,7 +53,7 @@ pub struct Complaint {
     pub severity: Severity,
     /// The file, as it was named.
     pub file: PathBuf,
-    /// From 1.
+    /// From 1; 0 when it concerns the file as a whole.
     pub line: u32,
     /// In characters, from 1.
     pub column: u32,
@@ -63,11 +63,30 @@ pub struct Complaint {
 }
 
 impl Complaint {
+    /// About a file that cannot be read, and therefore has no lines.
+    pub(super) fn unreadable(file: &Path, error: &ReadError) -> Self {
+        Self::of_file(file, format!("cannot read the configuration: {error}"))
+    }
+
+    fn of_file(file: &Path, message: String) -> Self {
+        Self {
+            severity: Severity::Error,
+            file: file.to_path_buf(),
+            line: 0,
+            column: 0,
+            message,
+            excerpt: Excerpt { text: String::new(), offset: 0, length: 0 },
+        }
+    }
+
     /// Without the source line, for a log.
     pub fn one_line(&self) -> String {
         let Self { severity, file, line, column, message, excerpt: _ } = self;
-        let severity = severity.as_str();
-        format!("{}:{line}:{column}: {severity}: {message}", file.display())
+        let (file, severity) = (file.display(), severity.as_str());
+        if *line == 0 {
+            return format!("{file}: {severity}: {message}");
+        }
+        format!("{file}:{line}:{column}: {severity}: {message}")
     }
 }
 
@@ -113,7 +132,11 @@ struct Draft {
 
 /// Collects complaints while a file is read; nothing stops at the first.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(RefCell<Vec<Draft>>);
+pub(super) struct Complaints {
+    drafts: RefCell<Vec<Draft>>,
+    /// Beyond the most that are kept.
+    dropped: Cell<usize>,
+}
 
 impl Complaints {
     /// A mistake: the file cannot be used.
@@ -127,23 +150,32 @@ impl Complaints {
     }
 
     fn push(&self, severity: Severity, place: Place, message: String) {
-        let mut drafts = self.0.borrow_mut();
+        let mut drafts = self.drafts.borrow_mut();
         if drafts.len() < MAX_COMPLAINTS {
-            drafts.push(Draft { severity, place, message });
+            let mut message: Vec<char> = message.chars().collect();
+            mask_credentials(&mut message);
+            drafts.push(Draft { severity, place, message: message.into_iter().collect() });
+        } else {
+            self.dropped.set(self.dropped.get() + 1);
         }
     }
 
     /// Whether there was any mistake.
     pub(super) fn has_errors(&self) -> bool {
-        self.0.borrow().iter().any(|draft| draft.severity == Severity::Error)
+        self.drafts.borrow().iter().any(|draft| draft.severity == Severity::Error)
     }
 
     /// All of them, by file and line, each with its source line.
     pub(super) fn finish(self, files: &Files) -> Vec<Complaint> {
-        let mut drafts = self.0.into_inner();
+        let mut drafts = self.drafts.into_inner();
         drafts.sort_by_key(|draft| draft.place);
         drafts.dedup_by(|a, b| a.place == b.place && a.message == b.message);
-        drafts.into_iter().map(|draft| finished(draft, files)).collect()
+        let dropped = self.dropped.get();
+        let rest = files.name(0).filter(|_| dropped > 0).map(|file| {
+            let message = format!("{dropped} more are not listed: mend these first");
+            Complaint::of_file(file, message)
+        });
+        drafts.into_iter().map(|draft| finished(draft, files)).chain(rest).collect()
     }
 }
 

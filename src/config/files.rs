@@ -107,6 +107,11 @@ impl Files {
         if *total > MAX_TOTAL { Err(ReadError::TooMuch) } else { Ok(bytes) }
     }
 
+    /// Remembers a folder whose entries were looked through.
+    pub(super) fn searched(&self, folder: &Path) {
+        self.read.borrow_mut().insert(folder.to_path_buf());
+    }
+
     /// Every file that was read or should have been.
     pub(super) fn all(&self) -> Vec<PathBuf> {
         self.read.borrow().iter().cloned().collect()

@@ -14,7 +14,8 @@ use super::files::Files;
 use super::interpolate::interpolate;
 use super::lower::Document;
 use super::raw::{RawFile, RawIncluded};
-use super::tree::{self, At, Node, Value};
+use super::reader;
+use super::tree::{At, Node, Value};
 use super::yaml;
 
 /// Files that one configuration may include.
@@ -27,14 +28,11 @@ pub(super) fn document(main: u32, files: &mut Files, complaints: &Complaints) ->
     let raw: At<RawFile> = mirror(main, files, complaints);
     let patterns = raw.value.as_ref().and_then(|raw| raw.include.as_ref());
     let patterns = patterns.and_then(|at| at.value.clone()).unwrap_or_default();
-    let mut including = Including { files, complaints, seen: BTreeMap::new(), folders: Vec::new() };
+    let mut including = Including { files, complaints, seen: BTreeMap::new() };
     let own = including.files.name(main).map(identity).unwrap_or_default();
     including.seen.insert(own, "the file itself".to_owned());
     let included = patterns.iter().flat_map(|pattern| including.pattern(pattern)).collect();
-    let mut folders = including.folders;
-    folders.sort_unstable();
-    folders.dedup();
-    Document { main: raw, included, folders }
+    Document { main: raw, included }
 }
 
 /// One opened file, as its mirror.
@@ -61,7 +59,7 @@ fn mirror<T: for<'de> Deserialize<'de>>(
         }
         Ok(mut root) => {
             interpolate(&mut root, files, complaints);
-            tree::read(&root, complaints)
+            reader::read(&root, complaints)
         }
     }
 }
@@ -71,7 +69,6 @@ struct Including<'a> {
     complaints: &'a Complaints,
     /// Files that are read already, by what they really are, and through which entry.
     seen: BTreeMap<PathBuf, String>,
-    folders: Vec<PathBuf>,
 }
 
 impl Including<'_> {
@@ -111,7 +108,7 @@ impl Including<'_> {
             return Ok(vec![pattern.to_path_buf()]);
         }
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        self.folders.push(folder.to_path_buf());
+        self.files.searched(folder);
         let entries = fs::read_dir(folder)
             .map_err(|error| format!("the system says of its folder: {error}"))?;
         let mut found = Vec::new();

@@ -7,13 +7,14 @@ use http::Method;
 
 use super::complaint::{Complaints, Place};
 use super::lower::{Places, ServicePlaces};
+use super::values::spelled;
 use super::{Config, Listener};
 use crate::model::id::UpstreamId;
 use crate::model::place::{Jurisdiction, Residency};
 use crate::model::topology::{EndpointHost, HostRule, Pool, ProviderKind, Scheme, Topology};
 
 /// Names of pages that are made to be probed and answer without touching anything that can fail.
-const STATIC_NAMES: [&str; 16] = [
+const STATIC_NAMES: [&str; 15] = [
     "health",
     "healthz",
     "healthcheck",
@@ -27,7 +28,6 @@ const STATIC_NAMES: [&str; 16] = [
     "readyz",
     "alive",
     "up",
-    "heartbeat",
     "trace",
     "robots",
 ];
@@ -253,14 +253,15 @@ impl Service<'_> {
         let timing = &rules.failover;
         if timing.min_stay < timing.hold {
             let what = format!(
-                "`min_stay` ({:?}) is shorter than `hold` ({:?})",
-                timing.min_stay, timing.hold
+                "`min_stay` ({}) is shorter than `hold` ({})",
+                spelled(timing.min_stay),
+                spelled(timing.hold)
             );
             let mend = "the hold decides alone, and an outage in waves is met at each wave; make it longer";
             self.warn(place, &what, mend);
         }
         if timing.hold < Duration::from_secs(5) {
-            let what = format!("`hold` is only {:?}", timing.hold);
+            let what = format!("`hold` is only {}", spelled(timing.hold));
             let mend = "a provider that is still failing is tried again at once, with real requests; 30s is the default";
             self.warn(place, &what, mend);
         }

@@ -5,7 +5,7 @@
 //! | bytes within a bound | `files` |
 //! | text to a tree with places | `yaml`, the one file that names the YAML crate |
 //! | `${file:…}` and `${env:…}` | `interpolate` |
-//! | tree to the mirror of the file | `tree`, `raw` |
+//! | tree to the mirror of the file | `tree`, `reader`, `raw` |
 //! | mirror to what is meant | `lower`, with `values` and `certificate` |
 //! | what is probably not meant | `lint` |
 //! | what the result can tell apart | [`insight`] |
@@ -35,6 +35,7 @@ mod interpolate;
 mod lint;
 mod lower;
 mod raw;
+mod reader;
 mod tree;
 mod values;
 pub mod yaml;
@@ -53,19 +54,19 @@ use lower::Context;
 /// When the file cannot be read, or with every mistake in it and in what it names.
 pub fn load(file: &Path, cores: usize) -> Result<Config, LoadError> {
     let mut files = Files::default();
-    let main = files
-        .open(file)
-        .map_err(|source| LoadError::Unreadable { file: file.to_path_buf(), source })?;
+    let main = files.open(file).map_err(|error| LoadError::Unreadable {
+        complaint: Box::new(Complaint::unreadable(file, &error)),
+        files: vec![file.to_path_buf()],
+    })?;
     let complaints = Complaints::default();
     let document = include::document(main, &mut files, &complaints);
     let context = Context { complaints: &complaints, files: &files };
-    let folders = document.folders.clone();
     let config = lower::lower(document, &context, cores);
     let valid = !complaints.has_errors();
     let list = complaints.finish(&files);
     match config {
         Some(config) if valid => Ok(Config { files: files.all(), lints: list, ..config }),
-        Some(_) | None => Err(LoadError::Invalid { complaints: list, files: files.all(), folders }),
+        Some(_) | None => Err(LoadError::Invalid { complaints: list, files: files.all() }),
     }
 }
 
@@ -79,39 +80,21 @@ pub fn schema() -> schemars::Schema {
 pub enum LoadError {
     /// The file itself cannot be read.
     Unreadable {
-        /// As it was named.
-        file: PathBuf,
         /// Why.
-        source: ReadError,
+        complaint: Box<Complaint>,
+        /// The file: it may be there at the next look.
+        files: Vec<PathBuf>,
     },
     /// It holds mistakes.
     Invalid {
-        /// All of them, by file and line.
+        /// All of them, by file and line; lints are not looked for.
         complaints: Vec<Complaint>,
         /// Every file that was read: a change of any can mend it.
         files: Vec<PathBuf>,
-        /// Folders that were searched for included files.
-        folders: Vec<PathBuf>,
     },
 }
 
 impl LoadError {
-    /// Every mistake; none where the file cannot be read at all.
-    pub fn complaints(&self) -> &[Complaint] {
-        match self {
-            Self::Unreadable { .. } => &[],
-            Self::Invalid { complaints, .. } => complaints,
-        }
-    }
-
-    /// What was read on the way here: a change of any can mend it.
-    pub fn files(&self) -> &[PathBuf] {
-        match self {
-            Self::Unreadable { .. } => &[],
-            Self::Invalid { files, .. } => files,
-        }
-    }
-
     /// 2 when the file cannot be read, 1 when it holds mistakes.
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -119,23 +102,31 @@ impl LoadError {
             Self::Invalid { .. } => ExitCode::from(1),
         }
     }
+
+    /// Everything that is wrong; never empty.
+    pub fn complaints(&self) -> &[Complaint] {
+        match self {
+            Self::Unreadable { complaint, .. } => std::slice::from_ref(&**complaint),
+            Self::Invalid { complaints, .. } => complaints,
+        }
+    }
+
+    /// What a watcher should look at for the next attempt.
+    pub fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::Unreadable { files, .. } | Self::Invalid { files, .. } => files,
+        }
+    }
 }
 
 /// As a person reads it: every mistake with its source line.
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { file, source } => {
-                write!(f, "cannot read {}: {source}", file.display())
-            }
-            Self::Invalid { complaints, .. } => {
-                for (number, complaint) in complaints.iter().enumerate() {
-                    let gap = if number == 0 { "" } else { "\n" };
-                    write!(f, "{gap}{complaint}")?;
-                }
-                Ok(())
-            }
+        for (number, complaint) in self.complaints().iter().enumerate() {
+            let gap = if number == 0 { "" } else { "\n" };
+            write!(f, "{gap}{complaint}")?;
         }
+        Ok(())
     }
 }
 
@@ -146,7 +137,8 @@ fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&
     let distance = |known: &str| strsim::osa_distance(&word.to_lowercase(), &known.to_lowercase());
     let near = known.into_iter().map(|known| (distance(known), known)).min()?;
     let most = (word.chars().count().max(near.1.len()) / 3).max(1);
-    (near.0 <= most).then_some(near.1)
+    // A word of one letter is near to every other one, which says nothing.
+    (near.0 <= most && near.0 < word.chars().count()).then_some(near.1)
 }
 
 /// A valid configuration, everything it names already read.
@@ -166,10 +158,9 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Worker threads; at least 1 (`0` in the file is one per core, resolved by the caller's count).
     pub workers: usize,
-    /// Every file that was read, for the watcher: the file itself, includes, certificates, pages.
+    /// Every file that was read, for the watcher: the file itself, includes, certificates, pages;
+    /// and the folders that were searched for included files, where a new one is a change too.
     pub files: Vec<PathBuf>,
-    /// Folders that were searched for included files: a new file there is a change too.
-    pub folders: Vec<PathBuf>,
     /// What is valid and still probably not meant.
     pub lints: Vec<complaint::Complaint>,
 }

@@ -38,6 +38,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, Flaw> {
     Ok(Duration::from_millis(milliseconds))
 }
 
+/// A duration as it would be typed.
+pub(super) fn spelled(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    for (unit, size) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if milliseconds >= size && milliseconds.is_multiple_of(size) {
+            return format!("{}{unit}", milliseconds / size);
+        }
+    }
+    format!("{milliseconds}ms")
+}
+
 /// `512B`, `64KiB`, `10MiB`, `1GiB`, in bytes.
 pub(super) fn size(text: &str) -> Result<u64, Flaw> {
     const MEND: &str = "write a whole number and one of B, KiB, MiB, GiB, TiB, as in `64KiB`";
@@ -303,8 +314,11 @@ mod tests {
 
     #[test]
     fn numbers_are_read_with_their_unit_and_never_without() {
-        for (text, seconds) in [("250ms", 0.25), ("5s", 5.0), ("15m", 900.0), ("24h", 86_400.0)] {
+        for (text, seconds) in
+            [("250ms", 0.25), ("5s", 5.0), ("15m", 900.0), ("24h", 86_400.0), ("90s", 90.0)]
+        {
             assert_eq!(duration(text).expect(text).as_secs_f64(), seconds);
+            assert_eq!(spelled(duration(text).expect(text)), text);
         }
         for bad in [
             "",

@@ -72,7 +72,16 @@ fn told(error: serde_yaml::Error) -> YamlError {
     let (line, column) = error.location().map_or((0, 0), start);
     let rendered = error.render_with_formatter(&UserMessageFormatter);
     // The place is kept apart from the words.
-    let message = rendered.split(" at line ").next().unwrap_or_default().to_owned();
+    let message = rendered.split(" at line ").next().unwrap_or_default();
+    let message = if message.contains("Documents {") {
+        "a second document begins here, and a file holds one".to_owned()
+    } else if message.contains("limits breached") {
+        format!(
+            "this is too much: at most {MAX_NODES} values, {MAX_DEPTH} levels deep, with {MAX_ALIASES} references"
+        )
+    } else {
+        message.to_owned()
+    };
     YamlError { line, column, message }
 }
 

@@ -249,3 +249,6 @@ impl Keeper {
 fn backoff(failures: u32) -> Duration {
     LEAST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MOST_BACKOFF)
 }
+
+#[cfg(test)]
+mod tests;

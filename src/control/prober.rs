@@ -283,3 +283,6 @@ impl Round {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,17 +47,34 @@ pub struct Reload<A> {
     pub applier: A,
 }
 
-/// The files of the configuration as of the last load, good or bad.
-struct Known {
-    watch: FileWatch,
-    files: BTreeSet<PathBuf>,
+/// What a configuration was made from, good or bad.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Files and searched folders.
+    paths: BTreeSet<PathBuf>,
+    /// Fingerprint of what they held.
     seen: u64,
+}
+
+impl Sources {
+    /// Of a configuration that was loaded just now.
+    pub fn of(config: &Config) -> Self {
+        let paths = paths(config);
+        Self { seen: fingerprint(&paths), paths }
+    }
+
+    fn have_changed(&self) -> bool {
+        fingerprint(&self.paths) != self.seen
+    }
+}
+
+fn paths(config: &Config) -> BTreeSet<PathBuf> {
+    config.files.iter().cloned().collect()
 }
 
 /// What one load brought.
 struct Reading {
-    files: BTreeSet<PathBuf>,
-    seen: u64,
+    sources: Sources,
     result: Result<Config, LoadError>,
 }
 
@@ -71,13 +88,12 @@ enum Cause {
 }
 
 impl<A: Applier> Reload<A> {
-    /// Reloads until shutdown. `files` are those of the configuration that serves now, which counts
+    /// Reloads until shutdown. `sources` are those of the configuration that serves now, which counts
     /// as the first one.
-    pub async fn run(mut self, files: Vec<PathBuf>, mut shutdown: watch::Receiver<bool>) {
+    pub async fn run(mut self, mut sources: Sources, mut shutdown: watch::Receiver<bool>) {
         self.metrics.config_taken(since_1970());
-        let files: BTreeSet<PathBuf> = files.into_iter().collect();
-        let mut known = Known { watch: FileWatch::new(), seen: fingerprint(&files), files };
-        known.watch.follow(&known.files);
+        let mut watch = FileWatch::new();
+        watch.follow(&sources.paths);
         let mut hangup = signal(SignalKind::hangup())
             .inspect_err(|error| tracing::error!(error = %Chain(error), "SIGHUP does not reload"))
             .ok();
@@ -92,30 +108,30 @@ impl<A: Applier> Reload<A> {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => return,
                 _ = orders() => Cause::Order,
-                () = known.watch.changed() => Cause::Look,
+                () = watch.changed() => Cause::Look,
                 () = tokio::time::sleep(POLL) => Cause::Look,
             };
-            self.look(cause, &mut known).await;
+            if let Some(loaded) = self.look(cause, &sources).await {
+                watch.follow(&loaded.paths);
+                sources = loaded;
+            }
         }
     }
 
-    async fn look(&mut self, cause: Cause, known: &mut Known) {
-        let (file, cores) = (self.file.clone(), self.cores);
-        let (files, seen) = (known.files.clone(), known.seen);
+    /// Loads what has changed or was ordered; what that was made from. `None`: nothing was loaded.
+    async fn look(&mut self, cause: Cause, before: &Sources) -> Option<Sources> {
+        let (file, cores, before) = (self.file.clone(), self.cores, before.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            let wanted = cause == Cause::Order || fingerprint(&files) != seen;
-            wanted.then(|| read(&file, cores, files))
+            let wanted = cause == Cause::Order || before.have_changed();
+            wanted.then(|| read(&file, cores, before.paths))
         });
-        let Reading { files, seen, result } = match reading.await {
-            Ok(Some(reading)) => reading,
-            Ok(None) => return,
+        let Reading { sources, result } = match reading.await {
+            Ok(reading) => reading?,
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "loading the configuration broke off");
-                return;
+                return None;
             }
         };
-        known.watch.follow(&files);
-        (known.files, known.seen) = (files, seen);
         let result = match result {
             Ok(config) => self.take_over(config).await,
             Err(refused) => {
@@ -124,6 +140,7 @@ impl<A: Applier> Reload<A> {
             }
         };
         self.metrics.reload(result);
+        Some(sources)
     }
 
     async fn take_over(&mut self, config: Config) -> ReloadResult {
@@ -143,30 +160,34 @@ impl<A: Applier> Reload<A> {
 }
 
 fn refuse(refused: &LoadError) {
-    if let LoadError::Unreadable { .. } = refused {
-        tracing::error!(complaint = %refused, "configuration refused");
-    }
-    for complaint in refused.complaints() {
-        tracing::error!(complaint = %complaint.one_line(), "configuration refused");
+    match refused {
+        LoadError::Invalid { complaints, .. } => {
+            for complaint in complaints {
+                tracing::error!(complaint = %complaint.one_line(), "configuration refused");
+            }
+        }
+        LoadError::Unreadable { .. } => {
+            tracing::error!(error = %refused, "configuration refused");
+        }
     }
 }
 
-/// Loads, and again where it turned out to hold other files than thought: the fingerprint must be
-/// older than the load, or a change in between would never be noticed.
-fn read(file: &Path, cores: usize, mut files: BTreeSet<PathBuf>) -> Reading {
+/// Loads, and again where it turned out to be made from other files than thought: the fingerprint
+/// must be older than the load, or a change in between would never be noticed.
+fn read(file: &Path, cores: usize, mut paths: BTreeSet<PathBuf>) -> Reading {
     let mut loads = 1;
     loop {
-        let seen = fingerprint(&files);
+        let seen = fingerprint(&paths);
         let result = config::load(file, cores);
         let named = match &result {
-            Ok(config) => config.files.iter().cloned().collect(),
+            Ok(config) => self::paths(config),
             // A file that the last good one named may be what is missing now.
-            Err(refused) => files.iter().chain(refused.files()).cloned().collect(),
+            Err(refused) => paths.iter().chain(refused.files()).cloned().collect(),
         };
-        if named == files || loads == MOST_LOADS {
-            return Reading { files: named, seen, result };
+        if named == paths || loads == MOST_LOADS {
+            return Reading { sources: Sources { paths: named, seen }, result };
         }
-        files = named;
+        paths = named;
         loads += 1;
     }
 }
@@ -174,3 +195,6 @@ fn read(file: &Path, cores: usize, mut files: BTreeSet<PathBuf>) -> Reading {
 fn since_1970() -> Duration {
     clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -338,3 +338,6 @@ fn look(
         view,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,8 @@ const MOST_UNREST: Duration = Duration::from_secs(5);
 const MOST_LINKS: usize = 40;
 /// Bytes of one file that enter the fingerprint; configuration refuses longer ones anyway.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
+/// Entries of one folder that enter the fingerprint; configuration looks at no more either.
+const MOST_ENTRIES: usize = 10_000;
 
 /// Watches the folders of some files.
 #[derive(Debug)]
@@ -148,13 +150,25 @@ pub fn fingerprint(files: &BTreeSet<PathBuf>) -> u64 {
 }
 
 fn contents(file: &Path) -> std::io::Result<Vec<u8>> {
+    let metadata = fs::metadata(file)?;
+    if metadata.is_dir() {
+        return names(file);
+    }
     // A pipe would be waited for.
-    if !fs::metadata(file)?.is_file() {
+    if !metadata.is_file() {
         return Err(std::io::ErrorKind::InvalidInput.into());
     }
     let mut bytes = Vec::new();
     fs::File::open(file)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The names of a folder's entries: a folder that includes are searched in changes by them.
+fn names(folder: &Path) -> std::io::Result<Vec<u8>> {
+    let entries = fs::read_dir(folder)?.take(MOST_ENTRIES).flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_encoded_bytes()).collect();
+    names.sort_unstable();
+    Ok(names.join(&0))
 }
 
 #[cfg(test)]

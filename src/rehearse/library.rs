@@ -20,7 +20,7 @@ pub enum Claim {
     Needs(&'static str),
 }
 
-use Claim::{Claimed, Needs};
+use Claim::Claimed;
 
 macro_rules! outage {
     ($name:literal, $claim:expr) => {

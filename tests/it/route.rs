@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use http::{Request, Version};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::harness::client::{Ask, Speak};
+use crate::harness::client::{Ask, Speak, tls};
 use crate::harness::proxy::RunningProxy;
 use crate::harness::recipe::Recipe;
 use crate::harness::stage::Stage;
@@ -40,7 +39,7 @@ async fn host_and_prefix_choose_the_service() {
     }
     let targets: Vec<String> =
         api.sightings().traffic().into_iter().map(|sighting| sighting.target).collect();
-    assert_eq!(targets, vec!["/api/orders?q=1"; 4], "path and query pass unchanged");
+    assert_eq!(targets, vec!["/api/orders?q=1"; Speak::ALL.len()], "path and query pass unchanged");
 }
 
 #[tokio::test]
@@ -53,7 +52,7 @@ async fn a_request_without_a_route_is_not_found_and_reaches_nobody() {
     assert_eq!(stage.us.sightings().traffic().len() + stage.eu.sightings().traffic().len(), 0);
     let metrics = stage.proxy.metrics().await;
     let counted = metrics.sum("bascule_requests_total", &[("service", "none")]);
-    assert_eq!(counted, 4.0, "counted under no service");
+    assert_eq!(counted, Speak::ALL.len() as f64, "counted under no service");
 }
 
 #[tokio::test]
@@ -113,11 +112,11 @@ async fn a_request_body_flows_before_it_ends() {
 async fn both_directions_of_an_http2_stream_flow_before_they_end() {
     let stage = Stage::plain().await;
     stage.us.behave(Script::green_probes(Act::HandOver));
-    let stream = TcpStream::connect(stage.proxy.plain).await.expect("a connection");
+    let stream = tls(stage.proxy.tls, PORTAL, &["h2"]).await.expect("a connection");
     let (client, connection) = h2::client::handshake(stream).await.expect("a handshake");
     let mut driver = JoinSet::new();
     driver.spawn(async move { connection.await.unwrap_or(()) });
-    let request = Request::post(format!("http://{PORTAL}/both")).body(()).expect("valid");
+    let request = Request::post(format!("https://{PORTAL}/both")).body(()).expect("valid");
     let mut client = client.ready().await.expect("ready");
     let (response, mut up) = client.send_request(request, false).expect("sent");
     up.send_data(Bytes::from_static(b"first"), false).expect("sent");

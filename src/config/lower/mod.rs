@@ -5,14 +5,13 @@
 //! default, the rest is read on, and whoever called looks at the complaints before the result.
 
 mod context;
+mod evidence;
 mod listeners;
 mod providers;
 mod rules;
 mod services;
 mod settings;
 mod upstream;
-
-use std::path::PathBuf;
 
 use super::complaint::Place;
 use super::raw::{RawFile, RawIncluded};
@@ -25,8 +24,6 @@ pub(super) use context::Context;
 pub(super) struct Document {
     pub(super) main: At<RawFile>,
     pub(super) included: Vec<At<RawIncluded>>,
-    /// Folders that were searched for included files.
-    pub(super) folders: Vec<PathBuf>,
 }
 
 /// Where things stand in the file, for lints: index for index with the configuration.
@@ -52,7 +49,7 @@ pub(super) struct ServicePlaces {
 
 /// What a document means. Meaningless where the context holds errors afterwards.
 pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> Option<Config> {
-    let Document { main, included, folders } = document;
+    let Document { main, included } = document;
     let whole = Place::whole(main.place.file);
     let RawFile {
         listeners,
@@ -95,7 +92,6 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         trusted_proxies,
         workers: settings::workers(context, workers, cores),
         files: Vec::new(),
-        folders,
         lints: Vec::new(),
     };
     if !context.complaints.has_errors() {

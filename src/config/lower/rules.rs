@@ -4,27 +4,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::context::{Bounds, Context};
+use super::evidence;
 use crate::config::complaint::Place;
 use crate::config::nearest;
 use crate::config::raw::{
-    RawAllDown, RawExpect, RawFailover, RawMarker, RawMode, RawPage, RawProbe, RawRate,
-    RawResidency, RawRetry, RawRules, RawSensitivity, RawServe, RawShare, RawTimeouts,
+    RawAllDown, RawFailover, RawMode, RawPage, RawRate, RawResidency, RawRetry, RawRules,
+    RawSensitivity, RawServe, RawShare, RawTimeouts,
 };
-use crate::config::tree::{At, Named};
-use crate::config::values::{self, Flaw};
+use crate::config::tree::At;
+use crate::config::values::{self, Flaw, spelled};
 use crate::model::place::Residency;
 use crate::model::topology::{
-    AllDown, AllDownServe, Endpoint, Expect, FailoverMode, FailoverRule, HostRule, HttpRule,
-    MarkerRule, OriginProbe, Page, ProbeRule, RetryRule, Rules, Sensitivity, Timeouts,
+    AllDown, AllDownServe, FailoverMode, FailoverRule, Page, RetryRule, Rules, Sensitivity,
+    Timeouts,
 };
 
 /// Longest body of a ready answer, in bytes.
 const MAX_PAGE: u64 = 1024 * 1024;
-/// Ranges and headers that one answer is compared with.
-const MAX_EXPECTED: usize = 64;
 
 /// Rules and the residency beside them.
 #[derive(Clone, Debug, Default)]
@@ -67,11 +66,12 @@ pub(super) fn terms(context: &Context<'_>, raw: RawRules, base: &Terms) -> Terms
     };
     let marker = match origin_marker {
         None => base.marker.clone(),
-        Some(at) => marker(context, at),
+        Some(at) => evidence::marker(context, at),
     };
     let rules = Rules {
         marker,
-        probe: probe.map_or_else(|| base.probe.clone(), |at| self::probe(context, at, &base.probe)),
+        probe: probe
+            .map_or_else(|| base.probe.clone(), |at| evidence::probe(context, at, &base.probe)),
         timeouts: timeouts.map_or(base.timeouts, |at| self::timeouts(context, at, base.timeouts)),
         retry: retry.map_or_else(|| base.retry.clone(), |at| self::retry(context, at, &base.retry)),
         failover: failover.map_or(base.failover, |at| self::failover(context, at, base.failover)),
@@ -81,168 +81,6 @@ pub(super) fn terms(context: &Context<'_>, raw: RawRules, base: &Terms) -> Terms
         ),
     };
     Terms { residency, rules }
-}
-
-fn marker(context: &Context<'_>, raw: At<RawMarker>) -> Option<MarkerRule> {
-    let place = raw.place;
-    let RawMarker { header, value } = raw.value?;
-    let header = context.needed("header", header, place);
-    let value = context.needed("value", value, place);
-    let header = header.and_then(|at| context.parsed("header", &at, marker_header));
-    let value = value.and_then(|at| match header_value(at.value.as_deref()?) {
-        Ok(mut value) => {
-            value.set_sensitive(true);
-            Some(value)
-        }
-        Err(Flaw(mend)) => {
-            // Unlike everywhere else what was typed is not repeated: it may be a secret.
-            context.complaints.error(at.place, "this `value` cannot be used", &mend);
-            None
-        }
-    });
-    Some(MarkerRule { header: header?, value: value? })
-}
-
-/// A header that survives the way through a provider.
-fn marker_header(text: &str) -> Result<HeaderName, Flaw> {
-    const LOST: [&str; 12] = [
-        "connection",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "proxy-connection",
-        "content-length",
-        "date",
-        "via",
-        "server",
-        "host",
-    ];
-    let name = header_name(text)?;
-    if LOST.contains(&name.as_str()) {
-        return Err(Flaw::new(
-            "providers remove or rewrite it on the way; choose a name of your own, as in `X-Origin-Id`",
-        ));
-    }
-    Ok(name)
-}
-
-fn header_name(text: &str) -> Result<HeaderName, Flaw> {
-    HeaderName::try_from(text)
-        .map_err(|_| Flaw::new("a header's name is made of letters, digits and `-`"))
-}
-
-fn header_value(text: &str) -> Result<HeaderValue, Flaw> {
-    const MEND: &str =
-        "a header's value is one line of printable ASCII, neither empty nor with spaces around";
-    let clean = !text.is_empty() && text.trim() == text;
-    let printable = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
-    HeaderValue::from_str(text).ok().filter(|_| clean && printable).ok_or_else(|| Flaw::new(MEND))
-}
-
-fn probe(context: &Context<'_>, raw: At<RawProbe>, base: &ProbeRule) -> ProbeRule {
-    let place = raw.place;
-    let Some(RawProbe { path, interval, timeout, expect, origin }) = raw.value else {
-        return base.clone();
-    };
-    let url_path = path.and_then(|at| context.parsed("path", &at, values::url_path));
-    let url_path = url_path.unwrap_or_else(|| base.path.clone());
-    let interval = context.duration(
-        "interval",
-        interval,
-        Bounds {
-            least: "50ms",
-            most: "1h",
-            why: "probes are requests too, and an outage must not wait for them",
-        },
-        base.interval,
-    );
-    let timeout_place = timeout.as_ref().map_or(place, |at| at.place);
-    let timeout = context.duration(
-        "timeout",
-        timeout,
-        Bounds {
-            least: "10ms",
-            most: "1m",
-            why: "an answer needs some time, and no answer is one too",
-        },
-        base.timeout,
-    );
-    if timeout > interval {
-        let what =
-            format!("the probe's timeout ({timeout:?}) is longer than its interval ({interval:?})");
-        let mend =
-            "probes of one upstream would overlap; set both, the timeout to at most the interval";
-        context.complaints.error(timeout_place, what, mend);
-    }
-    let origin = match origin {
-        None => base.origin.clone(),
-        Some(at) => {
-            context.parsed("origin", &at, values::url).map(|url| origin_probe(url, &url_path))
-        }
-    };
-    let expect =
-        expect.map_or_else(|| base.expect.clone(), |at| self::expect(context, at, &base.expect));
-    ProbeRule { path: url_path, interval, timeout, expect, host: base.host.clone(), origin }
-}
-
-fn origin_probe(url: values::Url, url_path: &str) -> OriginProbe {
-    let values::Url { scheme, host, port, rest } = url;
-    let endpoint = Endpoint {
-        scheme,
-        host,
-        port,
-        host_rule: HostRule::Upstream,
-        http: HttpRule::Auto,
-        idle_timeout: super::upstream::IDLE_TIMEOUT,
-        ca: None,
-    };
-    OriginProbe { endpoint, path: rest.unwrap_or_else(|| url_path.into()) }
-}
-
-fn expect(context: &Context<'_>, raw: At<RawExpect>, base: &Expect) -> Expect {
-    let place = raw.place;
-    let Some(RawExpect { status, body_contains, headers }) = raw.value else { return base.clone() };
-    let status = match status {
-        None => base.status.clone(),
-        Some(listed) => {
-            let entries = listed.value.unwrap_or_default();
-            if entries.is_empty() || entries.len() > MAX_EXPECTED {
-                let mend = format!(
-                    "no answer could be good, or too many ranges; name 1 to {MAX_EXPECTED}"
-                );
-                context.complaints.error(listed.place, "`status` cannot be used", &mend);
-            }
-            let read = |at: &At<String>| context.parsed("status", at, values::statuses);
-            entries.iter().filter_map(read).collect()
-        }
-    };
-    let body_contains = match body_contains.and_then(|at| Some((at.place, at.value?))) {
-        None => base.body_contains.clone(),
-        Some((place, text)) if text.is_empty() || text.len() > 1024 => {
-            let mend = "an empty text is in every body, and a long one is more than a sign; up to 1024 bytes";
-            context.complaints.error(place, "`body_contains` cannot be used", mend);
-            None
-        }
-        Some((_, text)) => Some(text.into()),
-    };
-    let headers = match headers.and_then(|at| at.value) {
-        None => base.headers.clone(),
-        Some(Named(entries)) if entries.len() > MAX_EXPECTED => {
-            let mend = format!("at most {MAX_EXPECTED}");
-            context.complaints.error(place, "too many `headers`", &mend);
-            Vec::new()
-        }
-        Some(Named(entries)) => {
-            let read = |(name, value): (At<String>, At<String>)| {
-                let header = context.parsed("headers", &name, header_name);
-                Some((header?, context.parsed(&name.shown, &value, header_value)?))
-            };
-            entries.into_iter().filter_map(read).collect()
-        }
-    };
-    Expect { status, body_contains, headers }
 }
 
 fn timeouts(context: &Context<'_>, raw: At<RawTimeouts>, base: Timeouts) -> Timeouts {
@@ -384,8 +222,9 @@ fn failover(context: &Context<'_>, raw: At<RawFailover>, base: FailoverRule) -> 
     };
     let hold = context.duration("hold", hold, holds, base.hold);
     let max_hold = context.duration("max_hold", max_hold, holds, base.max_hold);
-    if hold > max_hold {
-        let what = format!("`hold` ({hold:?}) is longer than `max_hold` ({max_hold:?})");
+    if hold > max_hold && base.hold <= base.max_hold {
+        let what =
+            format!("`hold` ({}) is longer than `max_hold` ({})", spelled(hold), spelled(max_hold));
         let mend = "the first ejection is the shortest; raise `max_hold` or lower `hold`";
         context.complaints.error(hold_place, what, mend);
     }

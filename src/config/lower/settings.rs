@@ -15,74 +15,57 @@ const MAX_TRUSTED: usize = 1_000;
 /// Name servers that are asked.
 const MAX_SERVERS: usize = 8;
 
+const CONNECTIONS: Bounds<u32> =
+    Bounds { least: 1, most: 1_000_000, why: "none would serve nobody, and memory has an end" };
+const HEADER_READ: Bounds<&str> = Bounds {
+    least: "100ms",
+    most: "10m",
+    why: "clients need some time, and a slow one must not stay for ever",
+};
+const HEADER: Bounds<&str> = Bounds {
+    least: "8KiB",
+    most: "1MiB",
+    why: "ordinary requests need 8KiB, and each connection may hold this much",
+};
+const BODY: Bounds<&str> =
+    Bounds { least: "0B", most: "1TiB", why: "a body without an end holds an upstream for ever" };
+const IDLE: Bounds<&str> = Bounds {
+    least: "1s",
+    most: "1h",
+    why: "a connection needs time for its next request, and an idle one costs memory",
+};
+const DRAIN: Bounds<&str> = Bounds { least: "0s", most: "1h", why: "a shutdown has to end" };
+
 pub(super) fn limits(context: &Context<'_>, raw: Option<At<RawLimits>>) -> Limits {
     let base = Limits::default();
     let Some(RawLimits {
-        max_connections,
-        header_read_timeout,
-        max_header_bytes,
-        max_request_body,
-        idle_timeout,
+        max_connections: connections,
+        header_read_timeout: header_read,
+        max_header_bytes: header,
+        max_request_body: body,
+        idle_timeout: idle,
         drain,
     }) = raw.and_then(|raw| raw.value)
     else {
         return base;
     };
-    let max_connections = context.number(
-        "max_connections",
-        max_connections,
-        Bounds { least: 1, most: 1_000_000, why: "none would serve nobody, and memory has an end" },
-        base.max_connections as u32,
-    );
-    let max_header_bytes = context.size(
-        "max_header_bytes",
-        max_header_bytes,
-        Bounds {
-            least: "8KiB",
-            most: "1MiB",
-            why: "ordinary requests need 8KiB, and each connection may hold this much",
-        },
-        base.max_header_bytes as u64,
-    );
+    let (base_connections, base_header) =
+        (base.max_connections as u32, base.max_header_bytes as u64);
+    let connections = context.number("max_connections", connections, CONNECTIONS, base_connections);
+    let header = context.size("max_header_bytes", header, HEADER, base_header);
+    let body = context.size("max_request_body", body, BODY, base.max_request_body);
     Limits {
-        max_connections: max_connections as usize,
+        max_connections: connections as usize,
         header_read_timeout: context.duration(
             "header_read_timeout",
-            header_read_timeout,
-            Bounds {
-                least: "100ms",
-                most: "10m",
-                why: "clients need some time, and a slow one must not stay for ever",
-            },
+            header_read,
+            HEADER_READ,
             base.header_read_timeout,
         ),
-        max_header_bytes: max_header_bytes as usize,
-        max_request_body: context.size(
-            "max_request_body",
-            max_request_body,
-            Bounds {
-                least: "0B",
-                most: "1TiB",
-                why: "a body without an end holds an upstream for ever",
-            },
-            base.max_request_body,
-        ),
-        idle_timeout: context.duration(
-            "idle_timeout",
-            idle_timeout,
-            Bounds {
-                least: "1s",
-                most: "1h",
-                why: "a connection needs time for its next request, and an idle one costs memory",
-            },
-            base.idle_timeout,
-        ),
-        drain: context.duration(
-            "drain",
-            drain,
-            Bounds { least: "0s", most: "1h", why: "a shutdown has to end" },
-            base.drain,
-        ),
+        max_header_bytes: header as usize,
+        max_request_body: body,
+        idle_timeout: context.duration("idle_timeout", idle, IDLE, base.idle_timeout),
+        drain: context.duration("drain", drain, DRAIN, base.drain),
     }
 }
 

@@ -97,7 +97,16 @@ impl RunningProxy {
             line.message() == "listening"
                 && line.field("address").is_some_and(|address| address.starts_with(front))
         };
-        let lines = self.log.wait(&format!("listening on {front}…"), 1, wanted).await;
+        let listens = async {
+            while self.log.select(wanted).is_empty() {
+                if let Some(status) = self.child.try_wait().expect("our own child") {
+                    panic!("the proxy ended with {status} instead of listening on {front}…");
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        within(&format!("the proxy to listen on {front}…"), listens).await;
+        let lines = self.log.select(wanted);
         lines[0].field("address").expect("checked").parse().expect("an address with its port")
     }
 

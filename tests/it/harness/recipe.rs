@@ -38,9 +38,10 @@ impl Recipe {
     #[must_use]
     pub fn upstream_with(mut self, upstream: &FakeUpstream, seat: &str, keys: &str) -> Self {
         let (name, url, http) = (upstream.name(), upstream.url(), upstream.http_rule());
+        let trust = if url.starts_with("https:") { ", ca_file: ca.pem" } else { "" };
         self.providers.push((name.to_owned(), seat.to_owned()));
         self.upstreams.push(format!(
-            "{{ provider: {name}, url: \"{url}\", http: {http}, ca_file: ca.pem{keys} }}"
+            "{{ provider: {name}, url: \"{url}\", http: {http}{trust}{keys} }}"
         ));
         self
     }

@@ -1,0 +1,233 @@
+//! The loop with the real detector under paused time: counters and evidence in, snapshots out.
+
+use super::*;
+use crate::exchange::evidence::{self, EvidenceSender};
+use crate::exchange::state::UpstreamState;
+use crate::model::example::{self, Example};
+use crate::model::health::HealthTag;
+use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
+use crate::model::signal::{PairEnd, ProbeResult, Subject, Witness};
+
+const US: Example<'static> =
+    Example { service: "portal", provider: "cloudflare", seat: "US", host: "192.0.2.1", port: 80 };
+const EU: Example<'static> = Example { provider: "bunny", seat: "SI", host: "192.0.2.2", ..US };
+const OTHER: Example<'static> = Example { provider: "gcore", seat: "LU", host: "192.0.2.3", ..US };
+
+struct World {
+    handles: Handles,
+    evidence: EvidenceSender,
+    metrics: Metrics,
+    shutdown: watch::Sender<bool>,
+    witness: u32,
+}
+
+fn steering(upstreams: &[Example<'_>]) -> (Steering, World) {
+    let topology = Arc::new(example::topology(upstreams));
+    let (sender, receiver) = evidence::channel();
+    let metrics = Metrics::new();
+    let (steering, handles) = Steering::new(Beginning {
+        tls: topology.upstreams.iter().map(|_| None).collect(),
+        topology,
+        workers: 2,
+        seed: 7,
+        evidence: receiver,
+        metrics: metrics.clone(),
+    });
+    let (shutdown, _) = watch::channel(false);
+    (steering, World { handles, evidence: sender, metrics, shutdown, witness: 0 })
+}
+
+fn run(upstreams: &[Example<'_>]) -> World {
+    let (steering, world) = steering(upstreams);
+    tokio::task::spawn_local(steering.run(world.shutdown.subscribe()));
+    world
+}
+
+impl World {
+    fn state(&self, index: usize) -> Arc<UpstreamState> {
+        Arc::clone(&self.handles.snapshots.current().states.upstreams[index])
+    }
+
+    fn first(&self) -> Option<UpstreamId> {
+        self.handles.snapshots.current().routing.plan(PoolId::new(0)).first()
+    }
+
+    fn generation(&self) -> u64 {
+        self.handles.snapshots.current().routing.generation.get()
+    }
+
+    fn health(&self, index: usize) -> HealthTag {
+        self.handles.board.current().upstreams[index].health.tag()
+    }
+
+    /// One request fails at the first upstream and succeeds at the second, as a worker records it.
+    fn fail_over_once(&mut self) {
+        let (first, second) = (self.state(0), self.state(1));
+        self.witness += 1;
+        let (at, class) = (clock::now(), MethodClass::Safe);
+        first.rows[1].count(class, Outcome::Failure(FailureKind::ServerError));
+        self.evidence.send(Evidence::Note {
+            serial: first.serial,
+            at,
+            subject: Subject::Failure(FailureKind::ServerError),
+            witness: Witness(self.witness),
+            class,
+            marker: Marker::Unconfigured,
+        });
+        second.rows[0].count(class, Outcome::Success);
+        self.evidence.send(Evidence::Pair {
+            first: first.serial,
+            second: second.serial,
+            second_went: PairEnd::Succeeded,
+            at,
+            class,
+        });
+    }
+
+    /// A hundred requests a second fail there until the first candidate is another one; for how long.
+    async fn outage(&mut self) -> Duration {
+        let (began, before) = (clock::now(), self.first());
+        while self.first() == before {
+            assert!(clock::now() - began < Duration::from_secs(60), "nothing moved in a minute");
+            self.fail_over_once();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        clock::now() - began
+    }
+
+    async fn adopt(&self, upstreams: &[Example<'_>]) -> Generation {
+        let topology = Arc::new(example::topology(upstreams));
+        let tls = topology.upstreams.iter().map(|_| None).collect();
+        self.handles.commands.adopt(topology, tls).await.expect("it runs")
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_outage_moves_the_snapshot_within_half_a_second() {
+    let mut world = run(&[US, EU]);
+    assert_eq!(world.generation(), 1);
+    let took = world.outage().await;
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert_eq!(world.first(), Some(UpstreamId::new(1)));
+    assert!(world.generation() > 1);
+    assert!(world.state(0).is_avoided() && !world.state(1).is_avoided());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_failover_is_told_on_the_board_and_counted() {
+    let mut world = run(&[US, EU]);
+    world.outage().await;
+    let board = world.handles.board.current();
+    assert_eq!(board.upstreams[0].health.tag(), HealthTag::Ejected);
+    let told = |part: &str| board.recent.iter().any(|entry| entry.text.starts_with(part));
+    assert!(told("upstream ejected provider=cloudflare"), "{:?}", board.recent);
+    assert!(told("failover from=cloudflare to=bunny reason=cascade"), "{:?}", board.recent);
+    let entry = board.recent.back().expect("the failover");
+    assert_eq!((entry.service.as_str(), entry.generation.get()), ("portal", world.generation()));
+    let counted = world.metrics.gather();
+    for family in ["bascule_failovers_total", "bascule_failover_detection_seconds"] {
+        assert!(counted.iter().any(|have| have.name() == family), "{family}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn whoever_sees_the_new_snapshot_sees_the_old_upstream_avoided() {
+    let mut world = run(&[US, EU]);
+    let (mut snapshots, first) = (world.handles.snapshots.clone(), world.state(0));
+    let watching = tokio::task::spawn_local(async move {
+        loop {
+            assert!(snapshots.changed().await, "steering runs");
+            let view = snapshots.current();
+            if view.routing.plan(PoolId::new(0)).first() == Some(UpstreamId::new(1)) {
+                return first.is_avoided();
+            }
+        }
+    });
+    world.outage().await;
+    assert!(watching.await.expect("a failover"));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn while_all_is_well_nothing_is_published_but_the_board() {
+    let world = run(&[US, EU]);
+    let mut drawn = 0;
+    for _ in 0..50 {
+        world.state(0).rows[0].count(MethodClass::Safe, Outcome::Success);
+        let board = world.handles.board.current();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drawn += u32::from(!Arc::ptr_eq(&board, &world.handles.board.current()));
+    }
+    assert_eq!(world.generation(), 1);
+    assert!(drawn >= 45, "drawn {drawn} times in 50 × 100 ms");
+    assert!(world.handles.board.current().upstreams[0].rate > 1.0);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn the_first_note_is_taken_at_once_and_the_next_ten_milliseconds_later() {
+    let (mut steering, world) = steering(&[US, EU]);
+    let mut shutdown = world.shutdown.subscribe();
+    let probe = || Evidence::Probe {
+        serial: 1,
+        at: clock::now(),
+        result: ProbeResult::Passed,
+        took: Duration::from_millis(1),
+    };
+    tokio::time::advance(Duration::from_millis(50)).await;
+    world.evidence.send(probe());
+    let began = clock::now();
+    let Woken::Evidence(first) = steering.wait(&mut shutdown).await else {
+        panic!("not woken by evidence")
+    };
+    assert_eq!(clock::now(), began, "at once");
+
+    steering.drain(Some(first));
+    world.evidence.send(probe());
+    assert!(matches!(steering.wait(&mut shutdown).await, Woken::Evidence(_)));
+    let waited = clock::now() - began;
+    assert!((DOUBT..DOUBT * 2).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_reload_forgets_no_ejection_and_no_counter() {
+    let mut world = run(&[US, EU]);
+    world.outage().await;
+    let (ejected, generation) = (world.state(0), world.generation());
+    let adopted = world.adopt(&[OTHER, US, EU]).await;
+    assert_eq!((adopted.get(), world.generation()), (generation + 1, generation + 1));
+    assert!(Arc::ptr_eq(&ejected, &world.state(1)), "the same counters");
+    assert!(world.state(1).is_avoided());
+    assert_eq!(world.health(1), HealthTag::Ejected);
+    let serials: Vec<u64> = (0..3).map(|index| world.state(index).serial).collect();
+    assert_eq!(serials, [3, 1, 2]);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn evidence_about_what_is_gone_is_let_go() {
+    let mut world = run(&[US, EU]);
+    world.fail_over_once();
+    let gone = world.state(0).serial;
+    world.adopt(&[EU]).await;
+    for _ in 0..100 {
+        world.evidence.send(Evidence::Note {
+            serial: gone,
+            at: clock::now(),
+            subject: Subject::Failure(FailureKind::Connect),
+            witness: Witness(0),
+            class: MethodClass::Safe,
+            marker: Marker::Unconfigured,
+        });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(world.health(0), HealthTag::Healthy);
+    assert_eq!(world.first(), Some(UpstreamId::new(0)));
+    assert_eq!(world.evidence.dropped(), 0);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn after_shutdown_nobody_is_answered() {
+    let world = run(&[US]);
+    world.shutdown.send_replace(true);
+    let topology = Arc::new(example::topology(&[US]));
+    let adopted = world.handles.commands.adopt(topology, Arc::new([None])).await;
+    assert!(adopted.is_err());
+}

@@ -217,9 +217,19 @@ fn fault_text(scenario: &Scenario, change: &Change) -> String {
     let Some(fault) = &change.fault else {
         return format!("{whose}: well again ({})", change.id);
     };
-    let Fault { mode, fraction, ramp, wave, .. } = fault;
-    let share = expect::percent(*fraction);
-    let what = match mode {
+    let Fault { ramp, wave, .. } = fault;
+    let what = fault_words(&fault.mode, fault.fraction);
+    let ramp = if ramp.is_zero() { String::new() } else { format!(", over {ramp:?}") };
+    let wave = wave.map_or_else(String::new, |wave| {
+        format!(", {:?} on and {:?} off by turns", wave.on, wave.off)
+    });
+    format!("{whose}: {what}{ramp}{wave}")
+}
+
+/// What a fault does to this fraction.
+pub fn fault_words(mode: &Mode, fraction: f64) -> String {
+    let share = format!("{} %", (fraction * 1000.0).round() / 10.0);
+    match mode {
         Mode::Status(status) => format!("{share} answer {status}"),
         Mode::Timeout => format!("{share} find no connection"),
         Mode::Reset => format!("{share} break off"),
@@ -231,12 +241,7 @@ fn fault_text(scenario: &Scenario, change: &Change) -> String {
         Mode::WrongContent(status) => format!("{share} answer {status} with a foreign page"),
         Mode::Capacity(status, _) => format!("holds {share} of the load, the rest gets {status}"),
         Mode::ControlPlane => "its own API is down".to_owned(),
-    };
-    let ramp = if ramp.is_zero() { String::new() } else { format!(", over {ramp:?}") };
-    let wave = wave.map_or_else(String::new, |wave| {
-        format!(", {:?} on and {:?} off by turns", wave.on, wave.off)
-    });
-    format!("{whose}: {what}{ramp}{wave}")
+    }
 }
 
 /// `None` for what a reader of an outage does not need.

@@ -56,6 +56,7 @@ pub struct Demand {
     pages: Vec<u8>,
     latencies: Vec<Duration>,
     probe_page: u8,
+    rate: f64,
 }
 
 /// A [`Match`], looked up once.
@@ -86,7 +87,18 @@ impl Demand {
             url_paths.len() - 1
         }) as u8;
         let latencies = (0..LATENCIES).map(|n| latency((n as f64 + 0.5) / LATENCIES as f64));
-        Self { latencies: latencies.collect(), url_paths, pages, probe_page }
+        Self { latencies: latencies.collect(), url_paths, pages, probe_page, rate: RATE }
+    }
+
+    /// At so many requests a second.
+    #[must_use]
+    pub fn at_rate(self, rate: f64) -> Self {
+        Self { rate, ..self }
+    }
+
+    /// Requests a second.
+    pub fn rate(&self) -> f64 {
+        self.rate
     }
 
     /// One request.
@@ -119,9 +131,20 @@ impl Demand {
         }
     }
 
+    /// A request as it is seen on the wire; what is not seen is taken as the first of its kind.
+    pub fn recognise(&self, method: &Method, host: &str, url_path: &str) -> Request {
+        let place = |found: Option<usize>| found.unwrap_or_default() as u8;
+        Request {
+            method: place(METHODS.iter().position(|(known, _)| known == method)),
+            host: place(HOSTS.iter().position(|known| *known == host)),
+            page: place(self.url_paths.iter().position(|known| known == url_path)),
+            ..self.probe()
+        }
+    }
+
     /// From one request to the next: exponential, as independent clients make it.
     pub fn gap(&self, rng: &mut Rng) -> Duration {
-        Duration::from_secs_f64(-(1.0 - rng.f64()).ln() / RATE)
+        Duration::from_secs_f64(-(1.0 - rng.f64()).ln() / self.rate)
     }
 
     /// How long a healthy upstream takes to the head.

@@ -125,7 +125,8 @@ impl World {
             list
         };
         let bearing = scenario.upstreams.iter().enumerate().map(bearing_on).collect();
-        Self { bearing, turns, load: Load::new(scenario.upstreams.len()), tracks }
+        let load = Load::new(scenario.upstreams.len(), demand.rate());
+        Self { bearing, turns, load, tracks }
     }
 
     /// How many upstreams there are.
@@ -141,6 +142,18 @@ impl World {
     /// Whether any fault bears on an upstream's traffic at `at`.
     pub fn is_faulty(&self, upstream: usize, at: Duration) -> bool {
         self.faults(upstream, at).any(|(planned, ..)| planned.fault.mode.touches_traffic())
+    }
+
+    /// What is wrong with an upstream, for people; rounded to a tenth while it ramps.
+    pub fn words(&self, upstream: usize, at: Duration) -> Option<String> {
+        let felt = self.faults(upstream, at).filter(|(p, ..)| p.fault.mode.touches_traffic());
+        let words = felt.map(|(planned, fraction, ..)| {
+            let full = planned.fault.fraction;
+            let shown = if fraction < full { (fraction * 10.0).floor() / 10.0 } else { full };
+            super::report::fault_words(&planned.fault.mode, shown)
+        });
+        let all: Vec<String> = words.collect();
+        (!all.is_empty()).then(|| all.join(", "))
     }
 
     /// What a request meets at an upstream.

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use crate::rehearse::traffic::RATE;
-
 /// Loads are means of about this long.
 const MEMORY: f64 = 5.0;
 /// Share of requests that a warm cache passes on to the origin; a cold one passes all on.
@@ -14,9 +12,15 @@ const TO_WARM: f64 = 500.0;
 /// Seconds without traffic after which two thirds of a cache are gone.
 const TO_COLD: f64 = 600.0;
 
-/// Loads of every upstream, and the time up to which they are true.
+/// Loads of every upstream.
 #[derive(Debug)]
-pub(super) struct Load(Vec<Cache>, Duration);
+pub(super) struct Load {
+    caches: Vec<Cache>,
+    /// The time up to which they are true.
+    until: Duration,
+    /// Of the whole service, in requests a second.
+    demand: f64,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Cache {
@@ -27,21 +31,21 @@ struct Cache {
 }
 
 impl Load {
-    pub(super) fn new(upstreams: usize) -> Self {
-        Self(vec![Cache::default(); upstreams], Duration::ZERO)
+    pub(super) fn new(upstreams: usize, demand: f64) -> Self {
+        Self { caches: vec![Cache::default(); upstreams], until: Duration::ZERO, demand }
     }
 
     /// One request came.
     pub(super) fn count(&mut self, upstream: usize, at: Duration) {
         self.pass(at);
-        self.0[upstream].rate += 1.0 / MEMORY;
-        self.0[upstream].take(1.0);
+        self.caches[upstream].rate += 1.0 / MEMORY;
+        self.caches[upstream].take(1.0);
     }
 
     /// These many came to each upstream since the last time, evenly.
     pub(super) fn count_many(&mut self, requests: &[f64], at: Duration) {
         let over = self.pass(at);
-        for (cache, came) in self.0.iter_mut().zip(requests) {
+        for (cache, came) in self.caches.iter_mut().zip(requests) {
             if over > 0.0 {
                 cache.rate += came / over * (1.0 - (-over / MEMORY).exp());
             }
@@ -51,9 +55,9 @@ impl Load {
 
     /// Every rate is a mean up to now, so that their sum is one too. Answers the seconds passed.
     fn pass(&mut self, at: Duration) -> f64 {
-        let over = at.saturating_sub(self.1).as_secs_f64();
-        self.1 = self.1.max(at);
-        for cache in &mut self.0 {
+        let over = at.saturating_sub(self.until).as_secs_f64();
+        self.until = self.until.max(at);
+        for cache in &mut self.caches {
             cache.rate *= (-over / MEMORY).exp();
             cache.warmth *= (-over / TO_COLD).exp();
         }
@@ -62,13 +66,13 @@ impl Load {
 
     /// In shares of the service's demand.
     pub(super) fn of(&self, upstream: usize) -> f64 {
-        self.0[upstream].rate / RATE
+        self.caches[upstream].rate / self.demand
     }
 
     /// What the caches let through, in shares of the service's demand.
     pub(super) fn of_origin(&self) -> f64 {
         let missed = |cache: &Cache| cache.rate * (1.0 - (1.0 - WARM_MISSES) * cache.warmth);
-        self.0.iter().map(missed).sum::<f64>() / RATE
+        self.caches.iter().map(missed).sum::<f64>() / self.demand
     }
 }
 

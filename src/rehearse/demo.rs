@@ -209,9 +209,10 @@ impl Story {
             if before.health == "suspect" && now.health == "healthy" {
                 continue;
             }
-            let reason = now.last.as_ref().map(|last| {
-                last.detail.clone().unwrap_or_else(|| last.reason.replace('_', " "))
-            });
+            let reason = now
+                .last
+                .as_ref()
+                .map(|last| last.detail.clone().unwrap_or_else(|| last.reason.replace('_', " ")));
             let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
             let health = now.health.replace('_', "-");
             self.event(By::Bascule, format!("{} is {health}{reason}", now.provider));
@@ -255,12 +256,26 @@ impl fmt::Display for Opening<'_> {
         let names: Vec<String> = ROLES.iter().map(|role| with_seat(role.name)).collect();
         let speed = timing.speed(scenario);
         let FailoverRule { hold, max_hold, min_stay, ramp, .. } = setting::failover(timing);
-        writeln!(f, "The outage {}, {speed:.0} times as fast (short spells less so),", scenario.name)?;
+        writeln!(
+            f,
+            "The outage {}, {speed:.0} times as fast (short spells less so),",
+            scenario.name
+        )?;
         writeln!(f, "acted out on loopback by {}.", names.join(", "))?;
         writeln!(f, "{RATE} requests a second go through bascule at http://{proxy}, and the same")?;
-        writeln!(f, "requests straight to {}. Meanwhile: http://{admin}/v1/status, /metrics.", ROLES[0].name)?;
-        writeln!(f, "Detection runs at its defaults. Returns are as quick as the demo: hold {hold:?},")?;
-        writeln!(f, "max_hold {max_hold:?}, min_stay {min_stay:?}, ramp {ramp:?} (else 30s, 15m, 10m, 2m).")?;
+        writeln!(
+            f,
+            "requests straight to {}. Meanwhile: http://{admin}/v1/status, /metrics.",
+            ROLES[0].name
+        )?;
+        writeln!(
+            f,
+            "Detection runs at its defaults. Returns are as quick as the demo: hold {hold:?},"
+        )?;
+        writeln!(
+            f,
+            "max_hold {max_hold:?}, min_stay {min_stay:?}, ramp {ramp:?} (else 30s, 15m, 10m, 2m)."
+        )?;
         writeln!(f)
     }
 }

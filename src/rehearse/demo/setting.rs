@@ -49,7 +49,6 @@ pub fn config(stand_ins: &[SocketAddr], timing: &Timing) -> Config {
         trusted_proxies: Vec::new(),
         workers: 1,
         files: Vec::new(),
-        folders: Vec::new(),
         lints: Vec::new(),
     }
 }
@@ -64,12 +63,8 @@ fn topology(stand_ins: &[SocketAddr], timing: &Timing) -> Topology {
         host: Some(HOSTS[0].into()),
         ..ProbeRule::default()
     };
-    let rules = Rules {
-        marker: Some(marker),
-        probe,
-        failover: failover(timing),
-        ..Rules::default()
-    };
+    let rules =
+        Rules { marker: Some(marker), probe, failover: failover(timing), ..Rules::default() };
     let pool = Pool {
         service: label(SERVICE),
         residency: Residency::PreferEu,

@@ -185,6 +185,7 @@ fn counted() -> Metrics {
     metrics.probe(key, ProbeResult::Passed, Duration::from_millis(3));
     metrics.origin_probe(service, ProbeResult::Passed);
     metrics.dns_failure("us.example");
+    metrics.certificates([("portal.example", Duration::from_secs(1_800_000_000))].into_iter());
     metrics.config_taken(Duration::from_secs(1_763_467_200));
     metrics
 }
@@ -316,6 +317,7 @@ async fn a_scrape_holds_every_family_with_its_numbers() {
         r#"bascule_requests_rejected_total{listener="0.0.0.0:443",reason="no_route"} 1"#,
         r#"bascule_routing_generation 2"#,
         r#"bascule_config_reload_failed 0"#,
+        r#"bascule_certificate_expiry_timestamp_seconds{side="clients",subject="portal.example"} 1800000000"#,
     ] {
         assert!(page.lines().any(|have| have == line), "{line} is missing:\n{page}");
     }

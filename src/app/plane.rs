@@ -151,6 +151,7 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
             Err(error) => tracing::error!(%error, "the admin listener cannot be watched"),
         }
     }
+    reload::tell_certificates(&parts.config.listeners, &parts.metrics);
     if let Source::File(file) = parts.source {
         let force = Force {
             handles: parts.handles,

@@ -192,7 +192,7 @@ fn step_up(step: u8, ejections: u32, now: Instant) -> Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::detector::world::start;
+    use crate::decide::world::start;
     use crate::model::health::HealthTag;
 
     const RAMP: Duration = Duration::from_secs(120);

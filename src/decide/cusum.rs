@@ -190,7 +190,7 @@ mod tests {
     use proptest::prelude::{ProptestConfig, prop_assert, proptest};
 
     use super::*;
-    use crate::decide::detector::world::start;
+    use crate::decide::world::start;
 
     #[test]
     fn the_weights_are_those_of_the_table() {

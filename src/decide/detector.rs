@@ -210,13 +210,10 @@ impl Known {
         let Some(mut known) = self.pools.remove(&pool.service) else {
             return PoolWatch::new(watches, Origin::new(rule.sensitivity, now));
         };
-        known.watches = watches;
-        known.origin.adopt(rule.sensitivity);
+        known.adopt(watches, pool);
         known
     }
 }
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-pub(super) mod world;

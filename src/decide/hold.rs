@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::{ProptestConfig, prop_assert, proptest};
 
     use super::*;
-    use crate::decide::detector::world::start;
+    use crate::decide::world::start;
     use crate::model::id::Label;
 
     const MINUTE: Duration = Duration::from_secs(60);

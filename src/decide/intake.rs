@@ -82,7 +82,7 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::detector::world::start;
+    use crate::decide::world::start;
 
     fn failure(at: Instant) -> Failure {
         Failure { at, kind: FailureKind::Connect, witness: Witness(7) }

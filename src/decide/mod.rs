@@ -18,3 +18,6 @@ pub mod scores;
 pub mod share;
 pub mod watch;
 pub mod window;
+
+#[cfg(test)]
+mod world;

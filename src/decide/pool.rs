@@ -85,6 +85,15 @@ impl PoolWatch {
         Self { watches, origin, course, incident, members, pairs }
     }
 
+    /// After a reload: goes on with these watches, in the order and under the rules of the pool as
+    /// it is now. What was not concluded from yet is under old numbers and lost.
+    pub fn adopt(&mut self, watches: Vec<Watch>, pool: &Pool) {
+        self.watches = watches;
+        self.origin.adopt(pool.rules.failover.sensitivity);
+        self.pairs.clear();
+        self.gather(&pool.upstreams);
+    }
+
     /// One retried request, weighed at the next conclusion.
     pub fn pair(&mut self, pair: &Pair) {
         if self.pairs.len() < MOST_PAIRS {
@@ -110,16 +119,19 @@ impl PoolWatch {
             watch.absorb(context.now, &pace);
         }
         self.origin.absorb(context.now);
-        let upstreams = &context.pool().upstreams;
-        self.members.clear();
-        self.members.extend(
-            self.watches
-                .iter()
-                .zip(upstreams)
-                .map(|(watch, upstream)| Member { upstream: *upstream, traffic: watch.traffic }),
-        );
+        self.gather(&context.pool().upstreams);
         self.compare_pairs(context);
         self.compare_probes();
+    }
+
+    /// What each member is compared by, under its present number.
+    fn gather(&mut self, upstreams: &[UpstreamId]) {
+        let member = |(watch, upstream): (&Watch, &UpstreamId)| Member {
+            upstream: *upstream,
+            traffic: watch.traffic,
+        };
+        self.members.clear();
+        self.members.extend(self.watches.iter().zip(upstreams).map(member));
     }
 
     fn compare_pairs(&mut self, context: &Context) {

@@ -187,7 +187,7 @@ impl Hour {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::detector::world::start;
+    use crate::decide::world::start;
     use crate::model::id::UpstreamId;
 
     fn counts(successes: u32, failures: u32) -> Counts {

@@ -15,4 +15,5 @@ mod residency;
 mod retry;
 mod route;
 mod start;
+mod swarm;
 mod tls;

@@ -1,7 +1,7 @@
 //! One row of evidence at a time, and what they say together.
 
 use super::*;
-use crate::decide::detector::world::{start, topology};
+use crate::decide::world::{start, topology};
 use crate::model::place::Residency;
 use crate::model::topology::Rules;
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::world::{Answer, Ask, Behaviour, World, three, topology};
+use crate::decide::world::{Answer, Ask, Behaviour, World, three, topology};
 use crate::model::health::{Blame, HealthTag, IncidentEdge, Reason, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, MethodClass};
@@ -279,7 +279,7 @@ fn few_per_cent_eject_only_with_strong_evidence() {
 /// Failing share of the first provider on 18 November 2025, its beginning moved to [`BEGIN`].
 fn november(at: f64) -> f64 {
     let at = at - BEGIN;
-    if at < 0.0 || at >= 20_280.0 {
+    if !(0.0..20_280.0).contains(&at) {
         0.0
     } else if at < 5_820.0 {
         if at % 600.0 < 300.0 { 0.98 } else { 0.0 }

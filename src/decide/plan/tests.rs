@@ -6,8 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert_eq, prop_oneof, proptest};
 
 use super::*;
-use crate::decide::detector::world::start;
 use crate::decide::rank::Doubt;
+use crate::decide::world::start;
 
 fn member(index: usize, jurisdiction: Jurisdiction, health: Health) -> Member {
     let contender = Contender {

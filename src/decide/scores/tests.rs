@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::decide::detector::world::start;
+use crate::decide::world::start;
 use crate::model::signal::Witness;
 
 const RATE: f64 = 100.0;

@@ -236,7 +236,10 @@ impl Watch {
         Yardstick {
             threshold: self.scores.threshold(self.seconds.rate()),
             success_rate: match self.sampling {
-                Sampling::Fair => Some(self.hour.success_rate(self.now)),
+                // A service may have slept for most of the hour: what it did a moment ago says more.
+                Sampling::Fair => {
+                    Some(self.hour.success_rate(self.now).max(self.seconds.success_rate()))
+                }
                 Sampling::Retries => None,
             },
             now: self.now,

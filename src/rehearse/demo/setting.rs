@@ -49,7 +49,6 @@ pub fn config(stand_ins: &[SocketAddr], timing: &Timing) -> Config {
         trusted_proxies: Vec::new(),
         workers: 1,
         files: Vec::new(),
-        folders: Vec::new(),
         lints: Vec::new(),
     }
 }

@@ -286,7 +286,7 @@ impl Watch {
     /// Takes it out.
     pub fn eject(&mut self, rule: &FailoverRule, jitter: impl Fn(u32) -> f64) -> Duration {
         let now = self.now;
-        let ejections = self.record.eject(now);
+        let ejections = self.record.eject(rule, now);
         let hold = hold::length(ejections, rule, jitter(ejections));
         let pace = Pace { ramp: rule.ramp, gate: super::breaker::Gate::Closed };
         let event = Event::Eject { until: now + hold, ejections };

@@ -132,7 +132,8 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
         draining: drains,
     };
     let plane = plane::spawn(parts)?;
-    announce(&addresses, admin_address);
+    announce(addresses.iter().copied(), "clients");
+    announce(admin_address, "admin");
     Ok(Running {
         listeners: addresses,
         admin: admin_address,
@@ -145,12 +146,9 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
     })
 }
 
-fn announce(clients: &[SocketAddr], admin: Option<SocketAddr>) {
-    for address in clients {
-        tracing::info!(%address, role = "clients", "listening");
-    }
-    if let Some(address) = admin {
-        tracing::info!(%address, role = "admin", "listening");
+fn announce(addresses: impl IntoIterator<Item = SocketAddr>, role: &'static str) {
+    for address in addresses {
+        tracing::info!(%address, role, "listening");
     }
 }
 

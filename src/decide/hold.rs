@@ -163,26 +163,26 @@ mod tests {
 
     #[test]
     fn one_ejection_is_forgiven_for_each_half_hour_of_health() {
-        let now = start();
+        let (rule, now) = (FailoverRule::default(), start());
         let mut record = Record::new(now);
-        assert_eq!(record.eject(now + 600 * MINUTE), 1, "a clean past counts for nothing more");
+        assert_eq!(
+            record.eject(&rule, now + 600 * MINUTE),
+            1,
+            "a clean past counts for nothing more"
+        );
         for expected in 2..5 {
-            assert_eq!(record.eject(now + 601 * MINUTE), expected);
+            assert_eq!(record.eject(&rule, now + 601 * MINUTE), expected);
         }
         record.healthy(now + 700 * MINUTE);
-        assert_eq!(record.eject(now + 765 * MINUTE), 3, "two of four forgiven");
+        assert_eq!(record.eject(&rule, now + 765 * MINUTE), 3, "two of four forgiven");
     }
 
     #[test]
     fn the_good_time_needed_grows_with_each_one_that_did_not_last() {
-        let now = start();
+        let (rule, now) = (FailoverRule::default(), start());
         let mut record = Record::new(now);
-        record.eject(now + 100 * MINUTE);
-        assert_eq!(
-            record.up_time_needed(),
-            LEAST_UP_TIME,
-            "the time before the incident is no hint"
-        );
+        record.eject(&rule, now + 100 * MINUTE);
+        assert_eq!(record.up_time_needed(), rule.hold, "the time before the incident is no hint");
         record.good(now + 105 * MINUTE);
         assert_eq!(record.good_for(now + 110 * MINUTE), 5 * MINUTE);
         record.bad(now + 110 * MINUTE);
@@ -192,7 +192,7 @@ mod tests {
         record.bad(now + 300 * MINUTE);
         assert_eq!(record.up_time_needed(), MOST_UP_TIME);
         record.healthy(now + 400 * MINUTE);
-        record.eject(now + 600 * MINUTE);
-        assert_eq!(record.up_time_needed(), LEAST_UP_TIME, "long forgiven");
+        record.eject(&rule, now + 600 * MINUTE);
+        assert_eq!(record.up_time_needed(), rule.hold, "long forgiven");
     }
 }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::course::Occasion;
-use super::origin::Origin;
 use super::pool::{Context, PoolWatch};
 use super::watch::{Standing, Watch};
 use crate::model::health::{Health, PoolStanding, ProbePace, Transition, UpstreamStanding};
@@ -204,13 +203,13 @@ impl Known {
             let key = &topology.upstream(*upstream).key;
             let known = self.watches.remove(key);
             let mut watch = known.unwrap_or_else(|| Watch::new(key.clone(), rule, now));
-            watch.adopt(rule, now);
+            watch.adopt(rule);
             watches.push(watch);
         }
         let Some(mut known) = self.pools.remove(&pool.service) else {
-            return PoolWatch::new(watches, Origin::new(rule.sensitivity, now));
+            return PoolWatch::new(watches, pool, now);
         };
-        known.adopt(watches, pool);
+        known.adopt(watches, pool, now);
         known
     }
 }

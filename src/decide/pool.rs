@@ -16,7 +16,7 @@ use super::probes;
 use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
 use crate::model::health::{Attribution, Health, HealthTag, Transition};
-use crate::model::id::{PoolId, UpstreamId};
+use crate::model::id::{PoolId, UpstreamId, UpstreamKey};
 use crate::model::signal::{Pair, PairEnd};
 use crate::model::topology::{Pool, Topology};
 
@@ -63,6 +63,8 @@ pub struct PoolWatch {
     pub course: Course,
     /// From the first suspect until nothing has failed for a minute.
     pub incident: Option<Incident>,
+    /// Whose watches they are.
+    order: Vec<UpstreamKey>,
     members: Vec<Member>,
     pairs: Vec<Pair>,
 }
@@ -79,19 +81,33 @@ pub struct Incident {
 
 impl PoolWatch {
     /// Over these watches, in the pool's order.
-    pub fn new(watches: Vec<Watch>, origin: Origin) -> Self {
+    pub fn new(watches: Vec<Watch>, pool: &Pool, now: Instant) -> Self {
+        let origin = Origin::new(pool.rules.failover.sensitivity, now);
         let (course, incident) = (Course::default(), None);
         let (members, pairs) = (Vec::new(), Vec::new());
-        Self { watches, origin, course, incident, members, pairs }
+        let order = Vec::new();
+        let mut new = Self { watches, origin, course, incident, order, members, pairs };
+        new.settle_in(pool, now);
+        new
     }
 
     /// After a reload: goes on with these watches, in the order and under the rules of the pool as
-    /// it is now. What was not concluded from yet is under old numbers and lost.
-    pub fn adopt(&mut self, watches: Vec<Watch>, pool: &Pool) {
+    /// it is now. Pairs that were not weighed yet are under old numbers and lost.
+    pub fn adopt(&mut self, watches: Vec<Watch>, pool: &Pool, now: Instant) {
         self.watches = watches;
         self.origin.adopt(pool.rules.failover.sensitivity);
         self.pairs.clear();
+        self.settle_in(pool, now);
+    }
+
+    /// Cases compare by place in the pool, and begin anew where those changed.
+    fn settle_in(&mut self, pool: &Pool, now: Instant) {
         self.gather(&pool.upstreams);
+        let order: Vec<UpstreamKey> = self.watches.iter().map(|watch| watch.key.clone()).collect();
+        if order != self.order {
+            self.watches.iter_mut().for_each(|watch| watch.case.reopen(&self.members, now));
+        }
+        self.order = order;
     }
 
     /// One retried request, weighed at the next conclusion.

@@ -131,10 +131,9 @@ impl Watch {
         }
     }
 
-    /// Goes by other rules from now on, among other siblings; what it did itself is kept.
-    pub fn adopt(&mut self, rule: &FailoverRule, now: Instant) {
+    /// Goes by other rules from now on; what it did is kept.
+    pub fn adopt(&mut self, rule: &FailoverRule) {
         self.scores.adopt(rule.sensitivity);
-        self.case.reopen(&[], now);
     }
 
     /// Counters since the last drain.

@@ -25,10 +25,7 @@ pub(super) struct Arguments {
 }
 
 /// Plays. Exit code 1 when more than 0.1 % of the requests through bascule failed.
-pub(super) fn run(
-    arguments: Arguments,
-    _log_format: super::LogFormat,
-) -> anyhow::Result<ExitCode> {
+pub(super) fn run(arguments: Arguments, _log_format: super::LogFormat) -> anyhow::Result<ExitCode> {
     let Arguments { scenario: name, duration } = arguments;
     let Some(outage) = library::find(&name) else {
         bail!("no outage is called {name}; did you mean {}?", library::nearest(&name));

@@ -216,9 +216,10 @@ impl Story {
             if before.health == "suspect" && now.health == "healthy" {
                 continue;
             }
-            let reason = now.last.as_ref().map(|last| {
-                last.detail.clone().unwrap_or_else(|| last.reason.replace('_', " "))
-            });
+            let reason = now
+                .last
+                .as_ref()
+                .map(|last| last.detail.clone().unwrap_or_else(|| last.reason.replace('_', " ")));
             let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
             let health = now.health.replace('_', "-");
             self.event(By::Bascule, format!("{} is {health}{reason}", now.provider));
@@ -262,14 +263,27 @@ impl fmt::Display for Opening<'_> {
         let names: Vec<String> = ROLES.iter().map(|role| with_seat(role.name)).collect();
         let speed = timing.speed(scenario);
         let FailoverRule { hold, max_hold, min_stay, ramp, .. } = setting::failover(timing);
-        writeln!(f, "The outage {}, {speed:.0} times as fast (short spells less so),", scenario.name)?;
+        writeln!(
+            f,
+            "The outage {}, {speed:.0} times as fast (short spells less so),",
+            scenario.name
+        )?;
         writeln!(f, "acted out on loopback by {}.", names.join(", "))?;
         let unsafe_share = 100 - METHOD_SHARES[0];
-        writeln!(f, "{RATE} requests a second ({unsafe_share} % POST and PUT) go through bascule at http://{proxy},")?;
+        writeln!(
+            f,
+            "{RATE} requests a second ({unsafe_share} % POST and PUT) go through bascule at http://{proxy},"
+        )?;
         writeln!(f, "and the same ones straight to {}.", ROLES[0].name)?;
         writeln!(f, "Look yourself: http://{admin}/v1/status and /metrics")?;
-        writeln!(f, "Detection runs at its defaults. Returns are as quick as the demo: hold {hold:?},")?;
-        writeln!(f, "max_hold {max_hold:?}, min_stay {min_stay:?}, ramp {ramp:?} (else 30s, 15m, 10m, 2m).")?;
+        writeln!(
+            f,
+            "Detection runs at its defaults. Returns are as quick as the demo: hold {hold:?},"
+        )?;
+        writeln!(
+            f,
+            "max_hold {max_hold:?}, min_stay {min_stay:?}, ramp {ramp:?} (else 30s, 15m, 10m, 2m)."
+        )?;
         writeln!(f)
     }
 }

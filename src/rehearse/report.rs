@@ -154,14 +154,31 @@ impl Report {
         let share = |part: u64| expect::percent(part as f64 / all.max(1.0));
         let without = self.errors_without_failover;
         let detected = self.detected_after_s.map_or("nothing".to_owned(), |s| format!("{s:.2} s"));
-        writeln!(out, "  requests          {requests} in {} of virtual time", clock(self.length_s))?;
-        writeln!(out, "  errors            {errors} ({}), {} of them safe", share(*errors), self.errors_safe)?;
-        writeln!(out, "    without bascule {without} ({}), all through the first provider", share(without))?;
+        writeln!(
+            out,
+            "  requests          {requests} in {} of virtual time",
+            clock(self.length_s)
+        )?;
+        writeln!(
+            out,
+            "  errors            {errors} ({}), {} of them safe",
+            share(*errors),
+            self.errors_safe
+        )?;
+        writeln!(
+            out,
+            "    without bascule {without} ({}), all through the first provider",
+            share(without)
+        )?;
         writeln!(out, "    of the origin   {}", self.errors_of_the_origin)?;
         writeln!(out, "  retries           {}", self.retries)?;
         writeln!(out, "  detected after    {detected}")?;
         writeln!(out, "  flips             {flips}")?;
-        writeln!(out, "  outside the EU    {} of the requests", expect::percent(self.share_outside_eu))?;
+        writeln!(
+            out,
+            "  outside the EU    {} of the requests",
+            expect::percent(self.share_outside_eu)
+        )?;
         for check in &self.expect {
             let Check { key, wanted, found, holds } = check;
             let mark = if *holds { "holds" } else { "DOES NOT HOLD" };
@@ -243,11 +260,19 @@ fn transition_text(played: &Played, transition: &Transition) -> Option<String> {
         Transition::Withheld { upstream, tier, evidence, .. } => {
             let blame = evidence.attribution.blame.as_str();
             let odds = evidence.attribution.log_odds;
-            format!("{} stays in spite of a {}: blame {blame} ({odds:+.1})", name(upstream), tier.as_str())
+            format!(
+                "{} stays in spite of a {}: blame {blame} ({odds:+.1})",
+                name(upstream),
+                tier.as_str()
+            )
         }
         Transition::Failover { from, to, detection, .. } => {
             let seconds = detection.as_secs_f64();
-            format!("failover {} → {}, {seconds:.2} s after the first failure", name(from), name(to))
+            format!(
+                "failover {} → {}, {seconds:.2} s after the first failure",
+                name(from),
+                name(to)
+            )
         }
         Transition::Failback { from, to, .. } => format!("failback {} → {}", name(from), name(to)),
         Transition::Mode { from, to, .. } => format!("{} → {}", from.as_str(), to.as_str()),

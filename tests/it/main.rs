@@ -13,5 +13,6 @@ mod reload;
 mod residency;
 mod retry;
 mod route;
+mod scenario;
 mod start;
 mod tls;

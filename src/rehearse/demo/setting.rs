@@ -63,12 +63,8 @@ fn topology(stand_ins: &[SocketAddr], timing: &Timing) -> Topology {
         host: Some(HOSTS[0].into()),
         ..ProbeRule::default()
     };
-    let rules = Rules {
-        marker: Some(marker),
-        probe,
-        failover: failover(timing),
-        ..Rules::default()
-    };
+    let rules =
+        Rules { marker: Some(marker), probe, failover: failover(timing), ..Rules::default() };
     let pool = Pool {
         service: label(SERVICE),
         residency: Residency::PreferEu,

@@ -70,7 +70,11 @@ impl StandIns {
     ///
     /// # Errors
     /// When loopback gives no port, or the system no thread.
-    pub fn start(scenario: Arc<Scenario>, demand: fn(&Scenario) -> Demand, zero: Instant) -> io::Result<Self> {
+    pub fn start(
+        scenario: Arc<Scenario>,
+        demand: fn(&Scenario) -> Demand,
+        zero: Instant,
+    ) -> io::Result<Self> {
         let (for_proxy, proxy_sockets) = bind()?;
         let (for_control, control_sockets) = bind()?;
         let (stop, stopped) = watch::channel(false);
@@ -78,7 +82,8 @@ impl StandIns {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build_local(LocalOptions::default());
-            let stage = |audience| Rc::new(Theatre::new(&scenario, demand(&scenario), (zero, audience)));
+            let stage =
+                |audience| Rc::new(Theatre::new(&scenario, demand(&scenario), (zero, audience)));
             match runtime {
                 Ok(runtime) => runtime.block_on(async {
                     stage(Audience::Proxy).open(proxy_sockets);

@@ -40,9 +40,8 @@ impl Recipe {
         let (name, url, http) = (upstream.name(), upstream.url(), upstream.http_rule());
         let trust = if url.starts_with("https:") { ", ca_file: ca.pem" } else { "" };
         self.providers.push((name.to_owned(), seat.to_owned()));
-        self.upstreams.push(format!(
-            "{{ provider: {name}, url: \"{url}\", http: {http}{trust}{keys} }}"
-        ));
+        self.upstreams
+            .push(format!("{{ provider: {name}, url: \"{url}\", http: {http}{trust}{keys} }}"));
         self
     }
 

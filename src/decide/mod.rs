@@ -3,6 +3,7 @@
 
 pub mod attribution;
 pub mod breaker;
+pub mod case;
 pub mod course;
 pub mod cusum;
 pub mod detector;

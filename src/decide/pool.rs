@@ -8,14 +8,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::attribution::{Member, SETTLING};
+use super::attribution::SETTLING;
 use super::breaker::{Gate, Pace};
+use super::case::Member;
 use super::course::{Course, Occasion};
 use super::origin::Origin;
 use super::probes;
+use super::scores::tier_index;
 use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
-use crate::model::health::{Attribution, Health, HealthTag, Transition};
+use crate::model::health::{Attribution, Health, HealthTag, Tier, Transition};
 use crate::model::id::{PoolId, UpstreamId, UpstreamKey};
 use crate::model::signal::{Pair, PairEnd};
 use crate::model::topology::{Pool, Topology};
@@ -105,7 +107,9 @@ impl PoolWatch {
         self.gather(&pool.upstreams);
         let order: Vec<UpstreamKey> = self.watches.iter().map(|watch| watch.key.clone()).collect();
         if order != self.order {
-            self.watches.iter_mut().for_each(|watch| watch.case.reopen(&self.members, now));
+            for case in self.watches.iter_mut().flat_map(|watch| &mut watch.cases) {
+                case.reopen(&self.members, now);
+            }
         }
         self.order = order;
     }
@@ -157,13 +161,15 @@ impl PoolWatch {
             let (Some(first), Some(second)) = (place(pair.first), place(pair.second)) else {
                 continue;
             };
-            let failing = |watch: &Watch| watch.scores().failing();
-            let here = failing(&self.watches[first]);
-            self.watches[first].case.compare(second, pair.second_went, here);
+            let mut compare = |here: usize, there: usize| {
+                for case in &mut self.watches[here].cases {
+                    case.compare(there, pair.second_went);
+                }
+            };
+            compare(first, second);
             if pair.second_went == PairEnd::FailedToo {
                 // The same two failures, seen from the other one.
-                let there = failing(&self.watches[second]);
-                self.watches[second].case.compare(first, PairEnd::FailedToo, there);
+                compare(second, first);
             }
         }
     }
@@ -174,12 +180,12 @@ impl PoolWatch {
         let probes: Vec<_> = self.watches.iter().map(|watch| watch.probes.last).collect();
         for (place, watch) in self.watches.iter_mut().enumerate() {
             let Some(failed) = watch.probes.uncompared.take() else { continue };
-            let Some(began) = watch.fault_began() else { continue };
+            let Some(began) = watch.fault_began(Tier::Gray) else { continue };
             for (sibling, probe) in probes.iter().enumerate().filter(|(other, _)| *other != place) {
                 let Some((at, passed)) = *probe else { continue };
                 if at >= began + SETTLING && at + PROBE_LAG >= failed {
                     let went = if passed { PairEnd::Succeeded } else { PairEnd::FailedToo };
-                    watch.case.compare_probe(sibling, went);
+                    watch.cases.iter_mut().for_each(|case| case.compare_probe(sibling, went));
                 }
             }
         }
@@ -258,13 +264,16 @@ impl PoolWatch {
 
     /// Evidence belongs to one fault: where nothing fails, what was compared is forgotten.
     fn keep_cases(&mut self, context: &Context) {
+        let now = context.now;
         for watch in &mut self.watches {
-            match watch.fault_began() {
-                None => watch.case.reopen(&self.members, context.now),
-                Some(since) if context.now < since + SETTLING => {
-                    watch.case.compare_from(&self.members);
+            for tier in Tier::ALL {
+                let began = watch.fault_began(tier);
+                let case = &mut watch.cases[tier_index(tier)];
+                match began {
+                    None => case.reopen(&self.members, now),
+                    Some(began) if now < began + SETTLING => case.compare_from(&self.members),
+                    Some(_) => {}
                 }
-                Some(_) => {}
             }
         }
     }
@@ -291,23 +300,26 @@ impl PoolWatch {
         due.into_iter().filter(|at| *at > now).min()
     }
 
-    /// Whether anything is in doubt.
+    /// Whether a few milliseconds matter: something may be failing wholly, or nearly so. Few per
+    /// cent take seconds to tell from chance, and a trickle has nothing to lose.
     pub fn in_doubt(&self) -> bool {
         self.watches.iter().any(|watch| match watch.health {
-            Health::Suspect => true,
-            Health::Healthy | Health::HalfOpen { .. } | Health::Ramping { .. } => {
-                watch.scores().is_cascade_open()
+            Health::Healthy | Health::Suspect | Health::Ramping { .. } => {
+                watch.scores().may_be_cascade() || watch.is_acute()
             }
-            Health::Ejected { .. } => false,
+            Health::HalfOpen { .. } | Health::Ejected { .. } => false,
         })
     }
 
-    /// Whether one of its upstreams is so doubtful that all should be asked often.
+    /// Whether one of its upstreams is so doubtful that all should be probed often. A gray alert
+    /// has been told; probing for hours would find nothing more.
     pub fn is_urgent(&self) -> bool {
-        self.watches.iter().any(|watch| match watch.health {
-            Health::Suspect => true,
-            Health::Healthy | Health::Ramping { .. } => watch.probes.failed > 0,
-            Health::HalfOpen { .. } | Health::Ejected { .. } => false,
+        self.watches.iter().any(|watch| match (watch.health, watch.standing) {
+            (Health::Suspect, Standing::Nothing | Standing::Withheld { .. }) => true,
+            (Health::Suspect, Standing::Gray) | (Health::Healthy | Health::Ramping { .. }, _) => {
+                watch.probes.failed > 0
+            }
+            (Health::HalfOpen { .. } | Health::Ejected { .. }, _) => false,
         })
     }
 }

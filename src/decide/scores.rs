@@ -146,18 +146,26 @@ impl Scores {
     }
 
     /// Whether what fails now may be the beginning of a cascade.
-    pub fn is_cascade_open(&self) -> bool {
-        self.tiers[0].excursion().is_some()
+    pub fn may_be_cascade(&self) -> bool {
+        self.tiers[0].excursion().is_some_and(|excursion| excursion.failures > 0)
     }
 
     /// When the first failure of what now worries most was.
     pub fn since(&self) -> Option<Instant> {
-        self.worst().map(|excursion| excursion.since)
+        let begins = self.tiers.iter().filter_map(|score| Some((score.sum(), score.excursion()?)));
+        // From the mildest on, so that of equal sums the worst tier's is taken.
+        begins.rev().max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, excursion)| excursion.since)
     }
 
-    /// The failing share of what now worries most.
-    pub fn failing(&self) -> Share {
-        self.worst().map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into()))
+    /// When the score of this tier left zero; `None` while it is there.
+    pub fn began(&self, tier: Tier) -> Option<Instant> {
+        self.tiers[tier_index(tier)].excursion().map(|excursion| excursion.since)
+    }
+
+    /// The failing share that this tier sees.
+    pub fn failing(&self, tier: Tier) -> Share {
+        let excursion = self.tiers[tier_index(tier)].excursion();
+        excursion.map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into()))
     }
 
     /// What a trip of this tier stands on.
@@ -185,12 +193,6 @@ impl Scores {
         }
     }
 
-    /// The failing share that the gray tier sees.
-    pub fn gray_failing(&self) -> Share {
-        let excursion = self.tiers[tier_index(Tier::Gray)].excursion();
-        excursion.map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into()))
-    }
-
     /// When a dwell that now keeps a tripped score back is over.
     pub fn dwell_ends(&self, by: &Yardstick) -> Option<Instant> {
         (self.tiers.iter().zip(&self.rules))
@@ -198,12 +200,6 @@ impl Scores {
             .chain(self.run.map(|run| run.since + self.rules[0].dwell))
             .filter(|end| *end > by.now)
             .min()
-    }
-
-    fn worst(&self) -> Option<&Excursion> {
-        // From the mildest on, so that of equal sums the worst tier's is taken.
-        let by_sum = |a: &&Score, b: &&Score| a.sum().total_cmp(&b.sum());
-        self.tiers.iter().rev().max_by(by_sum).and_then(Score::excursion)
     }
 }
 

@@ -1,8 +1,13 @@
 //! One row of evidence at a time, and what they say together.
 
+use std::time::Duration;
+
 use super::*;
+use crate::decide::case::{Armed, HALF_LIFE};
 use crate::decide::world::{start, topology};
+use crate::model::outcome::Marker;
 use crate::model::place::Residency;
+use crate::model::signal::PairEnd;
 use crate::model::topology::Rules;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,6 +36,7 @@ struct Trial {
     place: usize,
     failing: Share,
     origin_probe: Option<bool>,
+    since: Instant,
 }
 
 impl Trial {
@@ -39,12 +45,14 @@ impl Trial {
         let traffic = Traffic::default();
         let members: Vec<Member> =
             topology.upstreams().map(|(upstream, _)| Member { upstream, traffic }).collect();
-        let case = Case::open(&members, start());
-        Self { topology, members, case, place: 0, failing: Share::DEAD, origin_probe: None }
+        let since = start();
+        let case = Case::open(&members, since);
+        let (place, failing, origin_probe) = (0, Share::DEAD, None);
+        Self { topology, members, case, place, failing, origin_probe, since }
     }
 
     fn pairs(mut self, sibling: usize, went: PairEnd, times: usize) -> Self {
-        (0..times).for_each(|_| self.case.compare(sibling, went, self.failing));
+        (0..times).for_each(|_| self.case.compare(sibling, went));
         self
     }
 
@@ -54,7 +62,7 @@ impl Trial {
     }
 
     fn attribution(&self) -> Attribution {
-        let since = self.case.as_of;
+        let since = self.since;
         let doubt = Doubt {
             place: self.place,
             case: &self.case,
@@ -83,9 +91,9 @@ fn each_row_adds_what_the_table_says() {
     use PairEnd::{FailedToo, Succeeded};
     let new = Trial::new;
     let absent = Marker::Absent;
-    let marked = |times| {
+    let marked = |times: u32| {
         let mut trial = new().failures(ServerError, Marker::Unconfigured, 3);
-        trial.case.marked(times);
+        trial.case.marked = f64::from(times);
         trial
     };
     let asked = |passed| Trial { origin_probe: Some(passed), ..new() };
@@ -127,7 +135,7 @@ fn the_origin_is_blamed_on_independent_evidence_only() {
     assert_eq!(blame(one().pairs(2, FailedToo, 50)), Blame::Origin, "two are not");
     assert_eq!(blame(Trial { origin_probe: Some(false), ..one() }), Blame::Origin);
     let mut spoke = Trial::new();
-    spoke.case.marked(50);
+    spoke.case.marked = 50.0;
     assert_eq!(blame(spoke), Blame::Origin, "by its own word");
 }
 
@@ -154,7 +162,7 @@ fn a_brownout_of_the_provider_takes_a_dozen_pairs() {
 #[test]
 fn evidence_counts_for_half_after_thirty_seconds() {
     let mut trial = Trial::new().failures(FailureKind::ServerError, Marker::Absent, 1);
-    trial.case.fade(trial.case.as_of + HALF_LIFE);
+    trial.case.fade(trial.since + HALF_LIFE);
     assert!((trial.log_odds() - 1.15).abs() < 0.01, "{}", trial.log_odds());
 }
 

@@ -468,6 +468,22 @@ fn a_reload_forgets_nothing_and_renumbers_everyone() {
     assert_eq!(world.health(0).tag(), HealthTag::Ejected);
 }
 
+#[test]
+fn reloads_in_the_middle_of_an_outage_delay_nothing() {
+    let behaviour = Behaviour {
+        answer: &|place, at, _| if place == 0 && at >= BEGIN { BAD } else { Answer::Good },
+        ..calm()
+    };
+    let mut world = World::new(three());
+    world.run(&behaviour, BEGIN - 0.5);
+    for tenth in 0..20 {
+        let topology = Arc::clone(&world.topology);
+        assert_eq!(world.detector.adopt(topology, world.now), []);
+        world.run(&behaviour, BEGIN - 0.5 + 0.05 * f64::from(tenth));
+    }
+    assert!(left_after(&world).is_some_and(|took| took <= 0.5), "{}", world.told());
+}
+
 fn two_others() -> Topology {
     let providers: [(&str, &str, &[&str]); 2] = [("cloudflare", "US", &[]), ("gcore", "LU", &[])];
     topology(&providers, Residency::PreferEu, Rules::default())

@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{LogFormat, configuration_file};
 use crate::app::{self, Ending, Source};
+use crate::clock;
 use crate::config::{self, insight};
 use crate::telemetry::setup;
 
@@ -32,6 +33,9 @@ pub(super) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result
     };
     for lint in &config.lints {
         tracing::warn!(lint = %lint.one_line(), "the configuration has a trap");
+    }
+    for line in config::expiring(&config, clock::wall()) {
+        tracing::warn!(certificate = line, "a certificate ends");
     }
     for line in insight::lines(&config) {
         tracing::info!(insight = line, "what this configuration can tell apart");

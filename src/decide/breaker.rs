@@ -188,3 +188,88 @@ fn step_up(step: u8, ejections: u32, now: Instant) -> Health {
         Health::Healthy
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::world::start;
+    use crate::model::health::HealthTag;
+
+    const RAMP: Duration = Duration::from_secs(120);
+
+    #[test]
+    fn health_moves_as_drawn() {
+        use Event::{Acquitted, Clean, Doubt, Eject, Failed, HoldOver, Quiet, Settled, Tick};
+        use Health::{Healthy, Suspect};
+        let begin = start();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let eject = |seconds, ejections| Eject { until: at(seconds), ejections };
+        let ejected = |since, until, ejections| Health::Ejected {
+            since: at(since),
+            until: at(until),
+            ejections,
+        };
+        let half_open = |passes| Health::HalfOpen { since: at(30), passes, ejections: 2 };
+        let ramping =
+            |since, step, passes| Health::Ramping { since: at(since), step, passes, ejections: 2 };
+
+        #[rustfmt::skip]
+        let table = [
+            // what it shows                            from               event         at   becomes
+            ("half a threshold raises doubt",           Healthy,           Doubt,         0,  Suspect),
+            ("doubt that settles leaves no trace",      Suspect,           Settled,       0,  Healthy),
+            ("a suspect is taken out",                  Suspect,           eject(30, 1),  0,  ejected(0, 30, 1)),
+            ("dead probes take out the healthy",        Healthy,           eject(30, 1),  0,  ejected(0, 30, 1)),
+            ("an ejection is not renewed",              ejected(0, 30, 1), eject(99, 2),  5,  ejected(0, 30, 1)),
+            ("the hold ends in a trickle",              ejected(0, 30, 2), HoldOver,     30,  half_open(0)),
+            ("late answers do not readmit",             ejected(0, 30, 1), Clean(99),     5,  ejected(0, 30, 1)),
+            ("clean answers add up",                    half_open(3),      Clean(4),     31,  half_open(7)),
+            ("one failure and they begin again",        half_open(19),     Failed,       31,  half_open(0)),
+            ("nineteen are not enough",                 half_open(19),     Tick,         31,  half_open(19)),
+            ("twenty begin the ramp",                   half_open(20),     Tick,         40,  ramping(40, 0, 0)),
+            ("probes begin it where traffic is thin",   half_open(0),      Acquitted,    90,  ramping(90, 0, 0)),
+            ("failing half-open ejects for longer",     half_open(5),      eject(100, 3), 40, ejected(40, 100, 3)),
+            ("answers count within a step",             ramping(40, 1, 5), Clean(9),     41,  ramping(40, 1, 14)),
+            ("a failure in the ramp is for the scores", ramping(40, 1, 5), Failed,       41,  ramping(40, 1, 5)),
+            ("a step takes its answers",                ramping(40, 0, 19), Tick,        90,  ramping(40, 0, 19)),
+            ("and its time",                            ramping(40, 0, 99), Tick,        63,  ramping(40, 0, 99)),
+            ("then comes the next",                     ramping(40, 0, 20), Tick,        64,  ramping(64, 1, 0)),
+            ("thin traffic takes a longer step",        ramping(40, 1, 0), Quiet,        70,  ramping(70, 2, 0)),
+            ("a trip in the ramp ejects for longer",    ramping(40, 3, 9), eject(200, 3), 80, ejected(80, 200, 3)),
+            ("the last step ends in health",            ramping(40, 4, 300), Tick,       64,  Healthy),
+        ];
+        let pace = Pace { ramp: RAMP, gate: Gate::Open };
+        for (shows, from, event, seconds, becomes) in table {
+            assert_eq!(from.next(event, at(seconds), &pace), becomes, "{shows}");
+        }
+    }
+
+    #[test]
+    fn a_closed_gate_stops_every_step_up_and_nothing_else() {
+        let now = start();
+        let pace = Pace { ramp: RAMP, gate: Gate::Closed };
+        let half_open = Health::HalfOpen { since: now, passes: 20, ejections: 1 };
+        let ramping = Health::Ramping { since: now, step: 2, passes: 500, ejections: 1 };
+        let later = now + Duration::from_secs(600);
+        for stays in [half_open, ramping] {
+            for event in [Event::Tick, Event::Acquitted, Event::Quiet] {
+                assert_eq!(stays.next(event, later, &pace), stays, "{event:?}");
+            }
+        }
+        let ejected = Health::Ejected { since: now, until: now, ejections: 1 };
+        assert_eq!(ejected.next(Event::HoldOver, later, &pace).tag(), HealthTag::HalfOpen);
+    }
+
+    #[test]
+    fn a_verdict_says_what_each_step_may_take() {
+        let now = start();
+        let trickle = Permille::from_fraction(0.02);
+        let ramping = |step| Health::Ramping { since: now, step, passes: 0, ejections: 1 };
+        let shares: Vec<Verdict> = (0..5).map(|step| ramping(step).verdict(trickle)).collect();
+        let of = |percent: f64| Verdict::Share(Permille::from_fraction(percent / 100.0));
+        assert_eq!(shares, [of(1.0), of(5.0), of(15.0), of(35.0), of(70.0)]);
+        let half_open = Health::HalfOpen { since: now, passes: 0, ejections: 1 };
+        assert_eq!(half_open.verdict(trickle), Verdict::Trickle(trickle));
+        assert_eq!(Health::Suspect.verdict(trickle), Verdict::Serve);
+    }
+}

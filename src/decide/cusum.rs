@@ -183,3 +183,89 @@ impl Score {
         Some(excursion.since + dwell)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{ProptestConfig, prop_assert, proptest};
+
+    use super::*;
+    use crate::decide::world::start;
+
+    #[test]
+    fn the_weights_are_those_of_the_table() {
+        let table = [
+            (Tier::Cascade, 4.605, 0.688, 200),
+            (Tier::Brownout, 2.996, 0.213, 500),
+            (Tier::Gray, 1.792, 0.0254, 2000),
+        ];
+        for (tier, failure, success, dwell) in table {
+            let rule = Rule::of(tier, Sensitivity::Balanced);
+            assert!((rule.failure - failure).abs() < 1e-3, "{tier:?} {rule:?}");
+            assert!((rule.success - success).abs() < 1e-3, "{tier:?} {rule:?}");
+            assert_eq!(rule.dwell, Duration::from_millis(dwell));
+            assert_eq!(Rule::of(tier, Sensitivity::Cautious).dwell, rule.dwell * 2);
+            assert_eq!(Rule::of(tier, Sensitivity::Fast).dwell, rule.dwell / 2);
+        }
+    }
+
+    #[test]
+    fn ten_thousand_times_the_traffic_costs_two_more_failures() {
+        let at = |rate| threshold(rate, Sensitivity::Balanced);
+        assert!((at(1.0) - 15.87).abs() < 0.01);
+        assert!((at(100.0) - 20.47).abs() < 0.01);
+        let more =
+            (at(10_000.0) - at(1.0)) / Rule::of(Tier::Cascade, Sensitivity::Balanced).failure;
+        assert!((1.9..2.1).contains(&more), "{more}");
+        assert!((at(0.0) - 13.1).abs() < 0.01, "no traffic at all");
+        assert!((at(1e12) - 27.1).abs() < 0.01);
+        assert!((threshold(1.0, Sensitivity::Cautious) - at(1.0) - 4.0).abs() < 1e-9);
+        assert!((at(1.0) - threshold(1.0, Sensitivity::Fast) - 3.0).abs() < 1e-9);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn the_sum_stays_between_nothing_and_the_threshold(
+            outcomes in vec(proptest::option::of(0_u32..40), 0..400),
+        ) {
+            let rule = Rule::of(Tier::Brownout, Sensitivity::Balanced);
+            let (mut score, threshold, now) = (Score::default(), 20.0, start());
+            for outcome in outcomes {
+                match outcome {
+                    None => score.succeed(1, &rule, threshold),
+                    Some(witness) => {
+                        let (kind, witness) = (FailureKind::Connect, Witness(witness));
+                        let failure = Failure { at: now, kind, witness };
+                        score.fail(&failure, &rule, threshold, Guard::Distinct);
+                    }
+                }
+                prop_assert!((0.0..=threshold).contains(&score.sum()));
+                prop_assert!(score.sum() == 0.0 || score.excursion().is_some());
+                if let Some(excursion) = score.excursion() {
+                    prop_assert!(excursion.failures <= excursion.attempts);
+                }
+            }
+            score.succeed(1000, &rule, threshold);
+            prop_assert!(score.sum() == 0.0 && score.excursion().is_none());
+        }
+    }
+
+    #[test]
+    fn a_score_that_was_there_is_there_until_it_has_fallen_to_half() {
+        let rule = Rule::of(Tier::Cascade, Sensitivity::Balanced);
+        let (mut score, now) = (Score::default(), start());
+        for witness in 0..5 {
+            let failure = Failure { at: now, kind: FailureKind::Tls, witness: Witness(witness) };
+            score.fail(&failure, &rule, 20.0, Guard::Distinct);
+        }
+        score.succeed(1, &rule, 20.0);
+        assert_eq!(score.trips_at(rule.dwell), Some(now + rule.dwell));
+        assert!((score.level(20.0) - 1.0).abs() < f64::EPSILON);
+        score.succeed(14, &rule, 20.0);
+        assert_eq!(score.trips_at(rule.dwell), None);
+        assert!(score.level(20.0) < 0.5);
+        assert_eq!(score.excursion().map(Excursion::commonest), Some(FailureKind::Tls));
+    }
+}

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::course::Occasion;
-use super::origin::Origin;
 use super::pool::{Context, PoolWatch};
 use super::watch::{Standing, Watch};
 use crate::model::health::{Health, PoolStanding, ProbePace, Transition, UpstreamStanding};
@@ -204,19 +203,16 @@ impl Known {
             let key = &topology.upstream(*upstream).key;
             let known = self.watches.remove(key);
             let mut watch = known.unwrap_or_else(|| Watch::new(key.clone(), rule, now));
-            watch.adopt(rule, now);
+            watch.adopt(rule);
             watches.push(watch);
         }
         let Some(mut known) = self.pools.remove(&pool.service) else {
-            return PoolWatch::new(watches, Origin::new(rule.sensitivity, now));
+            return PoolWatch::new(watches, pool, now);
         };
-        known.watches = watches;
-        known.origin.adopt(rule.sensitivity);
+        known.adopt(watches, pool, now);
         known
     }
 }
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod world;

@@ -115,3 +115,84 @@ impl Record {
         self.ejections.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, prop_assert, proptest};
+
+    use super::*;
+    use crate::decide::world::start;
+    use crate::model::id::Label;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn a_hold_doubles_within_its_jitter_and_ends_at_the_most(
+            ejections in 1_u32..100,
+            jitter in 0.0_f64..1.0,
+        ) {
+            let rule = FailoverRule::default();
+            let hold = length(ejections, &rule, jitter).as_secs_f64();
+            let middle = (30.0 * 2.0_f64.powi(ejections as i32 - 1)).min(900.0);
+            prop_assert!(hold >= 0.8 * middle - 1e-6 && hold <= 1.2 * middle + 1e-6);
+            prop_assert!(hold <= 900.0);
+        }
+
+        #[test]
+        fn jitter_is_even_and_always_the_same(seed: u64, ejections: u32) {
+            let key = key("bunny");
+            let drawn = jitter(seed, &key, ejections);
+            prop_assert!((0.0..1.0).contains(&drawn));
+            prop_assert!(drawn.to_bits() == jitter(seed, &key, ejections).to_bits());
+        }
+    }
+
+    fn key(provider: &str) -> UpstreamKey {
+        let label = |text| Label::new(text).expect("a label");
+        let endpoint = "https://a.example:443".into();
+        UpstreamKey { service: label("portal"), provider: label(provider), endpoint }
+    }
+
+    #[test]
+    fn two_upstreams_do_not_return_in_step() {
+        assert_ne!(jitter(1, &key("bunny"), 1).to_bits(), jitter(1, &key("gcore"), 1).to_bits());
+    }
+
+    #[test]
+    fn one_ejection_is_forgiven_for_each_half_hour_of_health() {
+        let (rule, now) = (FailoverRule::default(), start());
+        let mut record = Record::new(now);
+        assert_eq!(
+            record.eject(&rule, now + 600 * MINUTE),
+            1,
+            "a clean past counts for nothing more"
+        );
+        for expected in 2..5 {
+            assert_eq!(record.eject(&rule, now + 601 * MINUTE), expected);
+        }
+        record.healthy(now + 700 * MINUTE);
+        assert_eq!(record.eject(&rule, now + 765 * MINUTE), 3, "two of four forgiven");
+    }
+
+    #[test]
+    fn the_good_time_needed_grows_with_each_one_that_did_not_last() {
+        let (rule, now) = (FailoverRule::default(), start());
+        let mut record = Record::new(now);
+        record.eject(&rule, now + 100 * MINUTE);
+        assert_eq!(record.up_time_needed(), rule.hold, "the time before the incident is no hint");
+        record.good(now + 105 * MINUTE);
+        assert_eq!(record.good_for(now + 110 * MINUTE), 5 * MINUTE);
+        record.bad(now + 110 * MINUTE);
+        assert_eq!(record.up_time_ends(), None, "it is bad now");
+        record.good(now + 115 * MINUTE);
+        assert_eq!(record.up_time_ends(), Some(now + 115 * MINUTE + MINUTE * 15 / 2));
+        record.bad(now + 300 * MINUTE);
+        assert_eq!(record.up_time_needed(), MOST_UP_TIME);
+        record.healthy(now + 400 * MINUTE);
+        record.eject(&rule, now + 600 * MINUTE);
+        assert_eq!(record.up_time_needed(), rule.hold, "long forgiven");
+    }
+}

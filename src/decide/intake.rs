@@ -82,6 +82,7 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::world::start;
 
     fn failure(at: Instant) -> Failure {
         Failure { at, kind: FailureKind::Connect, witness: Witness(7) }
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_counted_once_whichever_of_count_and_note_comes_first() {
-        let now = Instant::now();
+        let now = start();
         let mut intake = Intake::default();
         intake.count(5, 2);
         assert_eq!(intake.drain(now).failures.len(), 0, "notes may still come");
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_never_gets_a_note_is_anonymous_one_drain_later() {
-        let now = Instant::now();
+        let now = start();
         let mut intake = Intake::default();
         intake.count(0, 9);
         assert_eq!(intake.drain(now).failures.len(), 0);
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn notes_whose_counts_never_come_do_not_hide_later_failures() {
-        let now = Instant::now();
+        let now = start();
         let mut intake = Intake::default();
         intake.note(failure(now));
         intake.drain(now);
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn successes_are_spread_evenly_and_none_is_lost() {
-        let now = Instant::now();
+        let now = start();
         let drain = Drain { successes: 11, failures: vec![failure(now); 3] };
         let spread: Vec<u32> = (0..=3).map(|gap| drain.successes_before(gap)).collect();
         assert_eq!(spread, [2, 3, 3, 3]);

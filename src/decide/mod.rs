@@ -3,6 +3,7 @@
 
 pub mod attribution;
 pub mod breaker;
+pub mod case;
 pub mod course;
 pub mod cusum;
 pub mod detector;
@@ -18,3 +19,6 @@ pub mod scores;
 pub mod share;
 pub mod watch;
 pub mod window;
+
+#[cfg(test)]
+mod world;

@@ -141,7 +141,8 @@ impl Shares {
     /// Moves the experiment's share.
     fn lend(&mut self, experiment: Option<Experiment>, members: &[Member]) {
         let Some(Experiment { from, to }) = experiment else { return };
-        let place = |who| members.iter().position(|m| m.contender.upstream == who);
+        let present = |m: &Member| !matches!(m.health, Health::Ejected { .. });
+        let place = |who| members.iter().position(|m| m.contender.upstream == who && present(m));
         let (Some(from), Some(to)) = (place(from), place(to)) else { return };
         for shares in [&mut self.safe, &mut self.unsafe_] {
             let lent = shares[from].min(EXPERIMENT);
@@ -268,3 +269,6 @@ fn fail_open(layout: &Layout, members: &[Member]) -> PoolPlan {
         .collect();
     PoolPlan { mode: PoolMode::FailOpen, candidates }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,15 +8,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::attribution::{Member, SETTLING};
+use super::attribution::SETTLING;
 use super::breaker::{Gate, Pace};
+use super::case::Member;
 use super::course::{Course, Occasion};
 use super::origin::Origin;
 use super::probes;
+use super::scores::tier_index;
 use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
-use crate::model::health::{Attribution, Health, HealthTag, Transition};
-use crate::model::id::{PoolId, UpstreamId};
+use crate::model::health::{Attribution, Health, HealthTag, Tier, Transition};
+use crate::model::id::{PoolId, UpstreamId, UpstreamKey};
 use crate::model::signal::{Pair, PairEnd};
 use crate::model::topology::{Pool, Topology};
 
@@ -63,6 +65,8 @@ pub struct PoolWatch {
     pub course: Course,
     /// From the first suspect until nothing has failed for a minute.
     pub incident: Option<Incident>,
+    /// Whose watches they are.
+    order: Vec<UpstreamKey>,
     members: Vec<Member>,
     pairs: Vec<Pair>,
 }
@@ -79,10 +83,35 @@ pub struct Incident {
 
 impl PoolWatch {
     /// Over these watches, in the pool's order.
-    pub fn new(watches: Vec<Watch>, origin: Origin) -> Self {
+    pub fn new(watches: Vec<Watch>, pool: &Pool, now: Instant) -> Self {
+        let origin = Origin::new(pool.rules.failover.sensitivity, now);
         let (course, incident) = (Course::default(), None);
         let (members, pairs) = (Vec::new(), Vec::new());
-        Self { watches, origin, course, incident, members, pairs }
+        let order = Vec::new();
+        let mut new = Self { watches, origin, course, incident, order, members, pairs };
+        new.settle_in(pool, now);
+        new
+    }
+
+    /// After a reload: goes on with these watches, in the order and under the rules of the pool as
+    /// it is now. Pairs that were not weighed yet are under old numbers and lost.
+    pub fn adopt(&mut self, watches: Vec<Watch>, pool: &Pool, now: Instant) {
+        self.watches = watches;
+        self.origin.adopt(pool.rules.failover.sensitivity);
+        self.pairs.clear();
+        self.settle_in(pool, now);
+    }
+
+    /// Cases compare by place in the pool, and begin anew where those changed.
+    fn settle_in(&mut self, pool: &Pool, now: Instant) {
+        self.gather(&pool.upstreams);
+        let order: Vec<UpstreamKey> = self.watches.iter().map(|watch| watch.key.clone()).collect();
+        if order != self.order {
+            for case in self.watches.iter_mut().flat_map(|watch| &mut watch.cases) {
+                case.reopen(&self.members, now);
+            }
+        }
+        self.order = order;
     }
 
     /// One retried request, weighed at the next conclusion.
@@ -110,16 +139,19 @@ impl PoolWatch {
             watch.absorb(context.now, &pace);
         }
         self.origin.absorb(context.now);
-        let upstreams = &context.pool().upstreams;
-        self.members.clear();
-        self.members.extend(
-            self.watches
-                .iter()
-                .zip(upstreams)
-                .map(|(watch, upstream)| Member { upstream: *upstream, traffic: watch.traffic }),
-        );
+        self.gather(&context.pool().upstreams);
         self.compare_pairs(context);
         self.compare_probes();
+    }
+
+    /// What each member is compared by, under its present number.
+    fn gather(&mut self, upstreams: &[UpstreamId]) {
+        let member = |(watch, upstream): (&Watch, &UpstreamId)| Member {
+            upstream: *upstream,
+            traffic: watch.traffic,
+        };
+        self.members.clear();
+        self.members.extend(self.watches.iter().zip(upstreams).map(member));
     }
 
     fn compare_pairs(&mut self, context: &Context) {
@@ -129,13 +161,15 @@ impl PoolWatch {
             let (Some(first), Some(second)) = (place(pair.first), place(pair.second)) else {
                 continue;
             };
-            let failing = |watch: &Watch| watch.scores().failing();
-            let here = failing(&self.watches[first]);
-            self.watches[first].case.compare(second, pair.second_went, here);
+            let mut compare = |here: usize, there: usize| {
+                for case in &mut self.watches[here].cases {
+                    case.compare(there, pair.second_went);
+                }
+            };
+            compare(first, second);
             if pair.second_went == PairEnd::FailedToo {
                 // The same two failures, seen from the other one.
-                let there = failing(&self.watches[second]);
-                self.watches[second].case.compare(first, PairEnd::FailedToo, there);
+                compare(second, first);
             }
         }
     }
@@ -146,12 +180,12 @@ impl PoolWatch {
         let probes: Vec<_> = self.watches.iter().map(|watch| watch.probes.last).collect();
         for (place, watch) in self.watches.iter_mut().enumerate() {
             let Some(failed) = watch.probes.uncompared.take() else { continue };
-            let Some(began) = watch.fault_began() else { continue };
+            let Some(began) = watch.fault_began(Tier::Gray) else { continue };
             for (sibling, probe) in probes.iter().enumerate().filter(|(other, _)| *other != place) {
                 let Some((at, passed)) = *probe else { continue };
                 if at >= began + SETTLING && at + PROBE_LAG >= failed {
                     let went = if passed { PairEnd::Succeeded } else { PairEnd::FailedToo };
-                    watch.case.compare_probe(sibling, went);
+                    watch.cases.iter_mut().for_each(|case| case.compare_probe(sibling, went));
                 }
             }
         }
@@ -230,13 +264,16 @@ impl PoolWatch {
 
     /// Evidence belongs to one fault: where nothing fails, what was compared is forgotten.
     fn keep_cases(&mut self, context: &Context) {
+        let now = context.now;
         for watch in &mut self.watches {
-            match watch.fault_began() {
-                None => watch.case.reopen(&self.members, context.now),
-                Some(since) if context.now < since + SETTLING => {
-                    watch.case.compare_from(&self.members);
+            for tier in Tier::ALL {
+                let began = watch.fault_began(tier);
+                let case = &mut watch.cases[tier_index(tier)];
+                match began {
+                    None => case.reopen(&self.members, now),
+                    Some(began) if now < began + SETTLING => case.compare_from(&self.members),
+                    Some(_) => {}
                 }
-                Some(_) => {}
             }
         }
     }
@@ -263,23 +300,26 @@ impl PoolWatch {
         due.into_iter().filter(|at| *at > now).min()
     }
 
-    /// Whether anything is in doubt.
+    /// Whether a few milliseconds matter: something may be failing wholly, or nearly so. Few per
+    /// cent take seconds to tell from chance, and a trickle has nothing to lose.
     pub fn in_doubt(&self) -> bool {
         self.watches.iter().any(|watch| match watch.health {
-            Health::Suspect => true,
-            Health::Healthy | Health::HalfOpen { .. } | Health::Ramping { .. } => {
-                watch.scores().is_cascade_open()
+            Health::Healthy | Health::Suspect | Health::Ramping { .. } => {
+                watch.scores().may_be_cascade() || watch.is_acute()
             }
-            Health::Ejected { .. } => false,
+            Health::HalfOpen { .. } | Health::Ejected { .. } => false,
         })
     }
 
-    /// Whether one of its upstreams is so doubtful that all should be asked often.
+    /// Whether one of its upstreams is so doubtful that all should be probed often. A gray alert
+    /// has been told; probing for hours would find nothing more.
     pub fn is_urgent(&self) -> bool {
-        self.watches.iter().any(|watch| match watch.health {
-            Health::Suspect => true,
-            Health::Healthy | Health::Ramping { .. } => watch.probes.failed > 0,
-            Health::HalfOpen { .. } | Health::Ejected { .. } => false,
+        self.watches.iter().any(|watch| match (watch.health, watch.standing) {
+            (Health::Suspect, Standing::Nothing | Standing::Withheld { .. }) => true,
+            (Health::Suspect, Standing::Gray) | (Health::Healthy | Health::Ramping { .. }, _) => {
+                watch.probes.failed > 0
+            }
+            (Health::HalfOpen { .. } | Health::Ejected { .. }, _) => false,
         })
     }
 }

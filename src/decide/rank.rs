@@ -105,3 +105,76 @@ impl Order {
         self.rank(&Contender { doubt: Doubt::None, fate: Fate::Own, ..*contender })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert, prop_oneof, proptest};
+
+    use super::*;
+
+    fn contenders() -> impl Strategy<Value = Vec<Contender>> {
+        let jurisdiction = prop_oneof![Just(Jurisdiction::Eu), Just(Jurisdiction::NonEu)];
+        let doubt = prop_oneof![Just(Doubt::None), Just(Doubt::Standing)];
+        let fate = prop_oneof![Just(Fate::Own), Just(Fate::Shared)];
+        let one = (jurisdiction, doubt, fate, 1_u16..5);
+        vec(one, 1..8).prop_map(|all| {
+            let numbered = all.into_iter().enumerate();
+            numbered
+                .map(|(index, (jurisdiction, doubt, fate, preference))| Contender {
+                    upstream: UpstreamId::new(index),
+                    jurisdiction,
+                    preference,
+                    weight: 100,
+                    doubt,
+                    fate,
+                })
+                .collect()
+        })
+    }
+
+    fn sorted(residency: Residency, mut all: Vec<Contender>) -> (Order, Vec<Contender>) {
+        let first_choice = all.iter().map(|c| c.preference).min().unwrap_or(0);
+        let order = Order { residency, first_choice };
+        all.sort_by_key(|contender| order.rank(contender));
+        (order, all)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn the_first_choice_stands_first_whatever_is_held_against_it(all in contenders()) {
+            for residency in [Residency::Any, Residency::PreferEu, Residency::EuOnly] {
+                let (order, all) = sorted(residency, all.clone());
+                prop_assert!(order.is_first_choice(&all[0]));
+            }
+        }
+
+        #[test]
+        fn under_prefer_eu_nobody_outside_stands_before_an_equal_inside(all in contenders()) {
+            let (order, all) = sorted(Residency::PreferEu, all);
+            let mut rest = all.iter().filter(|contender| !order.is_first_choice(contender));
+            let outside = rest.by_ref().position(|c| {
+                c.doubt == Doubt::None && c.jurisdiction == Jurisdiction::NonEu
+            });
+            let inside_behind = |c: &Contender| {
+                c.doubt == Doubt::None && c.jurisdiction == Jurisdiction::Eu
+            };
+            prop_assert!(outside.is_none() || !rest.any(inside_behind));
+        }
+
+        #[test]
+        fn preference_decides_among_equals(all in contenders()) {
+            let (order, all) = sorted(Residency::Any, all);
+            let alike = |a: &Contender, b: &Contender| {
+                (a.doubt, a.fate) == (b.doubt, b.fate)
+                    && !order.is_first_choice(a)
+                    && !order.is_first_choice(b)
+            };
+            for pair in all.windows(2).filter(|pair| alike(&pair[0], &pair[1])) {
+                prop_assert!(pair[0].preference <= pair[1].preference);
+            }
+        }
+    }
+}

@@ -4,9 +4,9 @@
 //! **The unbroken run.** The rule of thirds ([`super::distinct`]) keeps one URL or one client from
 //! moving everybody, and so would keep a service that *has* one URL or one client where it is. There
 //! a cascade takes at least [`LEAST_RUN`] failures with no success between them, for as long as the
-//! cascade's dwell, and for so long that by the last hour's rate of successes at least
-//! [`SILENCE`] were due (by chance once in a thousand times). So while anyone else's requests still
-//! succeed, even a few a minute, one loud client proves nothing.
+//! cascade's dwell, and for so long that at least [`SILENCE`] successes were due (by chance once in a
+//! thousand times), by the rate of the last hour or, where that is higher, of the last ten seconds.
+//! So while anyone else's requests still succeed, even a few a minute, one loud client proves nothing.
 //!
 //! Not here: blame, and what follows from a trip ([`super::pool`]).
 
@@ -38,7 +38,7 @@ pub struct Scores {
 pub struct Yardstick {
     /// What a score has to reach.
     pub threshold: f64,
-    /// Successes a second of the last hour, by which an unbroken run of failures is judged; `None`
+    /// Successes a second of the last hour or, if higher, of the last ten seconds, by which an unbroken run of failures is judged; `None`
     /// where what fails is no fair sample of the service's requests, so that no run means anything.
     pub success_rate: Option<f64>,
     /// When.
@@ -146,18 +146,26 @@ impl Scores {
     }
 
     /// Whether what fails now may be the beginning of a cascade.
-    pub fn is_cascade_open(&self) -> bool {
-        self.tiers[0].excursion().is_some()
+    pub fn may_be_cascade(&self) -> bool {
+        self.tiers[0].excursion().is_some_and(|excursion| excursion.failures > 0)
     }
 
     /// When the first failure of what now worries most was.
     pub fn since(&self) -> Option<Instant> {
-        self.worst().map(|excursion| excursion.since)
+        let begins = self.tiers.iter().filter_map(|score| Some((score.sum(), score.excursion()?)));
+        // From the mildest on, so that of equal sums the worst tier's is taken.
+        begins.rev().max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, excursion)| excursion.since)
     }
 
-    /// The failing share of what now worries most.
-    pub fn failing(&self) -> Share {
-        self.worst().map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into()))
+    /// When the score of this tier left zero; `None` while it is there.
+    pub fn began(&self, tier: Tier) -> Option<Instant> {
+        self.tiers[tier_index(tier)].excursion().map(|excursion| excursion.since)
+    }
+
+    /// The failing share that this tier sees.
+    pub fn failing(&self, tier: Tier) -> Share {
+        let excursion = self.tiers[tier_index(tier)].excursion();
+        excursion.map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into()))
     }
 
     /// What a trip of this tier stands on.
@@ -185,12 +193,6 @@ impl Scores {
         }
     }
 
-    /// The failing share that the gray tier sees.
-    pub fn gray_failing(&self) -> Share {
-        let excursion = self.tiers[tier_index(Tier::Gray)].excursion();
-        excursion.map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into()))
-    }
-
     /// When a dwell that now keeps a tripped score back is over.
     pub fn dwell_ends(&self, by: &Yardstick) -> Option<Instant> {
         (self.tiers.iter().zip(&self.rules))
@@ -199,15 +201,12 @@ impl Scores {
             .filter(|end| *end > by.now)
             .min()
     }
-
-    fn worst(&self) -> Option<&Excursion> {
-        // From the mildest on, so that of equal sums the worst tier's is taken.
-        let by_sum = |a: &&Score, b: &&Score| a.sum().total_cmp(&b.sum());
-        self.tiers.iter().rev().max_by(by_sum).and_then(Score::excursion)
-    }
 }
 
 /// Place of a tier in [`Tier::ALL`].
 pub const fn tier_index(tier: Tier) -> usize {
     tier as usize
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::attribution::{Armed, Case, Sampling};
+use super::attribution::Sampling;
 use super::breaker::{Event, PASSES_TO_RAMP, Pace};
+use super::case::{Armed, Case};
 use super::cusum::{Failure, Guard};
 use super::hold::{self, Record};
 use super::intake::Intake;
@@ -41,8 +42,8 @@ pub struct Watch {
     pub key: UpstreamKey,
     /// What we believe.
     pub health: Health,
-    /// What was seen since it began to fail.
-    pub case: Case,
+    /// What was seen since each tier's score left zero, in the order of [`Tier::ALL`].
+    pub cases: [Case; 3],
     /// What its ejections were.
     pub record: Record,
     /// Its probes.
@@ -110,7 +111,7 @@ impl Watch {
         Self {
             key,
             health: Health::Healthy,
-            case: Case::open(&[], now),
+            cases: std::array::from_fn(|_| Case::open(&[], now)),
             record: Record::new(now),
             probes: Probes::default(),
             seconds: Seconds::new(now),
@@ -131,10 +132,9 @@ impl Watch {
         }
     }
 
-    /// Goes by other rules from now on, among other siblings; what it did itself is kept.
-    pub fn adopt(&mut self, rule: &FailoverRule, now: Instant) {
+    /// Goes by other rules from now on; what it did is kept.
+    pub fn adopt(&mut self, rule: &FailoverRule) {
         self.scores.adopt(rule.sensitivity);
-        self.case.reopen(&[], now);
     }
 
     /// Counters since the last drain.
@@ -155,7 +155,9 @@ impl Watch {
             .safe_successes
             .saturating_add(counts.successes[0])
             .saturating_add(counts.origin_errors[0]);
-        self.case.marked(origin_errors);
+        for case in &mut self.cases {
+            case.marked += f64::from(origin_errors);
+        }
         self.intake.count(successes, failures);
     }
 
@@ -163,7 +165,9 @@ impl Watch {
     pub fn note(&mut self, note: &Note) {
         let Subject::Failure(kind) = note.subject else { return };
         let armed = if self.hour.marker_armed() { Armed::Yes } else { Armed::No };
-        self.case.failed(kind, note.marker, armed);
+        for case in &mut self.cases {
+            case.failed(kind, note.marker, armed);
+        }
         self.intake.note(Failure { at: note.at, kind, witness: note.witness });
     }
 
@@ -180,7 +184,7 @@ impl Watch {
         self.now = now;
         self.seconds.advance(now);
         self.hour.advance(now);
-        self.case.fade(now);
+        self.cases.iter_mut().for_each(|case| case.fade(now));
         let drain = self.intake.drain(now);
         if drain.successes > 0 || !drain.failures.is_empty() {
             self.last_attempt = now;
@@ -236,7 +240,10 @@ impl Watch {
         Yardstick {
             threshold: self.scores.threshold(self.seconds.rate()),
             success_rate: match self.sampling {
-                Sampling::Fair => Some(self.hour.success_rate(self.now)),
+                // A service may have slept for most of the hour: what it did a moment ago says more.
+                Sampling::Fair => {
+                    Some(self.hour.success_rate(self.now).max(self.seconds.success_rate()))
+                }
                 Sampling::Retries => None,
             },
             now: self.now,
@@ -258,6 +265,19 @@ impl Watch {
         self.levels().into_iter().fold(0.0, f64::max)
     }
 
+    /// Whether it fails so much that it may have to be left at once: more than a few per cent.
+    pub fn is_acute(&self) -> bool {
+        let [cascade, brownout, _gray] = self.levels();
+        cascade.max(brownout) >= 0.5
+    }
+
+    /// The tier that trips now, or is nearest to it; the worse one where two are.
+    pub fn worst_tier(&self) -> Tier {
+        let levels = Tier::ALL.into_iter().zip(self.levels()).rev();
+        let nearest = levels.max_by(|a, b| a.1.total_cmp(&b.1));
+        self.trip().or(nearest.map(|(tier, _)| tier)).unwrap_or(Tier::Cascade)
+    }
+
     /// The worst tier that trips now.
     pub fn trip(&self) -> Option<Tier> {
         self.scores.trip(&self.yardstick())
@@ -268,10 +288,10 @@ impl Watch {
         self.probes.failed >= probes::TO_EJECT && self.seconds.attempts() == 0.0
     }
 
-    /// When what now fails began to: by its scores, or by its probes where there is no traffic.
-    pub fn fault_began(&self) -> Option<Instant> {
+    /// When what this tier sees began: by its score, or by probes where there is no traffic.
+    pub fn fault_began(&self, tier: Tier) -> Option<Instant> {
         let by_probes = self.probes.failing_since.filter(|_| self.seconds.attempts() == 0.0);
-        self.scores.since().or(by_probes)
+        self.scores.began(tier).or(by_probes)
     }
 
     /// What is held against it in the order, if it takes no requests of its own.
@@ -325,12 +345,10 @@ impl Watch {
     }
 
     fn due_by_level(&self) -> Option<(Event, Reason)> {
-        // From the mildest on, so that of equal levels the worst tier's is named.
-        let (tier, level) =
-            (Tier::ALL.into_iter().zip(self.levels()).rev()).max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let level = self.level();
         match self.health.tag() {
             HealthTag::Healthy if level >= 0.5 => {
-                let level = Permille::from_fraction(level);
+                let (tier, level) = (self.worst_tier(), Permille::from_fraction(level));
                 Some((Event::Doubt, Reason::Doubt { tier, level }))
             }
             HealthTag::Suspect if level < 0.5 => Some((Event::Settled, Reason::Settled)),

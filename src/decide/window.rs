@@ -79,6 +79,12 @@ impl Seconds {
         self.slots.iter().map(|slot| slot.safe).sum::<f64>() / self.covered()
     }
 
+    /// Successes a second.
+    pub fn success_rate(&self) -> f64 {
+        let failures: f64 = self.slots.iter().map(|slot| slot.failures).sum();
+        (self.attempts() - failures).max(0.0) / self.covered()
+    }
+
     /// Attempts of the last ten seconds.
     pub fn attempts(&self) -> f64 {
         self.slots.iter().map(|slot| slot.attempts).sum()
@@ -181,5 +187,93 @@ impl Hour {
         }
         let p99 = DURATION_BOUNDS[place.min(DURATION_BOUNDS.len() - 1)];
         Duration::from_secs_f64(4.0 * p99).max(LEAST_LATE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::world::start;
+    use crate::model::id::UpstreamId;
+
+    fn counts(successes: u32, failures: u32) -> Counts {
+        Counts { successes: [successes, 0], failures: [0, failures], ..Counts::default() }
+    }
+
+    fn sample(counts: Counts, durations: [u32; DURATION_BUCKETS]) -> Sample {
+        Sample { upstream: UpstreamId::new(0), counts, durations }
+    }
+
+    #[test]
+    fn ten_seconds_are_remembered_and_not_eleven() {
+        let begin = start();
+        let mut seconds = Seconds::new(begin);
+        let at = |tenths: u64| begin + Duration::from_millis(100 * tenths);
+        for tenth in 1..=200 {
+            seconds.advance(at(tenth));
+            seconds.add(&counts(9, 1), Duration::from_millis(100));
+        }
+        assert!((seconds.rate() - 100.0).abs() < 10.0, "{}", seconds.rate());
+        assert_eq!(seconds.failing(), Permille::from_fraction(0.1));
+        seconds.advance(at(400));
+        assert!(seconds.attempts() == 0.0 && seconds.rate() == 0.0);
+    }
+
+    #[test]
+    fn an_hour_in_one_sample_is_no_burst() {
+        let begin = start();
+        let mut seconds = Seconds::new(begin);
+        seconds.advance(begin + Duration::from_secs(3600));
+        seconds.add(&counts(360_000, 0), Duration::from_secs(3600));
+        assert!((seconds.rate() - 100.0).abs() < 1e-6, "{}", seconds.rate());
+        assert!((seconds.safe_rate() - 100.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_marker_is_armed_by_95_of_100_answers_of_the_last_hour() {
+        let begin = start();
+        for (markable, marked, armed) in [(99, 99, false), (100, 95, true), (100, 94, false)] {
+            let mut hour = Hour::new(begin);
+            hour.add(&sample(Counts { markable, marked, ..Counts::default() }, Default::default()));
+            assert_eq!(hour.marker_armed(), armed, "{marked} of {markable}");
+            hour.advance(begin + Duration::from_secs(3660));
+            assert!(!hour.marker_armed(), "an hour later it is forgotten");
+        }
+    }
+
+    #[test]
+    fn late_is_four_times_the_p99_and_a_second_at_least() {
+        let begin = start();
+        // Heads per bucket, and from when a head is late, in milliseconds.
+        let table: [(&[(usize, u32)], u64); 6] = [
+            (&[], 1000),
+            (&[(12, 99)], 1000),           // too few to know
+            (&[(5, 1000)], 1000),          // 50 ms
+            (&[(5, 989), (10, 11)], 3000), // 1.1 % take up to 750 ms
+            (&[(5, 991), (10, 9)], 1000),  // 0.9 % do
+            (&[(DURATION_BUCKETS - 1, 500)], 240_000),
+        ];
+        for (heads, expected) in table {
+            let mut durations = [0; DURATION_BUCKETS];
+            for (place, count) in heads {
+                durations[*place] = *count;
+            }
+            let mut hour = Hour::new(begin);
+            hour.add(&sample(Counts::default(), durations));
+            assert_eq!(hour.late_after(), Duration::from_millis(expected), "{heads:?}");
+        }
+    }
+
+    #[test]
+    fn successes_are_counted_over_the_time_there_was() {
+        let begin = start();
+        let mut hour = Hour::new(begin);
+        let mut now = begin;
+        for _ in 0..30 {
+            now += Duration::from_secs(60);
+            hour.advance(now);
+            hour.add(&sample(counts(600, 5), Default::default()));
+        }
+        assert!((hour.success_rate(now) - 10.0).abs() < 1e-9);
     }
 }

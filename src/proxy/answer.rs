@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::client::Active;
-use super::connections::Lent;
-use super::transaction::Judge;
+use super::judge::Judge;
+use super::lent::Lent;
 use super::worker::Worker;
 use crate::clock;
 use crate::exchange::state::PoolState;

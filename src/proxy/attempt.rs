@@ -11,7 +11,8 @@ use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
-use super::connections::{Age, ConnectError, Lent, SendError, UpstreamConnections, Wanted};
+use super::connections::{ConnectError, UpstreamConnections, Wanted};
+use super::lent::{Age, Lent, SendError};
 use super::request_body::{AttemptBody, BodyFault, RequestBody};
 use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome, Reach};
 use crate::model::topology::{Endpoint, HostRule, Scheme};

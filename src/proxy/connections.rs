@@ -15,6 +15,7 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
+use super::lent::{Age, Connection, Lent, Multiplexed, Stream};
 use super::request_body::AttemptBody;
 use crate::clock;
 use crate::exchange::state::UpstreamState;
@@ -121,17 +122,12 @@ pub(super) struct UpstreamConnections {
     pub(super) left: Notify,
 }
 
-struct Idle {
-    name: Option<Box<str>>,
-    sender: http1::SendRequest<AttemptBody>,
-    since: Instant,
-    until: Instant,
-}
-
-struct Multiplexed {
-    name: Option<Box<str>>,
-    sender: http2::SendRequest<AttemptBody>,
-    streams: Cell<u32>,
+/// An HTTP/1.1 connection between two requests.
+pub(super) struct Idle {
+    pub(super) name: Option<Box<str>>,
+    pub(super) sender: http1::SendRequest<AttemptBody>,
+    pub(super) since: Instant,
+    pub(super) until: Instant,
 }
 
 /// What a connection is wanted for.
@@ -149,13 +145,6 @@ impl Wanted<'_> {
     fn key(&self) -> Option<&str> {
         self.tls.is_some().then_some(self.name)
     }
-}
-
-/// Whether a connection has carried a request before.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Age {
-    Fresh,
-    Reused,
 }
 
 /// Why there is no connection.
@@ -179,39 +168,6 @@ impl ConnectError {
             Self::Tls(_) => FailureKind::Tls,
             Self::Http(_) => FailureKind::BrokeOff,
         }
-    }
-}
-
-/// A connection lent to one request. Given back by [`Lent::give_back`], else closed (HTTP/1.1) or
-/// merely released (HTTP/2).
-pub(super) struct Lent {
-    connection: Connection,
-    pub(super) age: Age,
-}
-
-enum Connection {
-    Http1 {
-        sender: http1::SendRequest<AttemptBody>,
-        name: Option<Box<str>>,
-        idle_timeout: Duration,
-        home: Rc<UpstreamConnections>,
-    },
-    Http2(Stream),
-}
-
-/// One place on a multiplexed connection; dropping it frees the place.
-struct Stream(Rc<Multiplexed>);
-
-impl Stream {
-    fn on(connection: &Rc<Multiplexed>) -> Self {
-        connection.streams.set(connection.streams.get() + 1);
-        Self(Rc::clone(connection))
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
     }
 }
 
@@ -361,51 +317,10 @@ impl UpstreamConnections {
         Ok(Connection::Http2(stream))
     }
 
-    fn keep(&self, idle: Idle) {
+    pub(super) fn keep(&self, idle: Idle) {
         let mut all = self.idle.borrow_mut();
         if all.len() < MAX_IDLE && !self.state.is_avoided() && !idle.sender.is_closed() {
             all.push(idle);
-        }
-    }
-}
-
-/// Why a request that was sent brought no head.
-#[derive(Debug)]
-pub(super) struct SendError {
-    pub(super) error: hyper::Error,
-    /// Whether not one byte of it was written.
-    pub(super) unsent: bool,
-}
-
-impl Lent {
-    /// Whether the request must be in HTTP/2's form.
-    pub(super) const fn is_http2(&self) -> bool {
-        matches!(self.connection, Connection::Http2(_))
-    }
-
-    /// Sends a request, waits for the answer's head.
-    pub(super) async fn send(
-        &mut self,
-        request: http::Request<AttemptBody>,
-    ) -> Result<http::Response<hyper::body::Incoming>, SendError> {
-        let sent = match &mut self.connection {
-            Connection::Http1 { sender, .. } => sender.try_send_request(request).await,
-            Connection::Http2(stream) => stream.0.sender.clone().try_send_request(request).await,
-        };
-        sent.map_err(|mut error| {
-            let unsent = error.take_message().is_some();
-            SendError { error: error.into_error(), unsent }
-        })
-    }
-
-    /// After the whole answer was read: keeps the connection for the next request.
-    pub(super) fn give_back(self) {
-        match self.connection {
-            Connection::Http1 { sender, name, idle_timeout, home } => {
-                let since = clock::now();
-                home.keep(Idle { name, sender, since, until: since + idle_timeout });
-            }
-            Connection::Http2(stream) => drop(stream),
         }
     }
 }

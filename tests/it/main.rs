@@ -6,6 +6,7 @@
 mod harness;
 
 mod architecture;
+mod check;
 mod failover;
 mod limits;
 mod origin;
@@ -15,4 +16,5 @@ mod retry;
 mod route;
 mod scenario;
 mod start;
+mod swarm;
 mod tls;

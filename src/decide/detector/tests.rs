@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::world::{Answer, Ask, Behaviour, World, three, topology};
+use crate::decide::world::{Answer, Ask, Behaviour, World, three, topology};
 use crate::model::health::{Blame, HealthTag, IncidentEdge, Reason, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, MethodClass};
@@ -279,7 +279,7 @@ fn few_per_cent_eject_only_with_strong_evidence() {
 /// Failing share of the first provider on 18 November 2025, its beginning moved to [`BEGIN`].
 fn november(at: f64) -> f64 {
     let at = at - BEGIN;
-    if at < 0.0 || at >= 20_280.0 {
+    if !(0.0..20_280.0).contains(&at) {
         0.0
     } else if at < 5_820.0 {
         if at % 600.0 < 300.0 { 0.98 } else { 0.0 }
@@ -466,6 +466,22 @@ fn a_reload_forgets_nothing_and_renumbers_everyone() {
     let said = world.detector.adopt(Arc::new(two_others()), world.now);
     assert_eq!(world.first(), 1, "{said:?}");
     assert_eq!(world.health(0).tag(), HealthTag::Ejected);
+}
+
+#[test]
+fn reloads_in_the_middle_of_an_outage_delay_nothing() {
+    let behaviour = Behaviour {
+        answer: &|place, at, _| if place == 0 && at >= BEGIN { BAD } else { Answer::Good },
+        ..calm()
+    };
+    let mut world = World::new(three());
+    world.run(&behaviour, BEGIN - 0.5);
+    for tenth in 0..20 {
+        let topology = Arc::clone(&world.topology);
+        assert_eq!(world.detector.adopt(topology, world.now), []);
+        world.run(&behaviour, BEGIN - 0.5 + 0.05 * f64::from(tenth));
+    }
+    assert!(left_after(&world).is_some_and(|took| took <= 0.5), "{}", world.told());
 }
 
 fn two_others() -> Topology {

@@ -16,6 +16,7 @@ use super::super::attribution::{
 };
 use super::super::hold;
 use super::super::probes;
+use super::super::scores::tier_index;
 use super::super::share::Share;
 use super::super::watch::{Standing, Watch};
 use super::{Context, PoolWatch};
@@ -58,14 +59,15 @@ impl PoolWatch {
             Health::Ejected { .. } => return None,
         };
         let by_probes = watch.probes.failed >= probes::TO_VETO;
+        let tier = watch.worst_tier();
         let (failing, since, probe_kind) = if tripped || (by_traffic && !by_probes) {
-            (watch.scores().failing(), watch.scores().since()?, None)
+            (watch.scores().failing(tier), watch.scores().began(tier)?, None)
         } else if by_probes {
             (Share::DEAD, watch.probes.failing_since?, watch.probes.kind)
         } else {
             return None;
         };
-        let (case, sample) = (&watch.case, watch.sampling);
+        let (case, sample) = (&watch.cases[tier_index(tier)], watch.sampling);
         let doubt = Doubt { place, case, failing, sample, since, probe_kind };
         let around = Surroundings {
             topology: context.topology,
@@ -105,7 +107,7 @@ impl PoolWatch {
                 Tier::Gray if tried => enough,
                 Tier::Gray => {
                     attribution.log_odds >= PROVIDER_GRAY
-                        && watch.scores().gray_failing().least >= GRAY_LEAST_SHARE
+                        && watch.scores().failing(tier).least >= GRAY_LEAST_SHARE
                 }
             };
             let evidence = || watch.scores().evidence(tier, &watch.yardstick(), attribution);
@@ -133,7 +135,7 @@ impl PoolWatch {
         let (upstream, at) = (context.pool().upstreams[place], context.now);
         let rule = &context.pool().rules.failover;
         let watch = &mut self.watches[place];
-        watch.failing_since = watch.fault_began().or(watch.probes.failing_since);
+        watch.failing_since = watch.scores().since().or(watch.probes.failing_since);
         let from = watch.health.tag();
         let (seed, key) = (context.seed, watch.key.clone());
         let held = watch.eject(rule, |ejections| hold::jitter(seed, &key, ejections));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Detector;
+use super::detector::Detector;
 use crate::model::health::{Health, ProbePace, Transition};
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::outcome::{FailureKind, Marker, MethodClass};

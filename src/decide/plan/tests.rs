@@ -1,0 +1,194 @@
+//! Layouts and the plans that follow from them.
+
+use std::time::Instant;
+
+use proptest::collection::vec;
+use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert_eq, prop_oneof, proptest};
+
+use super::*;
+use crate::decide::rank::Doubt;
+use crate::decide::world::start;
+
+fn member(index: usize, jurisdiction: Jurisdiction, health: Health) -> Member {
+    let contender = Contender {
+        upstream: UpstreamId::new(index),
+        jurisdiction,
+        preference: index as u16 + 1,
+        weight: 100,
+        doubt: Doubt::None,
+        fate: Fate::Own,
+    };
+    Member { contender, health }
+}
+
+fn layout(healths: &[Health]) -> Layout {
+    let members = (healths.iter().enumerate())
+        .map(|(index, health)| member(index, Jurisdiction::Eu, *health))
+        .collect();
+    let trickle = Permille::from_fraction(0.02);
+    Layout { members, trickle, ..Layout::default() }
+}
+
+fn ejected(now: Instant) -> Health {
+    Health::Ejected { since: now, until: now, ejections: 1 }
+}
+
+fn half_open(now: Instant) -> Health {
+    Health::HalfOpen { since: now, passes: 0, ejections: 1 }
+}
+
+fn ramping(now: Instant, step: u8) -> Health {
+    Health::Ramping { since: now, step, passes: 0, ejections: 1 }
+}
+
+/// Upstream, safe and unsafe share, place.
+fn shown(plan: &PoolPlan) -> Vec<(usize, u16, u16, Place)> {
+    let row = |c: &Candidate| (c.upstream.index(), c.safe.get(), c.unsafe_.get(), c.place);
+    plan.candidates.iter().map(row).collect()
+}
+
+#[test]
+fn each_layout_has_its_plan() {
+    use Health::{Healthy, Suspect};
+    use Place::{Fallback, Preferred, Standby};
+    let now = start();
+    let out = ejected(now);
+    #[rustfmt::skip]
+    let table = [
+        // what it shows,                      healths, upstream, safe, unsafe, place
+        ("all well",                           vec![Healthy, Healthy],
+            vec![(0, 1000, 1000, Preferred), (1, 0, 0, Standby)]),
+        ("doubt changes nothing",              vec![Suspect, Healthy],
+            vec![(0, 1000, 1000, Preferred), (1, 0, 0, Standby)]),
+        ("the ejected is absent",              vec![out, Healthy, Healthy],
+            vec![(1, 1000, 1000, Fallback), (2, 0, 0, Standby)]),
+        ("a trickle of safe requests only",    vec![half_open(now), Healthy],
+            vec![(0, 20, 0, Place::HalfOpen), (1, 980, 1000, Fallback)]),
+        ("a ramp of both",                     vec![ramping(now, 2), Healthy],
+            vec![(0, 150, 150, Place::Ramping), (1, 850, 850, Fallback)]),
+        ("a standby is tried without traffic", vec![Healthy, half_open(now)],
+            vec![(0, 1000, 1000, Preferred), (1, 0, 0, Place::HalfOpen)]),
+        ("whoever ramps alone serves",         vec![ramping(now, 0), out],
+            vec![(0, 1000, 1000, Place::Ramping)]),
+    ];
+    for (shows, healths, expected) in table {
+        let plan = compile(&layout(&healths));
+        assert_eq!(shown(&plan), expected, "{shows}");
+        assert_eq!(plan.mode, PoolMode::Normal, "{shows}");
+    }
+}
+
+#[test]
+fn an_empty_pool_is_fail_closed() {
+    let plan = compile(&Layout::default());
+    assert_eq!((plan.mode, plan.candidates.len()), (PoolMode::FailClosed, 0));
+}
+
+#[test]
+fn where_all_are_bad_the_best_serves_and_the_others_are_looked_at() {
+    let now = start();
+    let mut layout = layout(&[ejected(now), half_open(now), ejected(now)]);
+    layout.least_bad = Some(UpstreamId::new(1));
+    let plan = compile(&layout);
+    let bad = Place::LeastBad;
+    assert_eq!(plan.mode, PoolMode::FailOpen);
+    assert_eq!(shown(&plan), [(1, 950, 1000, bad), (0, 25, 0, bad), (2, 25, 0, bad)]);
+}
+
+#[test]
+fn equal_preference_shares_by_weight() {
+    let mut layout = layout(&[Health::Healthy; 3]);
+    for (member, weight) in layout.members.iter_mut().zip([1, 1, 1]) {
+        member.contender.preference = 1;
+        member.contender.weight = weight;
+    }
+    let shares: Vec<u16> = compile(&layout).candidates.iter().map(|c| c.unsafe_.get()).collect();
+    assert_eq!(shares, [333, 333, 334]);
+    layout.members[1].health = ejected(start());
+    layout.members[2].contender.weight = 3;
+    let shares: Vec<u16> = compile(&layout).candidates.iter().map(|c| c.unsafe_.get()).collect();
+    assert_eq!(shares, [250, 750]);
+}
+
+#[test]
+fn once_the_first_choice_is_left_the_eu_comes_first() {
+    use Jurisdiction::{Eu, NonEu};
+    let now = start();
+    let members = vec![
+        member(0, NonEu, ejected(now)),
+        member(1, NonEu, Health::Healthy),
+        member(2, Eu, Health::Healthy),
+    ];
+    let mut layout = Layout { members, residency: Residency::PreferEu, ..Layout::default() };
+    let expected = [(2, 1000, 1000, Place::EuFirst), (1, 0, 0, Place::Standby)];
+    assert_eq!(shown(&compile(&layout)), expected);
+    layout.residency = Residency::Any;
+    let expected = [(1, 1000, 1000, Place::Fallback), (2, 0, 0, Place::Standby)];
+    assert_eq!(shown(&compile(&layout)), expected);
+}
+
+#[test]
+fn shared_fate_stands_behind() {
+    let mut layout = layout(&[ejected(start()), Health::Healthy, Health::Healthy]);
+    layout.members[1].contender.fate = Fate::Shared;
+    let expected = [(2, 1000, 1000, Place::Fallback), (1, 0, 0, Place::SharedFate)];
+    assert_eq!(shown(&compile(&layout)), expected);
+}
+
+#[test]
+fn an_experiment_lends_a_tenth_and_changes_no_first_candidate() {
+    let mut layout = layout(&[Health::Suspect, Health::Healthy]);
+    let [from, to] = [0, 1].map(UpstreamId::new);
+    layout.experiment = Some(Experiment { from, to });
+    let plan = compile(&layout);
+    let expected = [(0, 900, 900, Place::Preferred), (1, 100, 100, Place::Standby)];
+    assert_eq!(shown(&plan), expected);
+    assert_eq!(plan.first(), Some(from));
+}
+
+#[test]
+fn retries_go_to_nobody_who_is_being_tried_out() {
+    let now = start();
+    let healths = [half_open(now), ramping(now, 2), ramping(now, 3), Health::Healthy];
+    let rescues: Vec<Rescue> =
+        compile(&layout(&healths)).candidates.iter().map(|c| c.rescue).collect();
+    use Rescue::{Refuses, Takes};
+    assert_eq!(rescues, [Refuses, Refuses, Takes, Takes]);
+}
+
+fn healths() -> impl Strategy<Value = Health> {
+    let now = start();
+    prop_oneof![
+        Just(Health::Healthy),
+        Just(Health::Suspect),
+        Just(ejected(now)),
+        Just(half_open(now)),
+        (0_u8..5).prop_map(move |step| ramping(now, step)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn shares_sum_to_one_whatever_the_layout(
+        members in vec((healths(), 1_u16..4, 1_u16..=1000), 1..9),
+        trickle in 0.01_f64..0.25,
+        experiment in (0_usize..9, 0_usize..9),
+    ) {
+        let mut layout = layout(&members.iter().map(|(health, ..)| *health).collect::<Vec<_>>());
+        for (member, (_, preference, weight)) in layout.members.iter_mut().zip(&members) {
+            member.contender.preference = *preference;
+            member.contender.weight = *weight;
+        }
+        layout.trickle = Permille::from_fraction(trickle);
+        let [from, to] = [experiment.0, experiment.1].map(UpstreamId::new);
+        layout.experiment = Some(Experiment { from, to });
+        let plan = compile(&layout);
+        let sum = |share: fn(&Candidate) -> Permille| -> u16 {
+            plan.candidates.iter().map(|candidate| share(candidate).get()).sum()
+        };
+        prop_assert_eq!(sum(|c| c.safe), 1000);
+        prop_assert_eq!(sum(|c| c.unsafe_), 1000);
+    }
+}

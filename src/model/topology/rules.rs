@@ -1,0 +1,241 @@
+//! The rules a service goes by: how its requests are attempted, judged and moved.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use super::Endpoint;
+use crate::model::unit::Permille;
+
+/// Every service key that is not a route or an upstream.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// How to tell that the origin spoke.
+    pub marker: Option<MarkerRule>,
+    /// How to ask each upstream whether it works.
+    pub probe: ProbeRule,
+    /// Patience.
+    pub timeouts: Timeouts,
+    /// What is tried again, and how often.
+    pub retry: RetryRule,
+    /// When to leave and when to return.
+    pub failover: FailoverRule,
+    /// What to answer when nothing is left.
+    pub all_down: AllDown,
+}
+
+/// A header that only the origin adds, on errors too.
+#[derive(Clone, Debug)]
+pub struct MarkerRule {
+    /// Its name.
+    pub header: HeaderName,
+    /// Its exact value.
+    pub value: HeaderValue,
+}
+
+/// How to ask each upstream whether it works.
+#[derive(Clone, Debug)]
+pub struct ProbeRule {
+    /// Path and query of a real page.
+    pub path: Box<str>,
+    /// Between two probes of one upstream, ± 20 %.
+    pub interval: Duration,
+    /// From dialling to the last byte that is read.
+    pub timeout: Duration,
+    /// What a good answer is.
+    pub expect: Expect,
+    /// Host header of probes: a host of the service's first route.
+    pub host: Option<Box<str>>,
+    /// The origin itself, only ever probed.
+    pub origin: Option<OriginProbe>,
+}
+
+impl Default for ProbeRule {
+    fn default() -> Self {
+        Self {
+            path: "/".into(),
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            expect: Expect::default(),
+            host: None,
+            origin: None,
+        }
+    }
+}
+
+/// What a good answer to a probe is; all of it must hold.
+#[derive(Clone, Debug)]
+pub struct Expect {
+    /// Any of these.
+    pub status: Vec<RangeInclusive<u16>>,
+    /// Somewhere in the first 64 KiB.
+    pub body_contains: Option<Box<str>>,
+    /// Exactly these values.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self { status: vec![200..=399], body_contains: None, headers: Vec::new() }
+    }
+}
+
+/// An URL of the origin itself.
+#[derive(Clone, Debug)]
+pub struct OriginProbe {
+    /// Where it is; its host rule is the URL's own host.
+    pub endpoint: Endpoint,
+    /// Path and query.
+    pub path: Box<str>,
+}
+
+/// Patience with one upstream, and with one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// TCP and TLS, one attempt.
+    pub connect: Duration,
+    /// From the last byte of a request without body, or of its head, to the answer's head.
+    pub head: Duration,
+    /// Longest silence inside a body while we are ready to read.
+    pub body_stall: Duration,
+    /// Bytes a second, mean of 10 s while we are ready to read; 0 = off.
+    pub body_min_rate: u64,
+    /// To the answer's head, all attempts together.
+    pub request: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            head: Duration::from_secs(10),
+            body_stall: Duration::from_secs(15),
+            body_min_rate: 240,
+            request: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What is tried again, and how often.
+#[derive(Clone, Debug)]
+pub struct RetryRule {
+    /// Extra attempts of one request; 0 = off.
+    pub attempts: u8,
+    /// Of the requests of the last 10 s.
+    pub budget: Permille,
+    /// Retries a second that are always allowed, so that a quiet service can retry at all.
+    pub min_per_second: u16,
+    /// Largest request body kept for a second attempt, in bytes.
+    pub replay_body: usize,
+    /// Methods that may be tried again after the first may have acted on them.
+    pub methods: Vec<Method>,
+}
+
+impl Default for RetryRule {
+    fn default() -> Self {
+        Self {
+            attempts: 1,
+            budget: Permille::from_fraction(0.2),
+            min_per_second: 3,
+            replay_body: 64 * 1024,
+            methods: vec![Method::GET, Method::HEAD, Method::OPTIONS],
+        }
+    }
+}
+
+/// When to leave an upstream and when to return.
+#[derive(Clone, Copy, Debug)]
+pub struct FailoverRule {
+    /// Whether decisions move traffic.
+    pub mode: FailoverMode,
+    /// How much evidence a trip takes.
+    pub sensitivity: Sensitivity,
+    /// First ejection.
+    pub hold: Duration,
+    /// Longest ejection.
+    pub max_hold: Duration,
+    /// Least time on the fallback.
+    pub min_stay: Duration,
+    /// From the first step of the ramp to the full share.
+    pub ramp: Duration,
+}
+
+impl Default for FailoverRule {
+    fn default() -> Self {
+        Self {
+            mode: FailoverMode::default(),
+            sensitivity: Sensitivity::default(),
+            hold: Duration::from_secs(30),
+            max_hold: Duration::from_secs(15 * 60),
+            min_stay: Duration::from_secs(10 * 60),
+            ramp: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Whether decisions move traffic.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum FailoverMode {
+    /// They do.
+    #[default]
+    Enforce,
+    /// Decide, log and count, but leave traffic alone.
+    Observe,
+}
+
+/// How much evidence a trip takes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Sensitivity {
+    /// Twice the dwell, a threshold higher by 4.
+    Cautious,
+    /// At most one false alarm in 30 days per upstream at any traffic.
+    #[default]
+    Balanced,
+    /// Half the dwell, a threshold lower by 3.
+    Fast,
+}
+
+/// What to answer when health leaves nothing good, or policy leaves nothing.
+#[derive(Clone, Debug, Default)]
+pub struct AllDown {
+    /// When every permitted upstream is bad.
+    pub serve: AllDownServe,
+    /// The page itself; also the answer where policy leaves nothing.
+    pub page: Page,
+}
+
+/// When every permitted upstream is bad.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AllDownServe {
+    /// Try the least bad, relay what it says.
+    #[default]
+    LeastBad,
+    /// Try the least bad; our own 502 and 504 become the page.
+    Page,
+}
+
+/// A ready answer.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// 4xx or 5xx.
+    pub status: StatusCode,
+    /// Read at load; at most 1 MiB.
+    pub body: Arc<[u8]>,
+    /// By the file's ending; `text/plain; charset=utf-8` without one.
+    pub content_type: HeaderValue,
+    /// `Retry-After`, in whole seconds.
+    pub retry_after: Duration,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            body: Arc::from(&b"This service is not available at the moment.\n"[..]),
+            content_type: HeaderValue::from_static("text/plain; charset=utf-8"),
+            retry_after: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What to do when something happens to a transaction: answer, go on waiting, or try elsewhere.
+
+use http::{Response, StatusCode};
+
+use super::answer::{AnswerBody, BodyPatience};
+use super::attempt::{Answered, AttemptError};
+use super::judge::Judge;
+use super::reject;
+use super::request_body::BodyFault;
+use super::transaction::{End, Event, Running, Transaction};
+use crate::clock;
+use crate::exchange::budget;
+use crate::exchange::evidence::Evidence;
+use crate::model::id::UpstreamId;
+use crate::model::outcome::{FailureKind, Ignored, Outcome};
+use crate::model::plan::PoolMode;
+use crate::model::refusal::Refusal;
+use crate::model::signal::PairEnd;
+use crate::model::topology::AllDownServe;
+use crate::request::classify;
+use crate::request::retry::{self, Situation};
+
+/// The way of one transaction: what was tried, what is left, what it has so far.
+pub(super) struct Course<'a> {
+    transaction: &'a Transaction,
+    tried: Vec<UpstreamId>,
+    retries_left: u8,
+    in_hand: InHand,
+    /// Where the request failed first: the first half of a pair.
+    first_failure: Option<UpstreamId>,
+}
+
+/// Whether a further attempt has to be paid for.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Price {
+    /// A token of the retry budget.
+    Token,
+    /// Nothing: its upstream was ejected, so each such request burdens the next one just once.
+    Free,
+}
+
+impl<'a> Course<'a> {
+    /// With its first attempt just begun.
+    pub(super) fn begin(transaction: &'a Transaction, first: UpstreamId) -> Self {
+        Self {
+            transaction,
+            tried: vec![first],
+            retries_left: transaction.pool().rules.retry.attempts,
+            in_hand: InHand::Nothing,
+            first_failure: None,
+        }
+    }
+
+    /// Where it was tried first.
+    pub(super) fn first(&self) -> UpstreamId {
+        self.tried[0]
+    }
+
+    /// Takes in an event; some of them are the end.
+    pub(super) fn on(&mut self, event: Event, running: &mut Vec<Running>) -> Option<End> {
+        match event {
+            Event::Done(place, Ok(answered)) => {
+                self.answered(running.remove(place), answered, running)
+            }
+            Event::Done(place, Err(error)) => self.failed(running.remove(place), error, running),
+            Event::TimedOut(place, error) => self.failed(running.remove(place), error, running),
+            Event::Late(place) => {
+                let attempt = &mut running[place];
+                attempt.overdue = true;
+                attempt.judge.conclude(Outcome::Failure(FailureKind::Late));
+                self.first_failure.get_or_insert(attempt.upstream);
+                self.rescue(running, Price::Token);
+                None
+            }
+            Event::Left => {
+                let first = self.tried[0];
+                for attempt in running.iter_mut().filter(|attempt| attempt.upstream == first) {
+                    attempt.overdue = true;
+                }
+                self.rescue(running, Price::Free);
+                None
+            }
+            Event::Deadline => {
+                for attempt in running.iter_mut() {
+                    attempt.judge.conclude(Outcome::Failure(FailureKind::Late));
+                }
+                running.clear();
+                if matches!(self.in_hand, InHand::Nothing) {
+                    self.in_hand = InHand::Error(AttemptError::HeadTimeout);
+                }
+                Some(self.give_up())
+            }
+        }
+    }
+
+    /// A head came.
+    fn answered(
+        &mut self,
+        mut attempt: Running,
+        answered: Answered,
+        running: &mut Vec<Running>,
+    ) -> Option<End> {
+        let transaction = self.transaction;
+        let (status, headers) = (answered.response.status(), answered.response.headers());
+        let marker = classify::marker(transaction.pool().rules.marker.as_ref(), headers);
+        let verdict = attempt.judge.head(status, marker, attempt.started);
+        let failed = matches!(verdict, Outcome::Failure(_));
+        self.note_pair(attempt.upstream, verdict);
+        if !failed {
+            for other in running.iter_mut() {
+                other.judge.conclude(Outcome::Ignored(Ignored::Cancelled));
+            }
+            return Some(self.relay(answered, attempt.judge, verdict));
+        }
+        self.first_failure.get_or_insert(attempt.upstream);
+        // The first upstream's own answer is what the client gets when no retry succeeds.
+        if !matches!(self.in_hand, InHand::Answer(_)) {
+            self.in_hand = InHand::Answer(Box::new((answered, attempt.judge, verdict)));
+        }
+        self.go_on(Situation::Answered(verdict), running)
+    }
+
+    /// No head will come.
+    fn failed(
+        &mut self,
+        mut attempt: Running,
+        error: AttemptError,
+        running: &mut Vec<Running>,
+    ) -> Option<End> {
+        if let AttemptError::Body(fault) = error {
+            attempt.judge.conclude(error.outcome());
+            return match fault {
+                BodyFault::TooLarge => Some(End::Refused(Refusal::BodyTooLarge)),
+                BodyFault::Client => Some(End::Refused(Refusal::Malformed)),
+                BodyFault::Superseded => self.go_on(Situation::Failed(error.reach()), running),
+            };
+        }
+        attempt.judge.conclude(error.outcome());
+        self.note_pair(attempt.upstream, error.outcome());
+        if matches!(error.outcome(), Outcome::Failure(_)) {
+            self.first_failure.get_or_insert(attempt.upstream);
+        }
+        let situation = Situation::Failed(error.reach());
+        if matches!(self.in_hand, InHand::Nothing) {
+            self.in_hand = InHand::Error(error);
+        }
+        self.go_on(situation, running)
+    }
+
+    /// After a failure: wait for what still runs, try elsewhere, or answer with what there is.
+    fn go_on(&mut self, situation: Situation, running: &mut Vec<Running>) -> Option<End> {
+        if !running.is_empty() {
+            return None;
+        }
+        match self.next_attempt(situation, Price::Token) {
+            Some(next) => {
+                running.push(next);
+                None
+            }
+            None => Some(self.give_up()),
+        }
+    }
+
+    /// A waiting request is also sent elsewhere; what it waits for goes on.
+    fn rescue(&mut self, running: &mut Vec<Running>, price: Price) {
+        if running.len() == 1 && self.transaction.body.is_complete() {
+            running.extend(self.next_attempt(Situation::Waiting, price));
+        }
+    }
+
+    fn next_attempt(&mut self, situation: Situation, price: Price) -> Option<Running> {
+        let transaction = self.transaction;
+        let rule = &transaction.pool().rules.retry;
+        let replay = transaction.body.replay();
+        if self.retries_left == 0
+            || !retry::may_move(rule, &transaction.head.method, replay, situation)
+        {
+            return None;
+        }
+        let next = transaction.next_candidate(&self.tried)?;
+        let (state, worker) = (transaction.state(), transaction.worker.index);
+        match price {
+            Price::Token if !budget::take(state, worker, rule, clock::now()) => return None,
+            Price::Token => {}
+            Price::Free => state.rows[worker].retries.add(1),
+        }
+        self.retries_left -= 1;
+        self.tried.push(next);
+        Some(transaction.start(next))
+    }
+
+    /// The second half of a pair: the same request, known at two providers.
+    fn note_pair(&self, second: UpstreamId, outcome: Outcome) {
+        let Some(first) = self.first_failure.filter(|first| *first != second) else { return };
+        let second_went = match outcome {
+            Outcome::Success => PairEnd::Succeeded,
+            Outcome::OriginError | Outcome::Failure(_) => PairEnd::FailedToo,
+            Outcome::Ignored(_) => return,
+        };
+        let states = &self.transaction.view.states;
+        self.transaction.worker.evidence.send(Evidence::Pair {
+            first: states.upstream(first).serial,
+            second: states.upstream(second).serial,
+            second_went,
+            at: clock::now(),
+            class: self.transaction.head.class,
+        });
+    }
+
+    fn relay(&self, answered: Answered, judge: Judge, verdict: Outcome) -> End {
+        let Answered { response, lent } = answered;
+        let (mut head, incoming) = response.into_parts();
+        let timeouts = &self.transaction.pool().rules.timeouts;
+        let patience = match reject::is_endless(&head.headers) {
+            true => BodyPatience::Unbounded,
+            false => BodyPatience::Bounded {
+                stall: timeouts.body_stall,
+                min_rate: timeouts.body_min_rate,
+            },
+        };
+        crate::request::headers::strip_hop_by_hop(&mut head.headers);
+        head.version = http::Version::HTTP_11;
+        head.extensions.clear();
+        let body = AnswerBody::relayed(incoming, lent, judge, (verdict, patience));
+        End::Relayed(Response::from_parts(head, body))
+    }
+
+    /// Answers with what there is.
+    fn give_up(&mut self) -> End {
+        let all_down = &self.transaction.pool().rules.all_down;
+        let is_down = self.transaction.plan().mode == PoolMode::FailOpen;
+        let wants_page = is_down && all_down.serve == AllDownServe::Page;
+        let method = &self.transaction.head.method;
+        match std::mem::replace(&mut self.in_hand, InHand::Nothing) {
+            InHand::Answer(answer) => {
+                let (answered, judge, verdict) = *answer;
+                self.relay(answered, judge, verdict)
+            }
+            InHand::Error(_) if wants_page => End::Own(reject::page(&all_down.page, method)),
+            InHand::Error(AttemptError::HeadTimeout | AttemptError::UploadStalled) => End::Own(
+                reject::own(StatusCode::GATEWAY_TIMEOUT, "The service did not answer in time.\n"),
+            ),
+            InHand::Error(_) | InHand::Nothing => End::Own(reject::own(
+                StatusCode::BAD_GATEWAY,
+                "The service could not be reached.\n",
+            )),
+        }
+    }
+}
+
+/// What the request has come to so far, should nothing better come.
+enum InHand {
+    Nothing,
+    /// An upstream's own, bad answer.
+    Answer(Box<(Answered, Judge, Outcome)>),
+    /// No answer, for this reason.
+    Error(AttemptError),
+}

@@ -1,0 +1,98 @@
+//! Records what one attempt came to: once, whatever happens to it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::StatusCode;
+
+use super::request_body::RequestBody;
+use super::transaction::Transaction;
+use super::worker::Worker;
+use crate::clock;
+use crate::exchange::evidence::Evidence;
+use crate::exchange::state::UpstreamState;
+use crate::model::outcome::{Ignored, Marker, MethodClass, Outcome};
+use crate::model::signal::{Subject, Witness};
+use crate::request::classify::{self, MarkerTrust};
+
+/// One attempt's record. Dropped without a word, it says that the client went away.
+pub(super) struct Judge {
+    worker: Rc<Worker>,
+    state: Arc<UpstreamState>,
+    body: RequestBody,
+    class: MethodClass,
+    witness: Witness,
+    marker: Marker,
+    concluded: bool,
+}
+
+impl Judge {
+    pub(super) fn new(transaction: &Transaction, state: &Arc<UpstreamState>) -> Self {
+        state.rows[transaction.worker.index].in_flight.add(1);
+        Self {
+            worker: Rc::clone(&transaction.worker),
+            state: Arc::clone(state),
+            body: transaction.body.clone(),
+            class: transaction.head.class,
+            witness: transaction.witness,
+            marker: Marker::Unconfigured,
+            concluded: false,
+        }
+    }
+
+    /// A head came: counts what is certain by now, and says what it came to.
+    pub(super) fn head(&mut self, status: StatusCode, marker: Marker, started: Instant) -> Outcome {
+        let row = &self.state.rows[self.worker.index];
+        row.durations.observe(clock::now().saturating_duration_since(started));
+        if classify::is_markable(status) && marker != Marker::Unconfigured {
+            row.markable.add(1);
+            row.marked.add(u64::from(marker == Marker::Present));
+        }
+        self.marker = marker;
+        let trust =
+            if self.state.is_marker_armed() { MarkerTrust::Armed } else { MarkerTrust::Unarmed };
+        let verdict = classify::head(status, marker, trust);
+        // A good head may still have a bad body; a bad one is bad already.
+        if verdict != Outcome::Success {
+            self.conclude(verdict);
+        }
+        verdict
+    }
+
+    /// What the attempt came to; only the first word counts.
+    pub(super) fn conclude(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.concluded, true) {
+            return;
+        }
+        self.state.rows[self.worker.index].count(self.class, outcome);
+        let subject = match outcome {
+            Outcome::Failure(kind) => Subject::Failure(kind),
+            Outcome::OriginError => Subject::OriginError,
+            Outcome::Success | Outcome::Ignored(_) => return,
+        };
+        self.worker.evidence.send(Evidence::Note {
+            serial: self.state.serial,
+            at: clock::now(),
+            subject,
+            witness: self.witness,
+            class: self.class,
+            marker: self.marker,
+        });
+    }
+
+    /// Body bytes came from the upstream.
+    pub(super) fn received(&self, bytes: u64) {
+        self.state.rows[self.worker.index].received.add(bytes);
+    }
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        // Dropped without a word: the client went away while we waited.
+        self.conclude(Outcome::Ignored(Ignored::ClientGone));
+        let row = &self.state.rows[self.worker.index];
+        row.in_flight.sub(1);
+        row.sent.add(self.body.read());
+    }
+}

@@ -1,0 +1,396 @@
+//! Seeded random walks over the detector: whatever it is told, in whatever order, these hold.
+//! `BASCULE_SEED` replays one walk; a failure names the seed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bascule::decide::detector::Detector;
+use bascule::model::health::{Health, HealthTag, Reason, Transition};
+use bascule::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
+use bascule::model::outcome::{FailureKind, Marker, MethodClass};
+use bascule::model::place::{Country, Jurisdiction, Residency};
+use bascule::model::plan::{Candidate, PoolMode, PoolPlan};
+use bascule::model::signal::{
+    Counts, DURATION_BUCKETS, Note, OriginReport, Pair, PairEnd, ProbeReport, ProbeResult, Sample,
+    Signal, Subject, Witness,
+};
+use bascule::model::topology::{
+    Barred, Endpoint, EndpointHost, HostRule, HttpRule, Pool, Provider, ProviderKind, Rules,
+    Scheme, Topology, Upstream,
+};
+
+const WALKS: u64 = 40;
+const STEPS: u32 = 1500;
+
+#[test]
+fn whatever_the_detector_is_told_its_plans_stay_sound() {
+    let seeds = match std::env::var("BASCULE_SEED") {
+        Ok(seed) => vec![seed.parse().expect("BASCULE_SEED is a number")],
+        Err(_) => (1..=WALKS).collect::<Vec<u64>>(),
+    };
+    let mut seen = Seen::default();
+    for seed in seeds {
+        println!("BASCULE_SEED={seed}");
+        seen.add(&Walk::new(seed).walk());
+    }
+    // A walk in which nothing happens proves nothing.
+    if std::env::var("BASCULE_SEED").is_err() {
+        assert!(seen.ejections > 100 && seen.failbacks > 10 && seen.fail_opens > 3, "{seen:?}");
+    }
+}
+
+#[test]
+fn the_same_walk_ends_in_the_same_place() {
+    for seed in [3, 14, 15] {
+        let (first, second) = (Walk::new(seed).walk(), Walk::new(seed).walk());
+        assert!(!first.told.is_empty());
+        assert_eq!(first.told, second.told, "BASCULE_SEED={seed}");
+    }
+}
+
+/// What happened in a walk, at millisecond offsets, so that two walks can be compared.
+#[derive(Debug, Default)]
+struct Seen {
+    told: Vec<String>,
+    ejections: usize,
+    failbacks: usize,
+    fail_opens: usize,
+}
+
+impl Seen {
+    fn add(&mut self, other: &Self) {
+        self.ejections += other.ejections;
+        self.failbacks += other.failbacks;
+        self.fail_opens += other.fail_opens;
+    }
+}
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.roll() * end as f64) as usize
+    }
+
+    fn chance(&mut self, probability: f64) -> bool {
+        self.roll() < probability
+    }
+}
+
+struct Walk {
+    seed: u64,
+    dice: Dice,
+    detector: Detector,
+    topology: Arc<Topology>,
+    /// By upstream: the share of attempts that fails, and of probes.
+    faults: Vec<(f64, f64)>,
+    start: Instant,
+    now: Instant,
+    seen: Seen,
+}
+
+impl Walk {
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let topology = Arc::new(invent(&mut dice));
+        let start = Instant::now();
+        let detector = Detector::new(Arc::clone(&topology), seed, start);
+        let faults = vec![(0.0, 0.0); topology.upstreams.len()];
+        let seen = Seen::default();
+        Self { seed, dice, detector, topology, faults, start, now: start, seen }
+    }
+
+    fn walk(mut self) -> Seen {
+        for step in 0..STEPS {
+            let quiet = self.detector.next_deadline();
+            self.now += match step % 50 {
+                // Now and then nothing is heard until the detector wants to be asked.
+                0 => quiet.map_or(Duration::from_secs(60), |due| due.duration_since(self.now)),
+                _ if self.detector.in_doubt() => Duration::from_millis(10),
+                _ => Duration::from_millis(100 + 900 * self.dice.below(2) as u64),
+            };
+            if self.dice.chance(0.01) {
+                self.change_fault();
+            }
+            if self.dice.chance(0.003) {
+                self.reload();
+            }
+            self.tell();
+            let before = self.healths();
+            let transitions = self.detector.decide(self.now);
+            self.check(&transitions, &before);
+        }
+        self.seen
+    }
+
+    fn change_fault(&mut self) {
+        let levels = [0.0, 0.0, 0.0, 0.002, 0.04, 0.3, 1.0];
+        let mut level = || levels[self.dice.below(levels.len())];
+        let fault = (level(), level());
+        if self.dice.chance(0.2) {
+            self.faults.fill(fault);
+        } else if !self.faults.is_empty() {
+            let whose = self.dice.below(self.faults.len());
+            self.faults[whose] = fault;
+        }
+    }
+
+    /// Another file: upstreams come, go and change places.
+    fn reload(&mut self) {
+        let next = Arc::new(invent(&mut self.dice));
+        let known: BTreeMap<UpstreamKey, HealthTag> = self
+            .topology
+            .upstreams()
+            .map(|(id, up)| (up.key.clone(), self.detector.upstream(id, self.now).health.tag()))
+            .collect();
+        let transitions = self.detector.adopt(Arc::clone(&next), self.now);
+        self.topology = next;
+        self.faults = vec![(0.0, 0.0); self.topology.upstreams.len()];
+        for (id, upstream) in self.topology.upstreams() {
+            let health = self.detector.upstream(id, self.now).health.tag();
+            let before = known.get(&upstream.key).copied().unwrap_or(HealthTag::Healthy);
+            assert_eq!(health, before, "BASCULE_SEED={}: a reload forgot", self.seed);
+        }
+        let before = self.healths();
+        self.check(&transitions, &before);
+    }
+
+    fn healths(&self) -> Vec<Health> {
+        let ids = (0..self.topology.upstreams.len()).map(UpstreamId::new);
+        ids.map(|id| self.detector.upstream(id, self.now).health).collect()
+    }
+
+    /// Requests by the plan, their retries, probes; all of it sloppily reported.
+    fn tell(&mut self) {
+        let plans = self.detector.plans();
+        let mut samples = vec![Counts::default(); self.topology.upstreams.len()];
+        for plan in &plans {
+            for _ in 0..self.dice.below(40) {
+                self.request(plan, &mut samples);
+            }
+        }
+        for (index, counts) in samples.into_iter().enumerate() {
+            let (upstream, durations) = (UpstreamId::new(index), [1; DURATION_BUCKETS]);
+            self.observe(Signal::Sample(Sample { upstream, counts, durations }));
+        }
+        for index in 0..self.faults.len() {
+            if self.dice.chance(0.1) {
+                let failed = ProbeResult::Failed(FailureKind::ServerError);
+                let fails = self.dice.chance(self.faults[index].1);
+                let result = if fails { failed } else { ProbeResult::Passed };
+                let (upstream, at, took) = (UpstreamId::new(index), self.now, Duration::ZERO);
+                self.observe(Signal::Probe(ProbeReport { upstream, at, result, took }));
+            }
+        }
+        if self.dice.chance(0.02) {
+            let pool = PoolId::new(self.dice.below(4));
+            let (at, result) = (self.now, ProbeResult::Failed(FailureKind::Connect));
+            self.observe(Signal::Origin(OriginReport { pool, at, result }));
+        }
+    }
+
+    fn request(&mut self, plan: &PoolPlan, samples: &mut [Counts]) {
+        let class = MethodClass::ALL[self.dice.below(2)];
+        let ticket = self.dice.below(1000) as u16;
+        let Some(place) = plan.pick(class, ticket) else { return };
+        let first = plan.candidates[place].upstream;
+        if !self.attempt(first, class, samples) || plan.candidates.len() < 2 {
+            return;
+        }
+        let second = plan.candidates[(place + 1) % plan.candidates.len()].upstream;
+        let failed = self.attempt(second, class, samples);
+        let second_went = if failed { PairEnd::FailedToo } else { PairEnd::Succeeded };
+        let at = self.now;
+        self.observe(Signal::Pair(Pair { first, second, second_went, at, class }));
+    }
+
+    /// Whether it failed.
+    fn attempt(&mut self, at: UpstreamId, class: MethodClass, samples: &mut [Counts]) -> bool {
+        let counts = &mut samples[at.index()];
+        let fails = self.dice.chance(self.faults[at.index()].0);
+        if !fails {
+            counts.successes[class.index()] += 1;
+            return false;
+        }
+        counts.failures[class.index()] += 1;
+        // One note of ten finds the ring full.
+        if !self.dice.chance(0.1) {
+            let kind = FailureKind::ALL[self.dice.below(FailureKind::ALL.len())];
+            let origin = self.dice.chance(0.05);
+            let subject = if origin { Subject::OriginError } else { Subject::Failure(kind) };
+            let witness = Witness(self.dice.below(30) as u32);
+            let (marker, upstream) = (Marker::Absent, at);
+            let at = self.now;
+            self.observe(Signal::Note(Note { upstream, at, subject, witness, class, marker }));
+        }
+        true
+    }
+
+    fn observe(&mut self, signal: Signal) {
+        self.detector.observe(&signal, self.now);
+    }
+
+    fn check(&mut self, transitions: &[Transition], before: &[Health]) {
+        let seed = self.seed;
+        for transition in transitions {
+            self.check_transition(transition, before);
+        }
+        for ((_, pool), plan) in self.topology.pools().zip(self.detector.plans()) {
+            check_plan(pool, &plan, &self.topology, seed);
+        }
+        if let Some(due) = self.detector.next_deadline() {
+            assert!(due > self.now, "BASCULE_SEED={seed}: a deadline in the past");
+        }
+    }
+
+    fn check_transition(&mut self, transition: &Transition, before: &[Health]) {
+        let seed = self.seed;
+        let offset = |at: Instant| (at - self.start).as_millis();
+        let line = match *transition {
+            Transition::Health { upstream, from, to, at, reason, hold } => {
+                assert_eq!(hold.is_some(), to == HealthTag::Ejected, "BASCULE_SEED={seed}");
+                assert_ne!(from, to, "BASCULE_SEED={seed}");
+                assert_ne!(before[upstream.index()].tag(), to, "BASCULE_SEED={seed}");
+                if to == HealthTag::Ejected {
+                    self.seen.ejections += 1;
+                    assert!(is_ground(reason), "BASCULE_SEED={seed}: ejected by {reason:?}");
+                }
+                format!("{} {upstream:?} {from:?} {to:?} {}", offset(at), reason.as_str())
+            }
+            Transition::Failover { from, to, at, detection, .. } => {
+                assert_ne!(from, to, "BASCULE_SEED={seed}");
+                assert!(detection <= at - self.start, "BASCULE_SEED={seed}");
+                format!("{} failover {from:?} {to:?}", offset(at))
+            }
+            Transition::Failback { from, to, at, .. } => {
+                self.seen.failbacks += 1;
+                assert_ne!(from, to, "BASCULE_SEED={seed}");
+                format!("{} failback {from:?} {to:?}", offset(at))
+            }
+            Transition::Mode { from, to, at, .. } => {
+                self.seen.fail_opens += usize::from(to == PoolMode::FailOpen);
+                assert_ne!(from, to, "BASCULE_SEED={seed}");
+                format!("{} {from:?} {to:?}", offset(at))
+            }
+            Transition::Withheld { upstream, at, .. } => {
+                format!("{} {upstream:?} withheld", offset(at))
+            }
+            Transition::OriginIncident { edge, at, .. } => {
+                format!("{} origin incident {edge:?}", offset(at))
+            }
+            Transition::GrayAlert { upstream, edge, at } => {
+                format!("{} {upstream:?} gray {edge:?}", offset(at))
+            }
+        };
+        self.seen.told.push(line);
+    }
+}
+
+/// Whether an ejection may stand on it: evidence with its blame, or probes.
+fn is_ground(reason: Reason) -> bool {
+    match reason {
+        Reason::Trip(_, evidence) => {
+            evidence.attribution.log_odds >= 0.0 && evidence.score >= 0.0 && evidence.failures > 0
+        }
+        Reason::Probes { failed, .. } => failed >= 3,
+        Reason::ProbeVeto(_) => true,
+        _ => false,
+    }
+}
+
+fn check_plan(pool: &Pool, plan: &PoolPlan, topology: &Topology, seed: u64) {
+    let sum = |share: fn(&Candidate) -> u16| -> u16 { plan.candidates.iter().map(share).sum() };
+    match plan.mode {
+        PoolMode::FailClosed => {
+            assert!(pool.upstreams.is_empty() && plan.candidates.is_empty(), "BASCULE_SEED={seed}");
+        }
+        PoolMode::Normal | PoolMode::FailOpen => {
+            assert_eq!(sum(|c| c.safe.get()), 1000, "BASCULE_SEED={seed}: {plan:?}");
+            assert_eq!(sum(|c| c.unsafe_.get()), 1000, "BASCULE_SEED={seed}: {plan:?}");
+        }
+    }
+    for (place, candidate) in plan.candidates.iter().enumerate() {
+        assert!(pool.upstreams.contains(&candidate.upstream), "BASCULE_SEED={seed}: a stranger");
+        let twice = plan.candidates[..place].iter().any(|c| c.upstream == candidate.upstream);
+        assert!(!twice, "BASCULE_SEED={seed}: {plan:?}");
+        let law = topology.provider_of(candidate.upstream).jurisdiction;
+        assert!(pool.residency.permits(law), "BASCULE_SEED={seed}: outside the EU");
+    }
+}
+
+const PROVIDERS: [(&str, &str); 6] =
+    [("a", "US"), ("b", "SI"), ("c", "LU"), ("d", "FR"), ("e", "US"), ("f", "DE")];
+
+fn label(text: &str) -> Label {
+    Label::new(text).expect("a label")
+}
+
+/// One to three services over some of six providers; an empty service now and then.
+fn invent(dice: &mut Dice) -> Topology {
+    let provider = |(name, seat): &(&str, &str)| {
+        let seat = Country::new(seat).expect("a country");
+        let kind = if *name == "f" { ProviderKind::Origin } else { ProviderKind::Edge };
+        let substrates = if "bd".contains(name) { vec![label("shared")] } else { Vec::new() };
+        let jurisdiction = Jurisdiction::of_seat(seat);
+        Provider { name: label(name), seat, jurisdiction, kind, substrates }
+    };
+    let providers = PROVIDERS.iter().map(provider).collect();
+    let mut topology = Topology { providers, ..Topology::default() };
+    let services =
+        [("one", Residency::Any), ("two", Residency::PreferEu), ("three", Residency::EuOnly)];
+    for (service, residency) in services.into_iter().take(1 + dice.below(3)) {
+        invent_pool(&mut topology, dice, (service, residency));
+    }
+    topology
+}
+
+fn invent_pool(topology: &mut Topology, dice: &mut Dice, (service, residency): (&str, Residency)) {
+    let (mut upstreams, mut barred) = (Vec::new(), Vec::new());
+    for (index, (name, _)) in PROVIDERS.iter().enumerate() {
+        let jurisdiction = topology.providers[index].jurisdiction;
+        if dice.chance(0.4) {
+            continue;
+        }
+        if !residency.permits(jurisdiction) {
+            barred.push(Barred { provider: label(name), jurisdiction });
+            continue;
+        }
+        upstreams.push(UpstreamId::new(topology.upstreams.len()));
+        topology.upstreams.push(Upstream {
+            key: UpstreamKey {
+                service: label(service),
+                provider: label(name),
+                endpoint: format!("https://{name}.example:443").into(),
+            },
+            provider: ProviderId::new(index),
+            pool: PoolId::new(topology.pools.len()),
+            endpoint: endpoint(name),
+            preference: 1 + dice.below(4) as u16,
+            weight: 1 + dice.below(1000) as u16,
+        });
+    }
+    upstreams.sort_by_key(|id| topology.upstreams[id.index()].preference);
+    let (service, rules) = (label(service), Rules::default());
+    topology.pools.push(Pool { service, residency, upstreams, barred, rules });
+}
+
+fn endpoint(name: &str) -> Endpoint {
+    Endpoint {
+        scheme: Scheme::Https,
+        host: EndpointHost::Name(format!("{name}.example").into()),
+        port: 443,
+        host_rule: HostRule::Public,
+        http: HttpRule::Auto,
+        idle_timeout: Duration::from_secs(60),
+        ca: None,
+    }
+}

@@ -19,7 +19,7 @@ use super::router::Desk;
 use crate::telemetry::setup::Chain;
 
 /// Open connections; over it new ones are closed at once.
-const MOST_CONNECTIONS: usize = 64;
+pub(super) const MOST_CONNECTIONS: usize = 64;
 /// For a request's head, and for the next one on an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Of one connection, however busy it is: who reads slowly is not waited for.

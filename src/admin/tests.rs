@@ -185,6 +185,7 @@ fn counted() -> Metrics {
     metrics.probe(key, ProbeResult::Passed, Duration::from_millis(3));
     metrics.origin_probe(service, ProbeResult::Passed);
     metrics.dns_failure("us.example");
+    metrics.certificates([("portal.example", Duration::from_secs(1_800_000_000))].into_iter());
     metrics.config_taken(Duration::from_secs(1_763_467_200));
     metrics
 }
@@ -316,6 +317,7 @@ async fn a_scrape_holds_every_family_with_its_numbers() {
         r#"bascule_requests_rejected_total{listener="0.0.0.0:443",reason="no_route"} 1"#,
         r#"bascule_routing_generation 2"#,
         r#"bascule_config_reload_failed 0"#,
+        r#"bascule_certificate_expiry_timestamp_seconds{side="clients",subject="portal.example"} 1800000000"#,
     ] {
         assert!(page.lines().any(|have| have == line), "{line} is missing:\n{page}");
     }
@@ -345,4 +347,46 @@ async fn the_status_is_the_golden_one() {
     let status = Status { version: "0.0.0".to_owned(), ..Status::of(&board(now), now) };
     let text = serde_json::to_string_pretty(&status).expect("JSON") + "\n";
     assert_eq!(text, include_str!("../../tests/golden/status.json"));
+}
+
+#[tokio::test(flavor = "local")]
+async fn over_the_limit_connections_are_closed_at_once_and_a_free_place_is_taken_again() {
+    let served = serve(None, board(clock::now())).await;
+    let mut held = Vec::new();
+    for _ in 0..server::MOST_CONNECTIONS {
+        let mut stream = TcpStream::connect(served.address).await.expect("connect");
+        // Answered, so that it holds its place for certain, and kept alive.
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: admin\r\n\r\n").await.expect("write");
+        assert!(stream.read(&mut [0; 1024]).await.expect("an answer") > 0);
+        held.push(stream);
+    }
+    let mut refused = TcpStream::connect(served.address).await.expect("connect");
+    assert_eq!(refused.read(&mut [0; 16]).await.expect("its end"), 0);
+
+    held.pop();
+    let again = async {
+        let mut answer = String::new();
+        while !answer.starts_with("HTTP/1.1 200 ") {
+            let mut stream = TcpStream::connect(served.address).await.expect("connect");
+            answer.clear();
+            let request = b"GET /livez HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n";
+            // Until the server has noticed the free place it may refuse this one, in any way.
+            if stream.write_all(request).await.is_ok() {
+                drop(stream.read_to_string(&mut answer).await);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("a free place");
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_head_without_end_is_refused() {
+    let served = serve(None, board(clock::now())).await;
+    let head = format!("GET /livez HTTP/1.1\r\nX: {}\r\n", "x".repeat(64 * 1024));
+    let mut stream = TcpStream::connect(served.address).await.expect("connect");
+    // The answer may come, and the connection end, before all of it is written.
+    drop(stream.write_all(head.as_bytes()).await);
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer).await);
+    assert!(!answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
 }

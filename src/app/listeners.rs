@@ -132,7 +132,12 @@ impl Listeners {
                 tracing::error!("a worker did not take the new listeners");
             }
         }
-        self.bound.iter().map(|bound| bound.state.address).collect()
+        self.addresses().collect()
+    }
+
+    /// Where clients connect; port 0 resolved.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.bound.iter().map(|bound| bound.state.address)
     }
 }
 

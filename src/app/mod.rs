@@ -98,22 +98,17 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
     let (draining, drains) = watch::channel(false);
     let (obituaries, ended) = mpsc::channel(config.workers);
 
-    let mut workers = Vec::with_capacity(config.workers);
-    let mut senders = Vec::with_capacity(config.workers);
-    for index in 0..config.workers {
-        let handle = worker::spawn(Spec {
-            index,
-            snapshots: handles.snapshots.clone(),
-            settings: settings.clone(),
-            edge: Arc::clone(&edge),
-            evidence: evidence.clone(),
-            stage: stages.clone(),
-            ended: obituaries.clone(),
-        })
-        .map_err(StartError::Worker)?;
-        senders.push(handle.listeners);
-        workers.push(handle.thread);
-    }
+    let spec = Spec {
+        index: 0,
+        snapshots: handles.snapshots.clone(),
+        settings: settings.clone(),
+        edge: Arc::clone(&edge),
+        evidence: evidence.clone(),
+        stage: stages,
+        ended: obituaries,
+    };
+    let workers = spawn_workers(spec, config.workers)?;
+    let senders: Vec<_> = workers.iter().map(|worker| worker.listeners.clone()).collect();
     let addresses = listeners.put_into_force(prepared, &senders);
     let admin_address = admin.as_ref().map(plane::AdminSocket::address);
     let parts = plane::Parts {
@@ -132,7 +127,8 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
         draining: drains,
     };
     let plane = plane::spawn(parts)?;
-    announce(&addresses, admin_address);
+    announce(addresses.iter().copied(), "clients");
+    announce(admin_address, "admin");
     Ok(Running {
         listeners: addresses,
         admin: admin_address,
@@ -140,17 +136,22 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
         stage,
         draining,
         ended,
-        workers,
+        workers: workers.into_iter().map(|worker| worker.thread).collect(),
         plane,
     })
 }
 
-fn announce(clients: &[SocketAddr], admin: Option<SocketAddr>) {
-    for address in clients {
-        tracing::info!(%address, role = "clients", "listening");
-    }
-    if let Some(address) = admin {
-        tracing::info!(%address, role = "admin", "listening");
+/// One thread for each row of the ledgers. Those that were started end with the channels of `start`
+/// when a later one cannot be. Takes the spec, so that only the workers' own copies are left: when all
+/// have ended, `ended` says so.
+fn spawn_workers(spec: Spec, count: usize) -> Result<Vec<worker::Handle>, StartError> {
+    let handles = (0..count).map(|index| worker::spawn(Spec { index, ..spec.clone() }));
+    handles.collect::<Result<_, _>>().map_err(StartError::Worker)
+}
+
+fn announce(addresses: impl IntoIterator<Item = SocketAddr>, role: &'static str) {
+    for address in addresses {
+        tracing::info!(%address, role, "listening");
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
 use super::listeners::{ListenError, Listeners};
-use super::{Source, settings_of};
+use super::{Source, announce, settings_of};
 use crate::admin::router::Desk;
 use crate::admin::scrape::Sources;
 use crate::admin::server;
@@ -151,6 +151,7 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
             Err(error) => tracing::error!(%error, "the admin listener cannot be watched"),
         }
     }
+    reload::tell_certificates(&parts.config.listeners, &parts.metrics);
     if let Source::File(file) = parts.source {
         let force = Force {
             handles: parts.handles,
@@ -204,7 +205,9 @@ impl Applier for Force {
         let tls = tls_client::configs(&config.topology, &self.roots)?;
         self.handles.commands.adopt(Arc::clone(&config.topology), tls).await?;
         self.settings.replace(settings_of(&config));
-        self.listeners.put_into_force(prepared, &self.senders);
+        let before: Vec<SocketAddr> = self.listeners.addresses().collect();
+        let after = self.listeners.put_into_force(prepared, &self.senders);
+        announce(after.into_iter().filter(|address| !before.contains(address)), "clients");
         self.fixed.compare(&config);
         Ok(())
     }

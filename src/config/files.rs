@@ -25,14 +25,15 @@ pub enum ReadError {
     #[error("it is {0}, and only a regular file can be read again at a reload")]
     NotAFile(&'static str),
     /// Longer than allowed.
-    #[error("it is longer than the {limit} bytes that are allowed here")]
+    #[error("it is too large: at most {} are allowed here", spelled_size(*limit))]
     TooLong {
         /// In bytes.
         limit: u64,
     },
     /// All files together are too long.
     #[error(
-        "together with the files before it, it is longer than the {MAX_TOTAL} bytes that are allowed"
+        "with the files before it, it is too large: at most {} are allowed",
+        spelled_size(MAX_TOTAL)
     )]
     TooMuch,
     /// Not text.
@@ -115,6 +116,14 @@ impl Files {
     /// Every file that was read or should have been.
     pub(super) fn all(&self) -> Vec<PathBuf> {
         self.read.borrow().iter().cloned().collect()
+    }
+}
+
+/// Whole mebibytes or kibibytes: bounds are.
+fn spelled_size(bytes: u64) -> String {
+    match bytes {
+        0..1_048_576 => format!("{} KiB", bytes / 1024),
+        _ => format!("{} MiB", bytes / 1_048_576),
     }
 }
 

@@ -298,3 +298,81 @@ impl fmt::Display for Line<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::clock;
+    use crate::model::example::{self, Example};
+    use crate::model::health::{Blame, Tier};
+    use crate::model::outcome::FailureKind;
+
+    fn evidence(since: Instant) -> Evidence {
+        let blame = Blame::Provider;
+        Evidence {
+            score: 18.44,
+            threshold: 17.2,
+            failures: 6,
+            attempts: 7,
+            witnesses: 4,
+            commonest: FailureKind::Late,
+            since,
+            attribution: Attribution { blame, log_odds: 7.5, pairs_for: 2, pairs_against: 0 },
+        }
+    }
+
+    #[test]
+    fn a_transition_is_told_with_its_facts() {
+        let of =
+            |provider, host| Example { service: "portal", provider, seat: "SI", host, port: 1 };
+        let topology = example::topology(&[of("bunny", "192.0.2.1"), of("gcore", "192.0.2.2")]);
+        let (pool, at) = (PoolId::new(0), clock::now());
+        let (from, to) = (UpstreamId::new(0), UpstreamId::new(1));
+        let trip = Reason::Trip(Tier::Cascade, evidence(at));
+        let attribution = evidence(at).attribution;
+        #[rustfmt::skip]
+        let table = [
+            (
+                Transition::Health {
+                    upstream: from, from: HealthTag::Suspect, to: HealthTag::Ejected, at,
+                    reason: trip, hold: Some(Duration::from_millis(28_475)),
+                },
+                Level::Warn,
+                "upstream ejected provider=bunny from=suspect to=ejected reason=cascade kind=late \
+                 score=18.4/17.2 failures=6/7 witnesses=4 blame=provider log_odds=+7.5 hold=28.5s",
+            ),
+            (
+                Transition::Failover { pool, from, to, at, reason: Reason::Probes { failed: 3, kind: FailureKind::Tls }, detection: Duration::from_millis(250) },
+                Level::Warn,
+                "failover from=bunny to=gcore reason=probes kind=tls detection=250.0ms",
+            ),
+            (
+                Transition::Failback { pool, from: to, to: from, at, reason: Reason::Recovered },
+                Level::Info,
+                "failback from=gcore to=bunny reason=recovered",
+            ),
+            (
+                Transition::Mode { pool, from: PoolMode::Normal, to: PoolMode::FailOpen, at },
+                Level::Error,
+                "fail-open: no upstream is good, the least bad serves from=normal to=fail_open",
+            ),
+            (
+                Transition::OriginIncident { pool, edge: IncidentEdge::Raised, at, attribution },
+                Level::Error,
+                "origin incident: the origin fails through every provider blame=provider log_odds=+7.5",
+            ),
+            (
+                Transition::GrayAlert { upstream: to, edge: IncidentEdge::Ended, at },
+                Level::Info,
+                "gray alert ended provider=gcore",
+            ),
+        ];
+        for (transition, level, text) in table {
+            let line = Line::of(&transition, &topology);
+            assert_eq!((line.level, line.service), (level, "portal"), "{text}");
+            assert_eq!(line.to_string(), text);
+        }
+    }
+}

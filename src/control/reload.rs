@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::watch::{FileWatch, fingerprint};
 use crate::clock;
-use crate::config::{self, Config, LoadError};
+use crate::config::{self, Config, Listener, LoadError};
 use crate::telemetry::labels::ReloadResult;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::setup::Chain;
@@ -145,7 +145,7 @@ impl<A: Applier> Reload<A> {
 
     async fn take_over(&mut self, config: Config) -> ReloadResult {
         let (services, upstreams) = (config.topology.pools.len(), config.topology.upstreams.len());
-        let lints = config.lints.clone();
+        let (lints, listeners) = (config.lints.clone(), config.listeners.clone());
         if let Err(error) = self.applier.apply(config).await {
             tracing::error!(error = %Chain(&error), "configuration not put into force");
             return ReloadResult::Failure;
@@ -155,6 +155,7 @@ impl<A: Applier> Reload<A> {
         }
         tracing::info!(services, upstreams, "configuration reloaded");
         self.metrics.config_taken(since_1970());
+        tell_certificates(&listeners, &self.metrics);
         ReloadResult::Success
     }
 }
@@ -186,6 +187,15 @@ fn read(file: &Path, cores: usize, mut paths: BTreeSet<PathBuf>) -> Reading {
         paths = named;
         loads += 1;
     }
+}
+
+/// Exports when the certificates shown to clients end; at the start and after each reload.
+pub fn tell_certificates(listeners: &[Listener], metrics: &Metrics) {
+    let shown = listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    metrics.certificates(shown.flat_map(|tls| &tls.certificates).filter_map(|certificate| {
+        let end = certificate.not_after.duration_since(UNIX_EPOCH).ok()?;
+        Some((&**certificate.names.first()?, end))
+    }));
 }
 
 fn since_1970() -> Duration {

@@ -5,8 +5,8 @@
 //! 30 healthy minutes.
 //!
 //! **Up-time rule**: before it may return, an upstream must have been good for 1.5 × the longest
-//! good time that turned bad again since the first of those ejections, at least 30 s, at most
-//! 30 min. An outage that comes and goes (five minutes bad, five good) is thereby left for good
+//! good time that turned bad again since the first of those ejections, at least `hold` (30 s), at
+//! most 30 min. An outage that comes and goes (five minutes bad, five good) is thereby left for good
 //! after its second period, whatever its length.
 //!
 //! Jitter follows from a seed, so that the same ejection always has the same hold.
@@ -18,8 +18,6 @@ use crate::model::topology::FailoverRule;
 
 /// Healthy time after which one ejection less counts.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(30 * 60);
-/// Least good time before a return.
-const LEAST_UP_TIME: Duration = Duration::from_secs(30);
 /// More good time than this is never asked for.
 const MOST_UP_TIME: Duration = Duration::from_secs(30 * 60);
 
@@ -30,6 +28,8 @@ pub struct Record {
     healthy_since: Option<Instant>,
     good_since: Option<Instant>,
     longest_good: Duration,
+    /// Least good time before a return: the first hold.
+    least_good: Duration,
 }
 
 /// How long the ejection of this number lasts. `jitter` is drawn evenly from 0 to 1.
@@ -61,11 +61,12 @@ impl Record {
     }
 
     /// One more ejection. Returns how many count, this one included.
-    pub fn eject(&mut self, now: Instant) -> u32 {
+    pub fn eject(&mut self, rule: &FailoverRule, now: Instant) -> u32 {
         let counting = self.counting(now);
         let good = self.good_for(now).max(self.healthy_for(now));
         self.longest_good =
             if counting == 0 { Duration::ZERO } else { self.longest_good.max(good) };
+        self.least_good = rule.hold.min(MOST_UP_TIME);
         self.ejections = counting + 1;
         self.healthy_since = None;
         self.good_since = None;
@@ -97,7 +98,7 @@ impl Record {
 
     /// How long it must have been good before it may return.
     pub fn up_time_needed(&self) -> Duration {
-        self.longest_good.mul_f64(1.5).clamp(LEAST_UP_TIME, MOST_UP_TIME)
+        self.longest_good.mul_f64(1.5).clamp(self.least_good, MOST_UP_TIME)
     }
 
     /// When the up-time rule will hold if nothing bad happens; `None` while it is bad.
@@ -162,26 +163,26 @@ mod tests {
 
     #[test]
     fn one_ejection_is_forgiven_for_each_half_hour_of_health() {
-        let now = start();
+        let (rule, now) = (FailoverRule::default(), start());
         let mut record = Record::new(now);
-        assert_eq!(record.eject(now + 600 * MINUTE), 1, "a clean past counts for nothing more");
+        assert_eq!(
+            record.eject(&rule, now + 600 * MINUTE),
+            1,
+            "a clean past counts for nothing more"
+        );
         for expected in 2..5 {
-            assert_eq!(record.eject(now + 601 * MINUTE), expected);
+            assert_eq!(record.eject(&rule, now + 601 * MINUTE), expected);
         }
         record.healthy(now + 700 * MINUTE);
-        assert_eq!(record.eject(now + 765 * MINUTE), 3, "two of four forgiven");
+        assert_eq!(record.eject(&rule, now + 765 * MINUTE), 3, "two of four forgiven");
     }
 
     #[test]
     fn the_good_time_needed_grows_with_each_one_that_did_not_last() {
-        let now = start();
+        let (rule, now) = (FailoverRule::default(), start());
         let mut record = Record::new(now);
-        record.eject(now + 100 * MINUTE);
-        assert_eq!(
-            record.up_time_needed(),
-            LEAST_UP_TIME,
-            "the time before the incident is no hint"
-        );
+        record.eject(&rule, now + 100 * MINUTE);
+        assert_eq!(record.up_time_needed(), rule.hold, "the time before the incident is no hint");
         record.good(now + 105 * MINUTE);
         assert_eq!(record.good_for(now + 110 * MINUTE), 5 * MINUTE);
         record.bad(now + 110 * MINUTE);
@@ -191,7 +192,7 @@ mod tests {
         record.bad(now + 300 * MINUTE);
         assert_eq!(record.up_time_needed(), MOST_UP_TIME);
         record.healthy(now + 400 * MINUTE);
-        record.eject(now + 600 * MINUTE);
-        assert_eq!(record.up_time_needed(), LEAST_UP_TIME, "long forgiven");
+        record.eject(&rule, now + 600 * MINUTE);
+        assert_eq!(record.up_time_needed(), rule.hold, "long forgiven");
     }
 }

@@ -4,9 +4,9 @@
 //! **The unbroken run.** The rule of thirds ([`super::distinct`]) keeps one URL or one client from
 //! moving everybody, and so would keep a service that *has* one URL or one client where it is. There
 //! a cascade takes at least [`LEAST_RUN`] failures with no success between them, for as long as the
-//! cascade's dwell, and for so long that by the last hour's rate of successes at least
-//! [`SILENCE`] were due (by chance once in a thousand times). So while anyone else's requests still
-//! succeed, even a few a minute, one loud client proves nothing.
+//! cascade's dwell, and for so long that at least [`SILENCE`] successes were due (by chance once in a
+//! thousand times), by the rate of the last hour or, where that is higher, of the last ten seconds.
+//! So while anyone else's requests still succeed, even a few a minute, one loud client proves nothing.
 //!
 //! Not here: blame, and what follows from a trip ([`super::pool`]).
 
@@ -38,7 +38,7 @@ pub struct Scores {
 pub struct Yardstick {
     /// What a score has to reach.
     pub threshold: f64,
-    /// Successes a second of the last hour, by which an unbroken run of failures is judged; `None`
+    /// Successes a second of the last hour or, if higher, of the last ten seconds, by which an unbroken run of failures is judged; `None`
     /// where what fails is no fair sample of the service's requests, so that no run means anything.
     pub success_rate: Option<f64>,
     /// When.

@@ -240,7 +240,10 @@ impl Watch {
         Yardstick {
             threshold: self.scores.threshold(self.seconds.rate()),
             success_rate: match self.sampling {
-                Sampling::Fair => Some(self.hour.success_rate(self.now)),
+                // A service may have slept for most of the hour: what it did a moment ago says more.
+                Sampling::Fair => {
+                    Some(self.hour.success_rate(self.now).max(self.seconds.success_rate()))
+                }
                 Sampling::Retries => None,
             },
             now: self.now,
@@ -300,7 +303,7 @@ impl Watch {
     /// Takes it out.
     pub fn eject(&mut self, rule: &FailoverRule, jitter: impl Fn(u32) -> f64) -> Duration {
         let now = self.now;
-        let ejections = self.record.eject(now);
+        let ejections = self.record.eject(rule, now);
         let hold = hold::length(ejections, rule, jitter(ejections));
         let pace = Pace { ramp: rule.ramp, gate: super::breaker::Gate::Closed };
         let event = Event::Eject { until: now + hold, ejections };

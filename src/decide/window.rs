@@ -79,6 +79,12 @@ impl Seconds {
         self.slots.iter().map(|slot| slot.safe).sum::<f64>() / self.covered()
     }
 
+    /// Successes a second.
+    pub fn success_rate(&self) -> f64 {
+        let failures: f64 = self.slots.iter().map(|slot| slot.failures).sum();
+        (self.attempts() - failures).max(0.0) / self.covered()
+    }
+
     /// Attempts of the last ten seconds.
     pub fn attempts(&self) -> f64 {
         self.slots.iter().map(|slot| slot.attempts).sum()

@@ -38,6 +38,9 @@ const EXHAUSTED: Duration = Duration::from_millis(20);
 const HTTP2_STREAMS: u32 = 128;
 /// Streams that a client may reset before we have answered, and still be believed (CVE-2023-44487).
 const HTTP2_RESETS: usize = 20;
+/// How a client that knows beforehand begins HTTP/2. No method begins so, and clients send the whole
+/// preface at once; one that sends less at first is taken for HTTP/1.1 and refused.
+const PREFACE: [u8; 4] = *b"PRI ";
 /// Written to a client whose head took too long.
 const TIMED_OUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -160,7 +163,7 @@ impl Connection {
         // Without it small answers wait for the client's delayed acknowledgement.
         if stream.set_nodelay(true).is_ok() {
             match tls {
-                None => self.serve_http1(stream, Proto::Http).await,
+                None => self.serve_cleartext(stream).await,
                 Some(config) => self.serve_tls(stream, config).await,
             }
         }
@@ -168,11 +171,33 @@ impl Connection {
         drop(open);
     }
 
+    /// HTTP/2 by prior knowledge where the connection begins as such (RFC 9113, section 3.3).
+    async fn serve_cleartext(self, stream: TcpStream) {
+        if self.worker.stage.get() != Stage::Serving {
+            return self.serve_http1(stream, Proto::Http).await;
+        }
+        let mut first = [0; PREFACE.len()];
+        // Losing a branch half-way loses nothing: peeked bytes stay where they are. In order, so
+        // that a request that is already here is served before a drain is noticed.
+        tokio::select! {
+            biased;
+            peeked = stream.peek(&mut first) => match peeked {
+                Ok(_) if first == PREFACE => self.serve_http2(stream, Proto::Http).await,
+                Ok(0) | Err(_) => {}
+                Ok(_) => self.serve_http1(stream, Proto::Http).await,
+            },
+            () = self.worker.draining.notified() => {}
+            () = tokio::time::sleep(self.settings.limits.header_read_timeout) => {
+                self.refuse(Refusal::SlowHead);
+            }
+        }
+    }
+
     async fn serve_tls(self, stream: TcpStream, config: Arc<ServerConfig>) {
         let handshake = TlsAcceptor::from(config).accept(stream);
         match tokio::time::timeout(HANDSHAKE, handshake).await {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                self.serve_http2(stream).await;
+                self.serve_http2(stream, Proto::Https).await;
             }
             Ok(Ok(stream)) => self.serve_http1(stream, Proto::Https).await,
             Ok(Err(_)) | Err(_) => self.refuse(Refusal::Handshake),
@@ -242,8 +267,12 @@ impl Connection {
         drop(self.place);
     }
 
-    async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(self, stream: S) {
-        let client = self.client(Proto::Https);
+    async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+        self,
+        stream: S,
+        proto: Proto,
+    ) {
+        let client = self.client(proto);
         let activity = Rc::clone(&client.activity);
         let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity) });
         let service = service_fn(move |request| service::serve(Rc::clone(&client), request));

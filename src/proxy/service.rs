@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
@@ -17,6 +19,8 @@ use super::request_body::RequestBody;
 use super::transaction::{End, Transaction};
 use crate::clock;
 use crate::exchange::budget;
+use crate::exchange::snapshot::View;
+use crate::model::id::PoolId;
 use crate::model::outcome::MethodClass;
 use crate::model::refusal::Refusal;
 use crate::request::gate::{self, Admitted};
@@ -30,7 +34,7 @@ pub(super) async fn serve(
 ) -> Result<Response<AnswerBody>, Infallible> {
     let active = client.activity.begin();
     let started = clock::now();
-    let (mut parts, incoming) = request.into_parts();
+    let (parts, incoming) = request.into_parts();
     let view = client.worker.snapshots.current();
 
     let matched = gate::admit(&parts).and_then(|admitted| {
@@ -50,35 +54,8 @@ pub(super) async fn serve(
     let row = &state.rows[client.worker.index];
     row.window.count_request(budget::second_of(state.began, started));
     let accounting = answer::Request::begin(&client.worker, state);
-    let rule = &view.routing.topology.pool(pool).rules.retry;
-    let class = MethodClass::of(&parts.method);
-    let origin = match client.trust {
-        Trust::Stranger => client.peer,
-        Trust::TrustedProxy => {
-            headers::client_address(client.peer, &parts.headers, |ip| client.is_trusted(ip))
-        }
-    };
-    let witness = witness(origin, &parts.method, parts.uri.path());
-    let body = RequestBody::new(incoming, rule.replay_body, limit);
-    rewrite(&client, &mut parts, &authority);
-    let path_and_query = parts.uri.path_and_query().cloned();
-    let head = Head {
-        repeatable: rule.methods.contains(&parts.method),
-        method: parts.method,
-        path_and_query: path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
-        headers: parts.headers,
-        authority,
-        class,
-    };
-    let transaction = Transaction {
-        worker: Rc::clone(&client.worker),
-        view: std::sync::Arc::clone(&view),
-        pool,
-        head: Rc::new(head),
-        body,
-        witness,
-        started,
-    };
+    let matched = Matched { view: Arc::clone(&view), pool, authority, started };
+    let transaction = transaction(&client, matched, parts, incoming);
 
     let response = match transaction.run().await {
         End::Relayed(response) | End::Own(response) => response,
@@ -90,6 +67,46 @@ pub(super) async fn serve(
     row.durations.observe(clock::now().saturating_duration_since(started));
     row.answers[code_class(&response)].add(1);
     Ok(response.map(|body| body.carrying(accounting).keeping(active)))
+}
+
+/// What a request's head has led to.
+struct Matched {
+    view: Arc<View>,
+    pool: PoolId,
+    authority: HeaderValue,
+    started: Instant,
+}
+
+/// The client's request becomes the upstreams'.
+fn transaction(
+    client: &Client,
+    matched: Matched,
+    mut parts: Parts,
+    incoming: Incoming,
+) -> Transaction {
+    let Matched { view, pool, authority, started } = matched;
+    let rule = &view.routing.topology.pool(pool).rules.retry;
+    let origin = match client.trust {
+        Trust::Stranger => client.peer,
+        Trust::TrustedProxy => {
+            headers::client_address(client.peer, &parts.headers, |ip| client.is_trusted(ip))
+        }
+    };
+    let witness = witness(origin, &parts.method, parts.uri.path());
+    let limit = client.settings.limits.max_request_body;
+    let body = RequestBody::new(incoming, rule.replay_body, limit);
+    rewrite(client, &mut parts, &authority);
+    let path_and_query = parts.uri.path_and_query().cloned();
+    let head = Rc::new(Head {
+        repeatable: rule.methods.contains(&parts.method),
+        class: MethodClass::of(&parts.method),
+        method: parts.method,
+        path_and_query: path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
+        headers: parts.headers,
+        authority,
+    });
+    let worker = Rc::clone(&client.worker);
+    Transaction { worker, view, pool, head, body, witness, started }
 }
 
 /// Turned away before it had a service.

@@ -20,7 +20,7 @@ pub enum Claim {
     Needs(&'static str),
 }
 
-use Claim::Claimed;
+use Claim::{Claimed, Needs};
 
 macro_rules! outage {
     ($name:literal, $claim:expr) => {
@@ -36,16 +36,19 @@ macro_rules! outage {
 pub const OUTAGES: [Outage; 29] = [
     outage!("afd-2025-10-09-regional-gray", Claimed),
     outage!("akamai-2021-07-22-edge-dns", Claimed),
-    outage!("big-bodies-truncated", Claimed),
-    outage!("bunny-2021-06-22-dns", Claimed),
+    outage!(
+        "big-bodies-truncated",
+        Needs("the standby trickle: cut bodies leave no pair that says whose fault they are")
+    ),
+    outage!("bunny-2021-06-22-dns", Needs("capacity told from fault")),
     outage!("cf-2020-07-17-backbone-regions", Claimed),
-    outage!("cf-2025-11-18-fl1-botscore-zero", Claimed),
+    outage!("cf-2025-11-18-fl1-botscore-zero", Needs("403 towards known good clients")),
     outage!("cf-2025-11-18-fl2-flap", Claimed),
     outage!("cf-2025-12-05-waf-lua", Claimed),
-    outage!("cf-2026-02-20-byoip-one-host", Claimed),
+    outage!("cf-2026-02-20-byoip-one-host", Needs("cells: one host moved alone")),
     outage!("cold-cache-return", Claimed),
-    outage!("fallback-overload-metastable", Claimed),
-    outage!("fallback-waf-blocks-us", Claimed),
+    outage!("fallback-overload-metastable", Needs("capacity told from fault")),
+    outage!("fallback-waf-blocks-us", Needs("429 towards known good clients")),
     outage!("fastly-2021-06-08", Claimed),
     outage!("flap-300s", Claimed),
     outage!("gcore-2026-05-13-eu-fallback-dies", Claimed),
@@ -55,11 +58,11 @@ pub const OUTAGES: [Outage; 29] = [
     outage!("http-200-error-page", Claimed),
     outage!("one-bad-url-one-bad-client", Claimed),
     outage!("origin-5xx-with-marker", Claimed),
-    outage!("origin-down-all-providers", Claimed),
+    outage!("origin-down-all-providers", Needs("one retry a second while the origin is blamed")),
     outage!("ovh-2021-03-10-fire-permanent", Claimed),
     outage!("ovh-2021-10-13-ipv4-only", Claimed),
     outage!("post-only-500", Claimed),
-    outage!("resolver-1111-2025-07-14", Claimed),
+    outage!("resolver-1111-2025-07-14", Needs("common cause")),
     outage!("shared-substrate", Claimed),
     outage!("slow-loris-upstream", Claimed),
     outage!("total-loss-all-edges", Claimed),

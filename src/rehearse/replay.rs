@@ -72,6 +72,10 @@ struct Replay {
     agenda: BinaryHeap<Reverse<Entry>>,
     entries: u64,
     quiet: stride::Quiet,
+    /// Whether the last thing that happened was a drain.
+    drained: bool,
+    /// What a request loses now if it goes to the first upstream, whoever that suits.
+    lost_alone: f64,
     now: Duration,
     next_request: Duration,
     /// First and last change of the outage.
@@ -142,6 +146,8 @@ impl Replay {
             agenda: BinaryHeap::new(),
             entries: 0,
             quiet: stride::Quiet::new(&demand, places.len()),
+            drained: true,
+            lost_alone: 0.0,
             now: Duration::ZERO,
             next_request: Duration::ZERO,
             trigger: (LEAD, last),
@@ -158,7 +164,9 @@ impl Replay {
 
     fn run(mut self) -> Played {
         while self.now < self.end {
-            match self.stride_end() {
+            // Between two drains nothing becomes quiet that was not.
+            let drained = std::mem::take(&mut self.drained);
+            match drained.then(|| self.stride_end()).flatten() {
                 Some(end) => self.stride(end),
                 None => self.step(),
             }
@@ -317,6 +325,8 @@ impl Replay {
     /// Hands the detector what there is, and obeys.
     fn drain(&mut self) {
         let paces: Vec<ProbePace> = self.paces();
+        self.drained = true;
+        self.lost_alone = self.lost_without();
         let drained = self.steer.drain(self.now);
         self.record(&drained);
         for upstream in &drained.left {

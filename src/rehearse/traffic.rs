@@ -11,8 +11,10 @@ use super::scenario::{Family, Match};
 
 /// Requests a second.
 pub const RATE: f64 = 100.0;
-/// Methods with their share in per cent.
-const METHODS: [(Method, u8); 3] = [(Method::GET, 85), (Method::POST, 12), (Method::PUT, 3)];
+/// What clients do.
+static METHODS: [Method; 3] = [Method::GET, Method::POST, Method::PUT];
+/// How often each, in per cent.
+const METHOD_SHARES: [u8; 3] = [85, 12, 3];
 /// Share of requests with a safe method.
 pub const SAFE_SHARE: f64 = 0.85;
 /// Public hosts, half of the requests each.
@@ -56,7 +58,10 @@ pub struct Demand {
     pages: Vec<u8>,
     latencies: Vec<Duration>,
     probe_page: u8,
+    /// Requests a second.
     rate: f64,
+    /// Of each method, in per cent.
+    method_shares: [u8; 3],
 }
 
 /// A [`Match`], looked up once.
@@ -87,13 +92,20 @@ impl Demand {
             url_paths.len() - 1
         }) as u8;
         let latencies = (0..LATENCIES).map(|n| latency((n as f64 + 0.5) / LATENCIES as f64));
-        Self { latencies: latencies.collect(), url_paths, pages, probe_page, rate: RATE }
+        Self {
+            latencies: latencies.collect(),
+            url_paths,
+            pages,
+            probe_page,
+            rate: RATE,
+            method_shares: METHOD_SHARES,
+        }
     }
 
-    /// At so many requests a second.
+    /// At so many requests a second, with so many GET, POST and PUT among a hundred.
     #[must_use]
-    pub fn at_rate(self, rate: f64) -> Self {
-        Self { rate, ..self }
+    pub fn of(self, rate: f64, method_shares: [u8; 3]) -> Self {
+        Self { rate, method_shares, ..self }
     }
 
     /// Requests a second.
@@ -104,7 +116,7 @@ impl Demand {
     /// One request.
     pub fn draw(&self, rng: &mut Rng) -> Request {
         let mut left = rng.u8(0..100);
-        let method = METHODS.iter().position(|(_, share)| {
+        let method = self.method_shares.iter().position(|share| {
             let found = left < *share;
             left = left.saturating_sub(*share);
             found
@@ -135,7 +147,7 @@ impl Demand {
     pub fn recognise(&self, method: &Method, host: &str, url_path: &str) -> Request {
         let place = |found: Option<usize>| found.unwrap_or_default() as u8;
         Request {
-            method: place(METHODS.iter().position(|(known, _)| known == method)),
+            method: place(METHODS.iter().position(|known| known == method)),
             host: place(HOSTS.iter().position(|known| *known == host)),
             page: place(self.url_paths.iter().position(|known| known == url_path)),
             ..self.probe()
@@ -173,14 +185,14 @@ impl Demand {
         let page = |name: &String| {
             listed(&only.url_paths, name) && !only.url_paths_not.iter().any(|not| not == name)
         };
-        let methods = METHODS.each_ref().map(|(method, _)| listed(&only.methods, method.as_str()));
+        let methods = METHODS.each_ref().map(|method| listed(&only.methods, method.as_str()));
         let hosts = HOSTS.map(|host| listed(&only.hosts, host));
         let pages: Vec<bool> = self.url_paths.iter().map(page).collect();
         let sizes = BODY_SIZES.map(|size| size >= only.body_min);
-        let by_method = METHODS.iter().zip(methods).filter(|(_, ok)| *ok);
+        let by_method = self.method_shares.iter().zip(methods).filter(|(_, ok)| *ok);
         let by_page = self.pages.iter().filter(|page| pages[usize::from(**page)]).count();
         let by_size = [1.0 - BIG_BODIES, BIG_BODIES].into_iter().zip(sizes).filter(|(_, ok)| *ok);
-        let share = by_method.map(|((_, share), _)| f64::from(*share) / 100.0).sum::<f64>()
+        let share = by_method.map(|(share, _)| f64::from(*share) / 100.0).sum::<f64>()
             * hosts.iter().filter(|ok| **ok).count() as f64
             / HOSTS.len() as f64
             * by_page as f64
@@ -218,8 +230,7 @@ fn latency(quantile: f64) -> Duration {
 impl Request {
     /// Its method.
     pub fn method(&self) -> &'static Method {
-        static TABLE: [Method; 3] = [Method::GET, Method::POST, Method::PUT];
-        &TABLE[usize::from(self.method)]
+        &METHODS[usize::from(self.method)]
     }
 
     /// Where it comes from.

@@ -95,6 +95,8 @@ pub struct World {
     /// When anything begins, ends or turns, in order.
     turns: Vec<Duration>,
     load: Load,
+    /// Whether any capacity is: else nobody asks for the load.
+    is_bounded: bool,
 }
 
 /// How a fault reaches an upstream.
@@ -125,8 +127,9 @@ impl World {
             list
         };
         let bearing = scenario.upstreams.iter().enumerate().map(bearing_on).collect();
+        let is_bounded = tracks.iter().any(Track::is_about_capacity);
         let load = Load::new(scenario.upstreams.len(), demand.rate());
-        Self { bearing, turns, load, tracks }
+        Self { bearing, turns, load, is_bounded, tracks }
     }
 
     /// How many upstreams there are.
@@ -141,12 +144,12 @@ impl World {
 
     /// Whether any fault bears on an upstream's traffic at `at`.
     pub fn is_faulty(&self, upstream: usize, at: Duration) -> bool {
-        self.faults(upstream, at).any(|(planned, ..)| planned.fault.mode.touches_traffic())
+        self.faults(upstream, at).any(|(planned, ..)| planned.fault.is_felt())
     }
 
     /// What is wrong with an upstream, for people; rounded to a tenth while it ramps.
     pub fn words(&self, upstream: usize, at: Duration) -> Option<String> {
-        let felt = self.faults(upstream, at).filter(|(p, ..)| p.fault.mode.touches_traffic());
+        let felt = self.faults(upstream, at).filter(|(planned, ..)| planned.fault.is_felt());
         let words = felt.map(|(planned, fraction, ..)| {
             let full = planned.fault.fraction;
             let shown = if fraction < full { (fraction * 10.0).floor() / 10.0 } else { full };
@@ -158,7 +161,9 @@ impl World {
 
     /// What a request meets at an upstream.
     pub fn answer(&mut self, ask: Ask<'_>, demand: &Demand, rng: &mut Rng) -> Answer {
-        self.load.count(ask.upstream, ask.at);
+        if self.is_bounded {
+            self.load.count(ask.upstream, ask.at);
+        }
         let mut draft = Draft::new(demand.latency(rng));
         for (planned, fraction, bearing, track) in self.faults(ask.upstream, ask.at) {
             let share = self.striking_share(&planned.fault, fraction, ask.upstream, bearing);
@@ -173,7 +178,9 @@ impl World {
 
     /// Each upstream served this many requests since the last ones, without anything worth telling.
     pub fn serve(&mut self, requests: &[f64], at: Duration) {
-        self.load.count_many(requests, at);
+        if self.is_bounded {
+            self.load.count_many(requests, at);
+        }
     }
 
     /// Share of the demand, or of one request's luck, that an upstream spoils by its own faults.
@@ -264,8 +271,15 @@ fn luck(fault: &Fault, request: &Request, salt: u64, rng: &mut Rng) -> f64 {
     Rng::with_seed(key << 8 | salt).f64()
 }
 
+impl Fault {
+    /// Whether a request can notice it at all: the dialer tries IPv6 first.
+    fn is_felt(&self) -> bool {
+        self.mode.touches_traffic() && self.only_family() != Some(Family::V4)
+    }
+}
+
 impl Mode {
-    /// Whether a request can notice it at all.
+    /// Whether a request can notice it.
     const fn touches_traffic(self) -> bool {
         match self {
             Self::Dns | Self::ControlPlane => false,

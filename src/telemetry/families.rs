@@ -125,6 +125,8 @@ families! {
         "How many configurations were taken over since the start, the first one included.";
     CONFIG_LAST_SUCCESS: Gauge "bascule_config_last_reload_success_timestamp_seconds" []
         "When a configuration was last taken over, in seconds since 1970.";
+    CERTIFICATE_EXPIRY: Gauge "bascule_certificate_expiry_timestamp_seconds" ["subject", "side"]
+        "Last second of a certificate, since 1970.";
     BUILD_INFO: Gauge "bascule_build_info" ["version"]
         "Always 1; the label tells the version.";
     PROCESS_CPU: Counter "process_cpu_seconds_total" []

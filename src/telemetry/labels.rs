@@ -22,6 +22,22 @@ impl ReloadResult {
     }
 }
 
+/// Whom a certificate is shown to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CertificateSide {
+    /// Clients.
+    Clients,
+}
+
+impl CertificateSide {
+    /// As a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+        }
+    }
+}
+
 /// What can be let go when its queue is full.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dropped {

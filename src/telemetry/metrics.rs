@@ -1,16 +1,18 @@
 //! What is counted as it happens because it happens rarely: failovers, probes, look-ups, reloads.
 //! What every request touches is counted in the workers' own rows instead and summed at a scrape.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, histogram_opts,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
+    histogram_opts,
 };
 
 use super::families::{self, Family};
-use super::labels::ReloadResult;
+use super::labels::{CertificateSide, ReloadResult};
 use crate::model::id::{Label, UpstreamKey};
 use crate::model::signal::ProbeResult;
 
@@ -39,6 +41,7 @@ pub struct Metrics {
     reload_failed: IntGauge,
     config_generation: IntGauge,
     last_success: Gauge,
+    certificate_expiry: GaugeVec,
 }
 
 /// A change of a service's first candidate.
@@ -90,6 +93,13 @@ impl Metrics {
             ),
             last_success: registered(
                 Gauge::with_opts(options(&families::CONFIG_LAST_SUCCESS)),
+                &registry,
+            ),
+            certificate_expiry: registered(
+                GaugeVec::new(
+                    options(&families::CERTIFICATE_EXPIRY),
+                    families::CERTIFICATE_EXPIRY.labels,
+                ),
                 &registry,
             ),
             registry,
@@ -146,6 +156,21 @@ impl Metrics {
         self.reload_failed.set(0);
         self.config_generation.inc();
         self.last_success.set(since_1970.as_secs_f64());
+    }
+
+    /// The certificates in force, each by its first name with its last second since 1970; where two
+    /// have the same name, the earlier end is told.
+    pub fn certificates<'a>(&self, ends: impl Iterator<Item = (&'a str, Duration)>) {
+        let mut earliest: BTreeMap<&str, Duration> = BTreeMap::new();
+        for (subject, end) in ends {
+            let known = earliest.entry(subject).or_insert(end);
+            *known = end.min(*known);
+        }
+        self.certificate_expiry.reset();
+        let side = CertificateSide::Clients.as_str();
+        for (subject, end) in earliest {
+            self.certificate_expiry.with_label_values(&[subject, side]).set(end.as_secs_f64());
+        }
     }
 
     /// A reload ended.

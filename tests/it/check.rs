@@ -247,7 +247,7 @@ fn a_gigabyte_is_refused_by_its_size_and_never_read() {
     let folder = tempfile::tempdir().expect("folder");
     let file = fs::File::create(folder.path().join("bascule.yaml")).expect("file");
     file.set_len(1 << 30).expect("a sparse file");
-    refuses_in(folder.path(), "bascule.yaml", 2, &["longer than the 4194304 bytes"]);
+    refuses_in(folder.path(), "bascule.yaml", 2, &["too large: at most 4 MiB"]);
 }
 
 #[test]

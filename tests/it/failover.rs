@@ -273,17 +273,32 @@ async fn the_status_shows_a_failover_with_its_reason() {
 }
 
 #[tokio::test]
-async fn when_all_are_bad_the_least_bad_serves_and_a_return_is_noticed() {
+async fn an_upstream_without_traffic_is_left_by_its_probes_alone() {
     let stage = Stage::start(Transport::Plain, watched).await;
     stage.us.close().await;
+    let us = [("provider", "us"), ("health", "ejected")];
+    let ejected = |m: &Metrics| m.sum("bascule_upstream_health", &us) == 1.0;
+    let metrics = stage.proxy.metrics_when("an ejection", ejected).await;
+    assert_eq!(metrics.sum("bascule_attempts_total", &[]), 0.0, "no client was needed for it");
+    assert_eq!(stage.proxy.get("/page").await.served_by(), "eu");
+}
+
+#[tokio::test]
+async fn when_the_fallback_dies_too_the_least_bad_serves_and_a_return_is_noticed() {
+    let _turn = turn().await;
+    let stage = Stage::start(Transport::Plain, watched).await;
+    let load = Load::start(&stage.proxy, RATE);
+    load.goes_on(RATE as usize).await;
+    stage.us.behave(Script::all(Act::status(500)));
+    load.until("the fallback to serve everybody", |records| is_settled(records, "eu")).await;
     stage.eu.close().await;
-    let portal = [("service", "portal")];
-    stage.proxy.metrics_when("fail-open", |m| m.sum("bascule_fail_open", &portal) == 1.0).await;
-    let answer = stage.proxy.get("/page").await;
-    assert!(matches!(answer.status.as_u16(), 502..=504), "our own answer: {}", answer.status);
-    stage.eu.open().await;
-    let answer = stage.proxy.get("/page").await;
-    assert_eq!((answer.status.as_u16(), answer.served_by()), (200, "eu"), "the first request");
+    load.goes_on(2 * RATE as usize).await;
+    // Everything is bad now. The first choice comes back; nobody waits for its hold to end.
+    stage.us.behave(Script::all(Act::Serve));
+    load.until("the first choice to serve again", |records| is_settled(records, "us")).await;
+    let report = load.stop().await;
+    let unanswered = report.records.iter().filter(|record| record.answer.is_err()).count();
+    assert_eq!(unanswered, 0, "an answer in any case");
 }
 
 #[tokio::test]

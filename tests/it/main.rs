@@ -14,6 +14,7 @@ mod reload;
 mod residency;
 mod retry;
 mod route;
+mod scenario;
 mod start;
 mod swarm;
 mod tls;

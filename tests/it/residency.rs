@@ -1,5 +1,7 @@
 //! What must stay in the EU stays there, whatever is down.
 
+use std::time::Duration;
+
 use crate::harness::client::{Ask, Speak};
 use crate::harness::load::{Load, turn};
 use crate::harness::proxy::{RunningProxy, folder};
@@ -107,7 +109,9 @@ async fn a_service_without_any_permitted_upstream_answers_its_page_at_once() {
     let mut session = proxy.session(Speak::TlsHttp2).await;
     let began = now();
     let answer = within("the page", session.send(&Ask::get("/page"))).await.expect("whole");
-    println!("the page came after {:?}", began.elapsed());
+    let took = began.elapsed();
+    println!("the page came after {took:?}");
+    assert!(took < Duration::from_secs(1), "promised within 50 ms, took {took:?}");
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("retry-after"), Some("90"));
     assert_eq!(answer.header("content-type").map(|t| t.starts_with("text/html")), Some(true));

@@ -219,6 +219,7 @@ impl Builder<'_> {
             let provider = &self.providers.all[id.index()];
             if !pool.residency.permits(provider.jurisdiction) {
                 let (provider, jurisdiction) = (provider.name.clone(), provider.jurisdiction);
+                self.refuse_probe_of_barred(pool, &endpoint, place);
                 pool.barred.push(Barred { provider, jurisdiction });
                 continue;
             }
@@ -234,6 +235,19 @@ impl Builder<'_> {
             places.push(place);
         }
         places
+    }
+
+    /// A barred upstream must not be reached as the origin either: not even by a probe.
+    fn refuse_probe_of_barred(&self, pool: &Pool, barred: &Endpoint, place: Place) {
+        let origin = pool.rules.probe.origin.as_ref().map(|origin| &origin.endpoint);
+        let is_same =
+            |origin: &Endpoint| (&origin.host, origin.port) == (&barred.host, barred.port);
+        if origin.is_some_and(is_same) {
+            let what = format!("`probe.origin` of service `{}` leads here", pool.service);
+            let mend = "this upstream is outside the EU and the service `eu-only`, so not even a probe may go \
+                        there; name the origin itself";
+            self.context.complaints.error(place, what, mend);
+        }
     }
 }
 

@@ -66,11 +66,15 @@ pub struct StandIns {
 }
 
 impl StandIns {
-    /// Starts them under a demand of `rate` requests a second; the outage begins at `zero`.
+    /// Starts them under such a demand; the outage begins at `zero`.
     ///
     /// # Errors
     /// When loopback gives no port, or the system no thread.
-    pub fn start(scenario: Arc<Scenario>, rate: f64, zero: Instant) -> io::Result<Self> {
+    pub fn start(
+        scenario: Arc<Scenario>,
+        demand: fn(&Scenario) -> Demand,
+        zero: Instant,
+    ) -> io::Result<Self> {
         let (for_proxy, proxy_sockets) = bind()?;
         let (for_control, control_sockets) = bind()?;
         let (stop, stopped) = watch::channel(false);
@@ -78,7 +82,8 @@ impl StandIns {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build_local(LocalOptions::default());
-            let stage = |audience| Rc::new(Theatre::new(&scenario, rate, (zero, audience)));
+            let stage =
+                |audience| Rc::new(Theatre::new(&scenario, demand(&scenario), (zero, audience)));
             match runtime {
                 Ok(runtime) => runtime.block_on(async {
                     stage(Audience::Proxy).open(proxy_sockets);
@@ -130,8 +135,7 @@ struct Theatre {
 struct BrokenOff;
 
 impl Theatre {
-    fn new(scenario: &Scenario, rate: f64, (zero, audience): (Instant, Audience)) -> Self {
-        let demand = Demand::new(scenario.named_paths(), "/").at_rate(rate);
+    fn new(scenario: &Scenario, demand: Demand, (zero, audience): (Instant, Audience)) -> Self {
         Self {
             world: RefCell::new(World::new(scenario, &demand)),
             rng: RefCell::new(Rng::with_seed(audience as u64)),

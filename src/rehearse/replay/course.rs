@@ -102,7 +102,7 @@ impl Replay {
         let class = MethodClass::of(request.method());
         self.budget.count(self.steer.instant(self.now));
         self.tally.begin(self.now);
-        self.tally.lost_without += self.lost_without();
+        self.tally.lost_without += self.lost_alone;
         let plan = Arc::clone(self.steer.plan());
         let Some(place) = plan.pick(class, self.rng.u16(0..1000)) else {
             return self.end_of(&request, self.now, (None, Cause::Upstream));

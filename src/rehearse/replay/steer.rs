@@ -32,6 +32,9 @@ pub(super) struct Steer {
     flags: Vec<Flags>,
     drained: Duration,
     marked: Duration,
+    /// What the detector said at the last drain; nothing changes its mind in between.
+    in_doubt: bool,
+    deadline: Option<Duration>,
 }
 
 /// What is kept beside the plan for each upstream.
@@ -72,6 +75,8 @@ impl Steer {
             flags: Vec::new(),
             drained: Duration::ZERO,
             marked: Duration::ZERO,
+            in_doubt: false,
+            deadline: None,
         };
         steer.mark(Duration::ZERO);
         steer
@@ -99,7 +104,7 @@ impl Steer {
 
     /// Whether the detector wants to be asked every 10 ms.
     pub(super) fn in_doubt(&self) -> bool {
-        self.detector.in_doubt()
+        self.in_doubt
     }
 
     /// Whether evidence waits for the next drain.
@@ -109,7 +114,7 @@ impl Steer {
 
     /// When the detector must be asked again at the latest.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.detector.next_deadline().map(|deadline| self.time(deadline))
+        self.deadline
     }
 
     /// When the next drain is due.
@@ -118,8 +123,8 @@ impl Steer {
         if self.has_evidence() {
             return soonest;
         }
-        let latest = self.drained + if self.in_doubt() { DOUBT } else { CALM };
-        self.deadline().map_or(latest, |deadline| deadline.clamp(soonest, latest))
+        let latest = self.drained + if self.in_doubt { DOUBT } else { CALM };
+        self.deadline.map_or(latest, |deadline| deadline.clamp(soonest, latest))
     }
 
     /// An attempt came to this.
@@ -171,6 +176,8 @@ impl Steer {
         self.drained = at;
         let transitions = self.detector.decide(now);
         let plan = Arc::clone(&self.detector.plans()[POOL.index()]);
+        self.in_doubt = self.detector.in_doubt();
+        self.deadline = self.detector.next_deadline().map(|deadline| self.time(deadline));
         let moved = !Arc::ptr_eq(&plan, &self.plan);
         self.plan = plan;
         let mut left = Vec::new();

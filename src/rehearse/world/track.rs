@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::LEAD;
-use crate::rehearse::scenario::{Change, Fault, Scenario, Subject, Wave};
+use crate::rehearse::scenario::{Change, Fault, Mode, Scenario, Subject, Wave};
 use crate::rehearse::traffic::{Demand, Filter};
 
 /// Every change of one (subject, id), in order of time.
@@ -51,6 +51,12 @@ impl Track {
             Planned { filter: demand.filter(&fault.only), fault }
         });
         self.steps.push(Step { at, from, planned });
+    }
+
+    /// Whether any of it is a capacity.
+    pub(super) fn is_about_capacity(&self) -> bool {
+        let faults = self.steps.iter().filter_map(|step| step.planned.as_ref());
+        faults.into_iter().any(|planned| matches!(planned.fault.mode, Mode::Capacity(..)))
     }
 
     /// What is in force, with its fraction; `None` for nothing.

@@ -33,7 +33,7 @@ pub enum Speak {
 
 impl Speak {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Http1, Self::TlsHttp1, Self::TlsHttp2];
+    pub const ALL: [Self; 4] = [Self::Http1, Self::Http2, Self::TlsHttp1, Self::TlsHttp2];
 
     pub fn is_tls(self) -> bool {
         matches!(self, Self::TlsHttp1 | Self::TlsHttp2)

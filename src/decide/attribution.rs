@@ -39,8 +39,8 @@ use crate::model::topology::{ProviderKind, Topology};
 /// overloaded origin that fails in random requests is then taken for the provider in one case of
 /// twenty at most.
 pub const PROVIDER: f64 = 3.0;
-/// Log-odds at which a gray failure is the provider's.
-pub const PROVIDER_GRAY: f64 = 4.6;
+/// Log-odds that a gray failure takes, and anything at all while the origin is to blame.
+pub const PROVIDER_STRONG: f64 = 4.6;
 /// Log-odds at which it is the origin's, given independent evidence enough.
 pub const ORIGIN: f64 = -4.6;
 /// An origin incident lasts until the log-odds are above this: half of what raised it.

@@ -3,16 +3,17 @@
 //! | what happened | ejects at log-odds of | otherwise |
 //! |---|---|---|
 //! | cascade or brownout trips | [`PROVIDER`] | withheld, told once, weighed anew each time |
-//! | gray trips | [`PROVIDER_GRAY`], and 2 % fail for certain | gray alert |
+//! | gray trips | [`PROVIDER_STRONG`], and 2 % fail for certain | gray alert |
 //! | three probes fail in a row, no traffic | [`PROVIDER`] | nothing |
 //! | any tier trips while half-open or ramping | 0 | withheld |
 //! | two probes fail in a row while half-open | 0 | nothing |
 //!
 //! One that is being tried out goes unless the evidence speaks for it: sending its trickle elsewhere
-//! again costs nobody anything. While the origin is to blame, nobody goes.
+//! again costs nobody anything. While the origin is to blame, nobody goes without strong evidence of
+//! its own: an origin that fails a little must not keep everyone with a provider that dies.
 
 use super::super::attribution::{
-    self, Doubt, ORIGIN_STILL, PROVIDER, PROVIDER_GRAY, Sampling, Surroundings,
+    self, Doubt, ORIGIN_STILL, PROVIDER, PROVIDER_STRONG, Sampling, Surroundings,
 };
 use super::super::hold;
 use super::super::probes;
@@ -92,21 +93,23 @@ impl PoolWatch {
     }
 
     fn reason_to_eject(&self, place: usize, attribution: Attribution) -> Option<Reason> {
-        if self.origin.blamed.is_some() {
-            return None;
-        }
         let watch = &self.watches[place];
         let tried = match watch.health {
             Health::HalfOpen { .. } | Health::Ramping { .. } => true,
             Health::Healthy | Health::Suspect | Health::Ejected { .. } => false,
         };
-        let enough = attribution.log_odds >= if tried { 0.0 } else { PROVIDER };
+        let least = match self.origin.blamed {
+            Some(_) => PROVIDER_STRONG,
+            None if tried => 0.0,
+            None => PROVIDER,
+        };
+        let enough = attribution.log_odds >= least;
         if let Some(tier) = watch.trip() {
             let enough = match tier {
                 Tier::Cascade | Tier::Brownout => enough,
                 Tier::Gray if tried => enough,
                 Tier::Gray => {
-                    attribution.log_odds >= PROVIDER_GRAY
+                    attribution.log_odds >= PROVIDER_STRONG
                         && watch.scores().failing(tier).least >= GRAY_LEAST_SHARE
                 }
             };

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::BufWriter;
 use tokio::sync::Notify;
 
 use super::lent::{Age, Connection, Lent, Multiplexed, Stream};
@@ -34,8 +33,6 @@ const STREAMS_PER_CONNECTION: u32 = 100;
 /// Unsafe requests take no connection that has been idle for longer: its end may be under way, and
 /// they could not be repeated.
 const FRESH_ENOUGH: Duration = Duration::from_secs(5);
-/// Requests on one HTTP/2 connection that are ready together leave in one system call.
-const GATHERED: usize = 16 * 1024;
 /// Silence after which an HTTP/2 upstream is asked whether it is there, and its time to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
 
@@ -307,7 +304,7 @@ impl UpstreamConnections {
             .keep_alive_timeout(PING.1)
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(4 * 1024 * 1024)
-            .handshake(TokioIo::new(BufWriter::with_capacity(GATHERED, stream)))
+            .handshake(TokioIo::new(stream))
             .await?;
         OnThisWorker.execute(driven(driver));
         let name = wanted.key().map(Box::from);

@@ -15,7 +15,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -34,9 +34,6 @@ use crate::request::headers::{Proto, Trust};
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Pause when the process has no descriptor left for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(20);
-/// Answers of one HTTP/2 connection that are ready together leave in one TLS record and one system
-/// call: h2 alone writes each of them by itself. As much as a record holds.
-const GATHERED: usize = 16 * 1024;
 /// Requests of one HTTP/2 connection at a time.
 const HTTP2_STREAMS: u32 = 128;
 /// Streams that a client may reset before we have answered, and still be believed (CVE-2023-44487).
@@ -277,7 +274,6 @@ impl Connection {
     ) {
         let client = self.client(proto);
         let activity = Rc::clone(&client.activity);
-        let stream = BufWriter::with_capacity(GATHERED, stream);
         let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity) });
         let service = service_fn(move |request| service::serve(Rc::clone(&client), request));
         let most = u32::try_from(self.settings.limits.max_header_bytes).unwrap_or(u32::MAX);

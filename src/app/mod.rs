@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
+use crate::control::reload::Sources;
 use crate::control::steering::{Beginning, Steering};
 use crate::exchange::edge::Edge;
 use crate::exchange::evidence;
@@ -78,7 +79,7 @@ pub struct Running {
 /// # Errors
 /// When an address, a certificate or a thread cannot be had; nothing is left running then.
 pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
-    let edge = Arc::new(Edge::default());
+    let (edge, sources) = (Arc::new(Edge::default()), Sources::of(&config));
     let mut listeners = Listeners::new(config.workers, Arc::clone(&edge));
     let prepared = listeners.prepare(&config)?;
     let admin = config.admin.as_ref().map(plane::bind_admin).transpose()?;
@@ -113,6 +114,7 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
     let admin_address = admin.as_ref().map(plane::AdminSocket::address);
     let parts = plane::Parts {
         config,
+        sources,
         source,
         admin,
         steering,

@@ -91,6 +91,8 @@ pub(super) fn bind_admin(admin: &Admin) -> Result<AdminSocket, PlaneError> {
 /// What the thread is made of.
 pub(super) struct Parts {
     pub(super) config: Config,
+    /// What the files held before anything was listened on.
+    pub(super) sources: reload::Sources,
     pub(super) source: Source,
     pub(super) admin: Option<AdminSocket>,
     pub(super) steering: Steering,
@@ -162,7 +164,7 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
             fixed: Fixed::of(&parts.config),
         };
         let reload = Reload { file, cores: cores(), metrics: parts.metrics, applier: force };
-        spawn_local(reload.run(reload::Sources::of(&parts.config), shutdown.clone()));
+        spawn_local(reload.run(parts.sources, shutdown.clone()));
     }
     parts.steering.run(shutdown).await;
 }

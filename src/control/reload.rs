@@ -101,20 +101,22 @@ impl<A: Applier> Reload<A> {
             Some(hangup) => hangup.recv().await,
             None => std::future::pending().await,
         };
+        // What changed before the watch began brings no notification.
+        let mut cause = Cause::Look;
         loop {
+            if let Some(loaded) = self.look(cause, &sources).await {
+                watch.follow(&loaded.paths);
+                sources = loaded;
+            }
             // Dropping any arm half-way loses nothing: signals and the shutdown stay, a change that
             // had not come to rest is seen by the look that follows whatever won instead.
-            let cause = tokio::select! {
+            cause = tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => return,
                 _ = orders() => Cause::Order,
                 () = watch.changed() => Cause::Look,
                 () = tokio::time::sleep(POLL) => Cause::Look,
             };
-            if let Some(loaded) = self.look(cause, &sources).await {
-                watch.follow(&loaded.paths);
-                sources = loaded;
-            }
         }
     }
 

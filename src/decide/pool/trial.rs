@@ -110,7 +110,7 @@ impl PoolWatch {
                 Tier::Gray if tried => enough,
                 Tier::Gray => {
                     attribution.log_odds >= PROVIDER_STRONG
-                        && watch.scores().failing(tier).least >= GRAY_LEAST_SHARE
+                        && watch.scores().fails_at_least(tier) >= GRAY_LEAST_SHARE
                 }
             };
             let evidence = || watch.scores().evidence(tier, &watch.yardstick(), attribution);

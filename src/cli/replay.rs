@@ -48,7 +48,7 @@ enum Format {
     Json,
 }
 
-/// An outage to replay, with what it needs that is not built yet.
+/// An outage to replay, with what it needs that is still to come.
 struct Wanted {
     scenario: Scenario,
     needs: Option<&'static str>,

@@ -25,8 +25,9 @@ use self::load::{Clients, Seen};
 pub use self::script::Timing;
 use self::script::{ROLES, compress};
 use self::stand_in::StandIns;
-use self::view::{By, Event, Scene, View};
+use self::view::{Event, Scene, View};
 use super::expect::percent;
+use super::report::By;
 use super::scenario::Scenario;
 use super::traffic::Demand;
 use super::world::{LEAD, World};
@@ -260,30 +261,32 @@ struct Opening<'a> {
 impl fmt::Display for Opening<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scenario, timing, proxy, admin } = self;
-        let names: Vec<String> = ROLES.iter().map(|role| with_seat(role.name)).collect();
+        let roles = ROLES.map(|role| with_seat(role.name));
+        let [first, second, third, direct] = &roles;
+        let when =
+            scenario.start_utc.as_ref().map_or_else(String::new, |at| format!(" of {at} UTC"));
         let speed = timing.speed(scenario);
-        let FailoverRule { hold, max_hold, min_stay, ramp, .. } = setting::failover(timing);
-        writeln!(
-            f,
-            "The outage {}, {speed:.0} times as fast (short spells less so),",
-            scenario.name
-        )?;
-        writeln!(f, "acted out on loopback by {}.", names.join(", "))?;
         let unsafe_share = 100 - METHOD_SHARES[0];
+        let FailoverRule { hold, max_hold, min_stay, ramp, .. } = setting::failover(timing);
+        writeln!(f, "bascule stands in front of a portal that it reaches through {first},")?;
+        writeln!(f, "{second} and {third}, or {direct}: stand-ins, all on loopback.")?;
+        writeln!(f, "The outage{when} ({})", scenario.name)?;
         writeln!(
             f,
-            "{RATE} requests a second ({unsafe_share} % POST and PUT) go through bascule at http://{proxy},"
+            "is about to hit, {speed:.0} times as fast, spells of minutes a little less so."
         )?;
-        writeln!(f, "and the same ones straight to {}.", ROLES[0].name)?;
-        writeln!(f, "Look yourself: http://{admin}/v1/status and /metrics")?;
+        writeln!(f)?;
         writeln!(
             f,
-            "Detection runs at its defaults. Returns are as quick as the demo: hold {hold:?},"
+            "  clients   {RATE} requests a second, {unsafe_share} % of them POST and PUT, to http://{proxy}"
         )?;
+        writeln!(f, "  compared  with the same requests straight to {first}")?;
+        writeln!(f, "  look      http://{admin}/v1/status and /metrics")?;
         writeln!(
             f,
-            "max_hold {max_hold:?}, min_stay {min_stay:?}, ramp {ramp:?} (else 30s, 15m, 10m, 2m)."
+            "  scaled    the way back: hold {hold:.0?}, max_hold {max_hold:.0?}, min_stay {min_stay:.0?}, ramp {ramp:.0?}"
         )?;
+        writeln!(f, "            (by default 30s, 15m, 10m and 2m); detection is at its defaults")?;
         writeln!(f)
     }
 }
@@ -305,9 +308,14 @@ impl fmt::Display for Summary {
         writeln!(f, "  requests        {:>20}{:>20}", with.sent, without.sent)?;
         writeln!(f, "  failed          {:>20}{:>20}", failed(with), failed(without))?;
         writeln!(f, "    of them GET   {:>20}{:>20}", with.errors_safe, without.errors_safe)?;
-        let seconds = |value: Option<f64>| value.map_or("-".to_owned(), |s| format!("{s:.3} s"));
+        let seconds = |value: Option<f64>| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3} s"))
+        };
+        let millis = |value: Option<f64>| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{:.1} ms", value * 1000.0))
+        };
         writeln!(f, "  time to detect  {:>20}", seconds(first.map(|first| first.detection)))?;
-        writeln!(f, "  time to switch  {:>20}", seconds(first.map(|first| first.switch)))?;
+        writeln!(f, "  time to switch  {:>20}", millis(first.map(|first| first.switch)))?;
         writeln!(f, "  failovers       {:>20}", moves.failovers)?;
         writeln!(f, "  failbacks       {:>20}", moves.failbacks)?;
         writeln!(f, "  flips           {:>20}", moves.failovers + moves.failbacks)?;

@@ -16,7 +16,7 @@ pub struct Outage {
 pub enum Claim {
     /// It is, and a test holds us to it.
     Claimed,
-    /// It needs this, which is not built yet.
+    /// It needs this, which is still to come.
     Needs(&'static str),
 }
 

@@ -10,6 +10,7 @@
 //! What is simpler than in the real proxy: a good answer under way when its upstream is ejected
 //! arrives instead of being asked for again; connections are neither pooled nor counted.
 
+mod budget;
 mod cast;
 mod course;
 mod steer;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use self::budget::Budget;
 pub use self::cast::Setup;
 use self::course::Course;
 use self::steer::{Drained, Steer};
@@ -65,7 +67,7 @@ struct Replay {
     world: World,
     demand: Demand,
     steer: Steer,
-    budget: course::Budget,
+    budget: Budget,
     rng: Rng,
     tally: Tally,
     courses: BTreeMap<u64, Course>,
@@ -139,7 +141,7 @@ impl Replay {
         let mut replay = Self {
             world: World::new(scenario, &demand),
             steer: Steer::new(&topology, seed, began),
-            budget: course::Budget::new(began),
+            budget: Budget::new(began),
             rng: Rng::with_seed(seed),
             tally: Tally::new(places.len()),
             courses: BTreeMap::new(),

@@ -39,9 +39,9 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// A sixth of calm, four tenths of outage, the rest for the return.
+    /// An eighth of calm, two fifths of outage, the rest for the return.
     pub fn new(total: Duration) -> Self {
-        Self { calm: total / 8, outage: total.mul_f64(0.45), total }
+        Self { calm: total / 8, outage: total.mul_f64(0.4), total }
     }
 
     /// How often the outage's clock ticks while the wall's ticks once.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::load::Seen;
 use super::script::ROLES;
 use crate::admin::inspect::{ServiceView, UpstreamView};
+use crate::rehearse::report::By;
 
 /// Events shown below the table.
 const LATEST: usize = 8;
@@ -22,15 +23,6 @@ pub struct Event {
     pub by: By,
     /// In words.
     pub text: String,
-}
-
-/// Whose doing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum By {
-    /// The outage's.
-    Outage,
-    /// Ours.
-    Bascule,
 }
 
 /// Everything at one moment.
@@ -127,6 +119,7 @@ fn figures_of(scene: &Scene<'_>) -> String {
 
 fn table(scene: &Scene<'_>, events: &[Event]) -> String {
     let mut out = String::new();
+    line(&mut out, format_args!("  provider   in  health      share   in truth"));
     for (role, truth) in ROLES.iter().zip(scene.truth) {
         let upstream = scene.service.upstreams.iter().find(|up| up.provider == role.name);
         let Some(UpstreamView { health, share, unsafe_share, .. }) = upstream else { continue };

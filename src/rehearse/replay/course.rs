@@ -2,18 +2,15 @@
 //! retry rules and the same budget, over answers that the world invents.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Event, Replay};
-use crate::exchange::budget;
-use crate::exchange::state::PoolState;
-use crate::model::id::{Label, UpstreamId};
+use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome, Reach};
 use crate::model::plan::{Candidate, PoolMode, PoolPlan, Rescue};
 use crate::model::signal::{Pair, PairEnd, Signal};
-use crate::model::topology::RetryRule;
 use crate::rehearse::tally::Ending;
-use crate::rehearse::traffic::{RATE, Request};
+use crate::rehearse::traffic::Request;
 use crate::rehearse::world::{Body, Cause, Seen};
 use crate::request::retry::{self, Replay as Resend, Situation};
 
@@ -57,6 +54,17 @@ enum Stage {
     Over,
 }
 
+/// A head that came.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    course: u64,
+    upstream: usize,
+    /// Whether the attempt was counted as late before.
+    counted: bool,
+    body: Body,
+    cause: Cause,
+}
+
 /// Whether a further attempt has to be paid for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Price {
@@ -64,35 +72,6 @@ enum Price {
     Token,
     /// Nothing: its upstream was ejected.
     Free,
-}
-
-/// The retry budget, as the proxy has it, with one worker.
-#[derive(Debug)]
-pub(super) struct Budget(PoolState);
-
-impl Budget {
-    pub(super) fn new(began: Instant) -> Self {
-        let service = Label::new("service").expect("a constant");
-        Self(PoolState::new(service, 1, began))
-    }
-
-    fn count(&self, now: Instant) {
-        self.0.rows[0].window.count_request(budget::second_of(self.0.began, now));
-    }
-
-    /// What a stride that ends now would have left in the window.
-    pub(super) fn refill(&self, now: Instant) {
-        let life = budget::CREDIT_LIFE.as_secs();
-        for back in (0..life).rev().filter(|back| now - Duration::from_secs(*back) > self.0.began) {
-            for _ in 0..RATE as u64 {
-                self.count(now - Duration::from_secs(back));
-            }
-        }
-    }
-
-    fn take(&self, rule: &RetryRule, now: Instant) -> bool {
-        budget::take(&self.0, 0, rule, now)
-    }
 }
 
 impl Replay {
@@ -210,7 +189,8 @@ impl Replay {
                 if verdict != Outcome::Success && !counted {
                     self.conclude(upstream, &request, verdict, marker);
                 }
-                return self.answered((number, upstream, counted), verdict, (body, cause));
+                let known = Known { course: number, upstream, counted, body, cause };
+                return self.answered(&known, verdict);
             }
             Seen::Head { .. } => (FailureKind::Late, Reach::Perhaps),
             Seen::Nothing => (FailureKind::Connect, Reach::Never),
@@ -230,12 +210,8 @@ impl Replay {
     }
 
     /// A head came, and this is what it came to.
-    fn answered(
-        &mut self,
-        (number, upstream, counted): (u64, usize, bool),
-        verdict: Outcome,
-        (body, cause): (Body, Cause),
-    ) {
+    fn answered(&mut self, known: &Known, verdict: Outcome) {
+        let Known { course: number, upstream, counted, body, cause } = *known;
         self.note_pair(number, upstream, verdict);
         let Some(course) = self.courses.get_mut(&number) else { return };
         if matches!(verdict, Outcome::Failure(_)) {

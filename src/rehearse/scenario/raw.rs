@@ -1,0 +1,338 @@
+//! The mirror of an outage's file, and what it means: `Raw*` to [`Scenario`], or the first mistake.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::{
+    Change, Expect, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError, Sticky,
+    Subject, Wave,
+};
+use crate::model::id::Label;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawScenario {
+    name: String,
+    source: Option<String>,
+    start_utc: Option<String>,
+    about: Option<String>,
+    /// Which figures are facts and which are a model: for readers of the file.
+    #[serde(rename = "basis")]
+    _basis: Option<IgnoredAny>,
+    upstreams: Vec<String>,
+    #[serde(default)]
+    substrates: BTreeMap<String, Vec<String>>,
+    timeline: Vec<RawChange>,
+    #[serde(default)]
+    expect: RawExpect,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawChange {
+    t_s: f64,
+    provider: String,
+    #[serde(default = "main_id")]
+    id: String,
+    mode: RawMode,
+    fraction: Option<f64>,
+    #[serde(default)]
+    sticky: Sticky,
+    status: Option<u16>,
+    latency_ms: Option<u64>,
+    dns: Option<RawDns>,
+    /// A provider's own headers on its own error pages; nothing is told by them here.
+    #[serde(rename = "headers")]
+    _headers: Option<BTreeMap<String, String>>,
+    origin_marker: Option<MarkerFate>,
+    #[serde(rename = "match")]
+    only: Option<RawMatch>,
+    #[serde(default)]
+    ramp_s: f64,
+    repeat: Option<RawWave>,
+}
+
+fn main_id() -> String {
+    "main".to_owned()
+}
+
+#[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum RawMode {
+    Ok,
+    Status,
+    Timeout,
+    Reset,
+    Tls,
+    Dns,
+    Latency,
+    Truncate,
+    Slowloris,
+    WrongContent,
+    Capacity,
+    ControlPlane,
+}
+
+/// How a look-up fails. All four are the same to whoever keeps the last good addresses.
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum RawDns {
+    Nxdomain,
+    Servfail,
+    Empty,
+    Timeout,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMatch {
+    method: Option<OneOrMany>,
+    #[serde(default)]
+    body_min: u64,
+    host: Option<OneOrMany>,
+    path: Option<OneOrMany>,
+    path_not: Option<OneOrMany>,
+    ip: Option<Family>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWave {
+    on_s: f64,
+    off_s: f64,
+    until_s: f64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawExpect {
+    blame: Option<String>,
+    ejected: Vec<String>,
+    not_ejected: Vec<String>,
+    detected_within_s: Option<f64>,
+    flips_at_most: Option<u32>,
+    errors_at_most: Option<String>,
+    goodput_at_least: Option<String>,
+    retry_amplification_at_most: Option<f64>,
+    serving: Option<String>,
+    not_back_before_s: Option<f64>,
+    recovered_within_s: Option<f64>,
+    untouched_hosts: Vec<String>,
+    unsafe_replayed: Option<u32>,
+    not_blamed: Vec<String>,
+    /// For readers of the file.
+    #[serde(rename = "note")]
+    _note: Option<String>,
+}
+
+/// The place of a mistake and its text, as the parts below report it.
+fn wrong(place: &str, what: impl Into<String>) -> ScenarioError {
+    ScenarioError::Sense { place: place.to_owned(), what: what.into() }
+}
+
+fn seconds(place: &str, value: f64) -> Result<Duration, ScenarioError> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| wrong(place, format!("{value} is not a number of seconds")))
+}
+
+fn share(place: &str, text: &str) -> Result<f64, ScenarioError> {
+    let number = text.strip_suffix('%').map(|number| number.trim().parse::<f64>());
+    match number {
+        Some(Ok(percent)) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err(wrong(place, format!("`{text}` is not a share such as 0.1%"))),
+    }
+}
+
+impl RawScenario {
+    pub(super) fn lower(self) -> Result<Scenario, ScenarioError> {
+        let Self { name, source, start_utc, about, _basis, upstreams, substrates, .. } = self;
+        let upstreams = labels("upstreams", &upstreams)?;
+        if upstreams.is_empty() || upstreams.iter().collect::<BTreeSet<_>>().len() < upstreams.len()
+        {
+            return Err(wrong("upstreams", "at least one, and each once"));
+        }
+        let substrates = substrates
+            .into_iter()
+            .map(|(provider, shared)| {
+                known("substrates", &provider, &upstreams)?;
+                Ok((provider, labels("substrates", &shared)?))
+            })
+            .collect::<Result<_, ScenarioError>>()?;
+        let mut timeline = Vec::new();
+        for (number, change) in self.timeline.into_iter().enumerate() {
+            change.lower(&format!("timeline[{number}]"), &upstreams, &mut timeline)?;
+        }
+        timeline.sort_by_key(|change| change.at);
+        let expect = self.expect.lower(&upstreams)?;
+        Ok(Scenario { name, source, start_utc, about, upstreams, substrates, timeline, expect })
+    }
+}
+
+fn labels(place: &str, names: &[String]) -> Result<Vec<Label>, ScenarioError> {
+    let label = |name: &String| {
+        Label::new(name).ok_or_else(|| wrong(place, format!("`{name}` is not a name")))
+    };
+    names.iter().map(label).collect()
+}
+
+fn known(place: &str, name: &str, upstreams: &[Label]) -> Result<usize, ScenarioError> {
+    let found = upstreams.iter().position(|upstream| upstream.as_str() == name);
+    found.ok_or_else(|| wrong(place, format!("`{name}` is not one of the upstreams")))
+}
+
+impl RawChange {
+    /// One change, or one for each edge when the provider is `*`.
+    fn lower(
+        self,
+        place: &str,
+        upstreams: &[Label],
+        timeline: &mut Vec<Change>,
+    ) -> Result<(), ScenarioError> {
+        let at = seconds(place, self.t_s)?;
+        let subjects = match self.provider.as_str() {
+            "*" => edges(upstreams),
+            "origin" => vec![Subject::Origin],
+            "resolver" => vec![Subject::Resolver],
+            "uplink" => vec![Subject::Uplink],
+            name => vec![Subject::Provider(known(place, name, upstreams)?)],
+        };
+        let id = self.id.clone();
+        for subject in subjects {
+            let fault = self.fault(place, subject)?;
+            timeline.push(Change { at, subject, id: id.clone(), fault });
+        }
+        Ok(())
+    }
+
+    fn fault(&self, place: &str, subject: Subject) -> Result<Option<Fault>, ScenarioError> {
+        let Some(mode) = self.mode(place)? else {
+            return Ok(None);
+        };
+        let fraction = self.fraction.unwrap_or(1.0);
+        if !(0.0..=1.0).contains(&fraction) {
+            return Err(wrong(place, format!("fraction {fraction} is not between 0 and 1")));
+        }
+        let unless_said =
+            if subject == Subject::Origin { MarkerFate::Kept } else { MarkerFate::Absent };
+        Ok(Some(Fault {
+            mode,
+            fraction,
+            sticky: self.sticky,
+            marker: self.origin_marker.unwrap_or(unless_said),
+            only: self.only.as_ref().map(RawMatch::lower).unwrap_or_default(),
+            ramp: seconds(place, self.ramp_s)?,
+            wave: self.repeat.as_ref().map(|wave| wave.lower(place)).transpose()?,
+        }))
+    }
+
+    /// `None`: the fault ends.
+    fn mode(&self, place: &str) -> Result<Option<Mode>, ScenarioError> {
+        let needs = |key| wrong(place, format!("this mode needs `{key}`"));
+        let status = match self.status {
+            Some(status) if !(200..=599).contains(&status) => {
+                return Err(wrong(place, format!("{status} is not a status of an answer")));
+            }
+            status => status,
+        };
+        let latency = self.latency_ms.map(Duration::from_millis);
+        Ok(Some(match self.mode {
+            RawMode::Ok => return Ok(None),
+            RawMode::Status => Mode::Status(status.ok_or_else(|| needs("status"))?),
+            RawMode::Timeout => Mode::Timeout,
+            RawMode::Reset => Mode::Reset,
+            RawMode::Tls => Mode::Tls,
+            RawMode::Dns => match self.dns.as_ref().ok_or_else(|| needs("dns"))? {
+                RawDns::Nxdomain | RawDns::Servfail | RawDns::Empty | RawDns::Timeout => Mode::Dns,
+            },
+            RawMode::Latency => Mode::Latency(latency.ok_or_else(|| needs("latency_ms"))?),
+            RawMode::Truncate => Mode::Truncate,
+            RawMode::Slowloris => Mode::Slowloris,
+            RawMode::WrongContent => Mode::WrongContent(status.unwrap_or(200)),
+            RawMode::Capacity => Mode::Capacity(status.unwrap_or(503), latency.unwrap_or_default()),
+            RawMode::ControlPlane => Mode::ControlPlane,
+        }))
+    }
+}
+
+/// Every upstream but the origin reached directly.
+fn edges(upstreams: &[Label]) -> Vec<Subject> {
+    let edge = |(place, name): (usize, &Label)| {
+        (name.as_str() != crate::rehearse::world::DIRECT).then_some(Subject::Provider(place))
+    };
+    upstreams.iter().enumerate().filter_map(edge).collect()
+}
+
+impl RawMatch {
+    fn lower(&self) -> Match {
+        let list = |value: &Option<OneOrMany>| match value {
+            None => Vec::new(),
+            Some(OneOrMany::One(one)) => vec![one.clone()],
+            Some(OneOrMany::Many(many)) => many.clone(),
+        };
+        Match {
+            methods: list(&self.method),
+            body_min: self.body_min,
+            hosts: list(&self.host),
+            url_paths: list(&self.path),
+            url_paths_not: list(&self.path_not),
+            family: self.ip,
+        }
+    }
+}
+
+impl RawWave {
+    fn lower(&self, place: &str) -> Result<Wave, ScenarioError> {
+        let wave = Wave {
+            on: seconds(place, self.on_s)?,
+            off: seconds(place, self.off_s)?,
+            until: seconds(place, self.until_s)?,
+        };
+        if wave.on.is_zero() || wave.off.is_zero() {
+            return Err(wrong(place, "`repeat` needs `on_s` and `off_s` above 0"));
+        }
+        Ok(wave)
+    }
+}
+
+impl RawExpect {
+    fn lower(self, upstreams: &[Label]) -> Result<Expect, ScenarioError> {
+        let place = "expect";
+        let span = |value: Option<f64>| value.map(|value| seconds(place, value)).transpose();
+        let part = |value: Option<String>| value.map(|text| share(place, &text)).transpose();
+        let named = [&self.ejected, &self.not_ejected, &self.not_blamed];
+        for name in named.into_iter().flatten().chain(&self.serving).filter(|name| *name != "*") {
+            known(place, name, upstreams)?;
+        }
+        if let Some(blame) = self.blame.as_deref()
+            && !matches!(blame, "origin" | "common_cause")
+        {
+            known(place, blame, upstreams)?;
+        }
+        Ok(Expect {
+            blame: self.blame,
+            ejected: self.ejected,
+            not_ejected: self.not_ejected,
+            detected_within: span(self.detected_within_s)?,
+            flips_at_most: self.flips_at_most,
+            errors_at_most: part(self.errors_at_most)?,
+            goodput_at_least: part(self.goodput_at_least)?,
+            retry_amplification_at_most: self.retry_amplification_at_most,
+            serving: self.serving,
+            not_back_before: span(self.not_back_before_s)?,
+            recovered_within: span(self.recovered_within_s)?,
+            untouched_hosts: self.untouched_hosts,
+            unsafe_replayed: self.unsafe_replayed,
+            not_blamed: self.not_blamed,
+        })
+    }
+}

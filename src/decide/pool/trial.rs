@@ -40,7 +40,7 @@ impl PoolWatch {
                 self.settle(place, context, out);
                 continue;
             };
-            self.note_attribution(attribution, context.now);
+            self.note_failing(context.now).attribution = Some(attribution);
             match self.reason_to_eject(place, attribution) {
                 Some(reason) => self.eject(place, reason, context, out),
                 None => self.withhold(place, attribution, context, out),

@@ -76,7 +76,7 @@ pub enum Gate {
 
 impl Pace {
     /// How long each step takes at least.
-    fn step(&self) -> Duration {
+    pub fn step(&self) -> Duration {
         self.ramp / STEPS.len() as u32
     }
 

@@ -140,32 +140,28 @@ impl Course {
         if from == to {
             return;
         }
-        let reason = self.reason_to_leave(from, occasion, change);
+        let ejection = change.ejection(from);
         if self.wish(to) < self.wish(from) {
-            let reason = reason.unwrap_or(Reason::Recovered);
+            let reason = self.reason(occasion, ejection).unwrap_or(Reason::Recovered);
             out.push(Transition::Failback { pool, from, to, at, reason });
             return;
         }
-        self.stay_until = Some(at + change.context.pool().rules.failover.min_stay);
-        let detection = change
-            .failing_since(from)
-            .map_or(Duration::ZERO, |since| at.saturating_duration_since(since));
-        let reason = reason.unwrap_or(Reason::Fallback);
+        if occasion == Occasion::Decision {
+            self.stay_until = Some(at + change.context.pool().rules.failover.min_stay);
+        }
+        let reason = self.reason(occasion, ejection).unwrap_or(Reason::Fallback);
+        let since = ejection.map_or(at, |(_, since)| since);
+        let detection = at.saturating_duration_since(since);
         out.push(Transition::Failover { pool, from, to, at, reason, detection });
     }
 
-    /// `None` when `from` is left though it could serve.
-    fn reason_to_leave(
-        &self,
-        from: UpstreamId,
-        occasion: Occasion,
-        change: &Change,
-    ) -> Option<Reason> {
+    /// `None` when an upstream is left though it could serve.
+    fn reason(&self, occasion: Occasion, ejection: Option<(Reason, Instant)>) -> Option<Reason> {
         match (occasion, self.intended.mode) {
             (Occasion::Reload, _) => Some(Reason::Reload),
             (Occasion::Decision, PoolMode::FailOpen) => Some(Reason::AllBad),
             (Occasion::Decision, PoolMode::Normal | PoolMode::FailClosed) => {
-                change.ejected_for(from)
+                ejection.map(|(reason, _)| reason)
             }
         }
     }
@@ -189,19 +185,19 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    fn watch(&self, upstream: UpstreamId) -> Option<&Watch> {
+    /// Why the upstream is out, and when what led there began; `None` when it is not out.
+    fn ejection(&self, upstream: UpstreamId) -> Option<(Reason, Instant)> {
         let place = self.context.pool().upstreams.iter().position(|id| *id == upstream)?;
-        self.watches.get(place)
-    }
-
-    fn ejected_for(&self, upstream: UpstreamId) -> Option<Reason> {
-        let watch = self.watch(upstream)?;
-        let ejected = matches!(watch.health, Health::Ejected { .. });
-        watch.last.filter(|_| ejected).map(|(_, reason)| reason)
-    }
-
-    fn failing_since(&self, upstream: UpstreamId) -> Option<Instant> {
-        self.watch(upstream)?.failing_since
+        let watch = self.watches.get(place)?;
+        match watch.health {
+            Health::Ejected { since, .. } => {
+                Some((watch.last?.1, watch.failing_since.unwrap_or(since)))
+            }
+            Health::Healthy
+            | Health::Suspect
+            | Health::HalfOpen { .. }
+            | Health::Ramping { .. } => None,
+        }
     }
 }
 

@@ -181,6 +181,10 @@ impl PoolWatch {
         for (place, watch) in self.watches.iter_mut().enumerate() {
             let Some(failed) = watch.probes.uncompared.take() else { continue };
             let Some(began) = watch.fault_began(Tier::Gray) else { continue };
+            if watch.probes.failing_since.is_some_and(|since| since + PROBE_LAG < began) {
+                // These probes failed while requests did not: they ask for something else.
+                continue;
+            }
             for (sibling, probe) in probes.iter().enumerate().filter(|(other, _)| *other != place) {
                 let Some((at, passed)) = *probe else { continue };
                 if at >= began + SETTLING && at + PROBE_LAG >= failed {
@@ -242,21 +246,20 @@ impl PoolWatch {
         Pace { ramp: context.pool().rules.failover.ramp, gate }
     }
 
-    fn note_attribution(&mut self, attribution: Attribution, now: Instant) {
+    /// Something fails: opens an incident, or keeps the open one.
+    fn note_failing(&mut self, now: Instant) -> &mut Incident {
         let fresh = Incident { since: now, attribution: None, last_failing: now };
         let incident = self.incident.get_or_insert(fresh);
         incident.last_failing = now;
-        incident.attribution = Some(attribution);
+        incident
     }
 
     fn keep_incident(&mut self, context: &Context, out: &mut Vec<Transition>) {
         let now = context.now;
         if self.watches.iter().any(is_failing) {
-            let fresh = Incident { since: now, attribution: None, last_failing: now };
-            self.incident.get_or_insert(fresh).last_failing = now;
+            self.note_failing(now);
         }
         self.incident = self.incident.filter(|i| now < i.last_failing + INCIDENT_ENDS_AFTER);
-
         if let Some((edge, attribution)) = self.origin.announce(now) {
             out.push(Transition::OriginIncident { pool: context.id, edge, at: now, attribution });
         }

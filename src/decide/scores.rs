@@ -168,6 +168,13 @@ impl Scores {
         excursion.map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into()))
     }
 
+    /// What this tier's score proves to fail at least: it left zero in a bad moment.
+    pub fn fails_at_least(&self, tier: Tier) -> f64 {
+        let excursion = self.tiers[tier_index(tier)].excursion();
+        let worst = |e: &Excursion| Share::of_the_worst(e.failures.into(), e.attempts.into()).least;
+        excursion.map_or(0.0, worst)
+    }
+
     /// What a trip of this tier stands on.
     pub fn evidence(&self, tier: Tier, by: &Yardstick, attribution: Attribution) -> Evidence {
         let score = &self.tiers[tier_index(tier)];

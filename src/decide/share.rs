@@ -1,7 +1,7 @@
 //! Which share of attempts fails, as far as so few of them can tell?
 //!
-//! The interval of Wilson (1927), z = 1.64: each end is wrong one time in twenty. It stays honest
-//! where the simple share does not, with few attempts and near 0 and 1.
+//! The interval of Wilson (1927). It stays honest where the simple share does not, with few attempts
+//! and near 0 and 1.
 
 /// Attempts and failures over some time.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -34,8 +34,10 @@ impl Traffic {
     }
 }
 
-/// z of a one-sided bound that holds 95 times of 100.
-const Z: f64 = 1.64;
+/// Each end of the interval is wrong one time in twenty.
+const USUAL: f64 = 1.64;
+/// Each end is wrong one time in eight hundred.
+const STRICT: f64 = 3.0;
 
 /// A failing share between its bounds, `0 ≤ least < most ≤ 1`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,10 +54,20 @@ impl Share {
 
     /// From counts; of no attempts, anything. `least` stays below [`Share::DEAD`]'s.
     pub fn of(failures: u64, attempts: u64) -> Self {
+        Self::within(failures, attempts, USUAL)
+    }
+
+    /// The same, for counts of a stretch that was picked because it is bad: it says too much, and
+    /// of many stretches one is bad by chance.
+    pub fn of_the_worst(failures: u64, attempts: u64) -> Self {
+        Self::within(failures, attempts, STRICT)
+    }
+
+    fn within(failures: u64, attempts: u64, z: f64) -> Self {
         if attempts == 0 {
             return Self { least: 0.0, most: 1.0 };
         }
-        let (n, z2) = (attempts as f64, Z * Z);
+        let (n, z2) = (attempts as f64, z * z);
         let share = (failures as f64 / n).min(1.0);
         let middle = share + z2 / (2.0 * n);
         let spread = (z2 * (share * (1.0 - share) / n + z2 / (4.0 * n * n))).sqrt();

@@ -6,34 +6,28 @@
 use std::time::{Duration, Instant};
 
 use super::attribution::Sampling;
-use super::breaker::{Event, PASSES_TO_RAMP, Pace};
+use super::breaker::{Event, Pace};
 use super::case::{Armed, Case};
 use super::cusum::{Failure, Guard};
-use super::hold::{self, Record};
+use super::hold::Record;
 use super::intake::Intake;
 use super::probes::{self, Probes, Word};
 use super::rank::Doubt;
 use super::scores::{Scores, Yardstick};
 use super::share::Traffic;
 use super::window::{Hour, Seconds};
-use crate::model::health::{Health, HealthTag, Reason, Tier};
+use crate::model::health::{Health, Reason, Tier};
 use crate::model::id::UpstreamKey;
 use crate::model::signal::{Note, ProbeReport, Sample, Subject};
 use crate::model::topology::FailoverRule;
-use crate::model::unit::Permille;
 
-/// Half-open with fewer safe requests than this in [`THIN_FOR`] lets probes decide.
-const THIN: u64 = 5;
-const THIN_FOR: Duration = Duration::from_secs(60);
-/// Who fails no more than this is good enough to return, however good the fallback is.
-const GOOD_ENOUGH: f64 = 0.005;
-/// A comparison with the fallback begins anew after this: what was worse an hour ago need not be.
-const TRIAL_LASTS: Duration = Duration::from_secs(120);
+mod moves;
+
+pub use self::moves::Others;
+
 /// A standby's scores are forgotten after so long without an attempt: nobody will ever add to them,
 /// and what it did with retries says little about what it would do now.
 const STANDBY_FORGETS: Duration = Duration::from_secs(30);
-/// In a pool where nothing is left, so much good time is enough to be tried.
-const LAST_RESORT_UP_TIME: Duration = Duration::from_secs(5);
 
 /// One upstream.
 #[derive(Debug)]
@@ -68,7 +62,7 @@ pub struct Watch {
     /// Safe answers since half-open began.
     safe_tried: u64,
     /// Since when, in traffic, it is being tried out at its present share.
-    trial: Trial,
+    trial: moves::Trial,
     last_failure: Option<Instant>,
     last_attempt: Instant,
     now: Instant,
@@ -86,23 +80,6 @@ pub enum Standing {
     },
     /// A gray trip: people are told, nothing moves.
     Gray,
-}
-
-/// A comparison with the rest of the pool, from the beginning of half-open or of a step of the ramp.
-#[derive(Clone, Copy, Debug)]
-struct Trial {
-    began: Instant,
-    own: Traffic,
-    others: Traffic,
-}
-
-/// Whether the pool has anyone else.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Others {
-    /// Someone is able.
-    Able,
-    /// Nobody: holds are waived.
-    None,
 }
 
 impl Watch {
@@ -125,7 +102,7 @@ impl Watch {
             intake: Intake::default(),
             safe_successes: 0,
             safe_tried: 0,
-            trial: Trial { began: now, own: Traffic::default(), others: Traffic::default() },
+            trial: moves::Trial::new(now),
             last_failure: None,
             last_attempt: now,
             now,
@@ -214,24 +191,10 @@ impl Watch {
         self.safe_tried =
             self.safe_tried.saturating_add(u64::from(safe) + drain.failures.len() as u64);
         self.health = self.health.next(Event::Clean(clean), now, pace);
-        self.doubt_record(now);
-    }
-
-    /// An upstream that is out is not judged by its scores, but what they say decides whether it was
-    /// good meanwhile.
-    fn doubt_record(&mut self, now: Instant) {
-        if self.level() < 0.5 {
-            return;
-        }
-        match self.health {
-            Health::Ejected { .. } => {
-                self.record.bad(now);
-                self.scores.reset();
-            }
-            Health::Healthy
-            | Health::Suspect
-            | Health::HalfOpen { .. }
-            | Health::Ramping { .. } => {}
+        if matches!(self.health, Health::Ejected { .. }) && self.level() >= 0.5 {
+            // What is out is not judged by its scores, but they say whether it was good meanwhile.
+            self.record.bad(now);
+            self.scores.reset();
         }
     }
 
@@ -298,119 +261,5 @@ impl Watch {
     pub fn doubt(&self) -> Doubt {
         let tripped = self.levels()[..2].iter().any(|level| *level >= 1.0);
         if tripped || self.probes.failed >= probes::TO_VETO { Doubt::Standing } else { Doubt::None }
-    }
-
-    /// Takes it out.
-    pub fn eject(&mut self, rule: &FailoverRule, jitter: impl Fn(u32) -> f64) -> Duration {
-        let now = self.now;
-        let ejections = self.record.eject(rule, now);
-        let hold = hold::length(ejections, rule, jitter(ejections));
-        let pace = Pace { ramp: rule.ramp, gate: super::breaker::Gate::Closed };
-        let event = Event::Eject { until: now + hold, ejections };
-        self.health = self.health.next(event, now, &pace);
-        self.standing = Standing::Nothing;
-        self.scores.reset();
-        hold
-    }
-
-    /// The move of the machine that is due now, if any.
-    pub fn due(&self, pace: &Pace, others: Others) -> Option<(Event, Reason)> {
-        match self.health {
-            Health::Healthy | Health::Suspect => self.due_by_level(),
-            Health::Ejected { until, .. } => {
-                let ready = match others {
-                    Others::Able => {
-                        self.now >= until
-                            && self.record.up_time_ends().is_some_and(|at| at <= self.now)
-                    }
-                    Others::None => self.record.good_for(self.now) >= LAST_RESORT_UP_TIME,
-                };
-                ready.then_some((Event::HoldOver, Reason::HoldOver))
-            }
-            Health::HalfOpen { since, .. } => {
-                let thin =
-                    self.safe_tried < THIN && self.now.saturating_duration_since(since) >= THIN_FOR;
-                if thin && self.probes.passed >= PASSES_TO_RAMP {
-                    return Some((Event::Acquitted, Reason::Proven));
-                }
-                Some((Event::Tick, Reason::Proven))
-            }
-            Health::Ramping { since, .. } => {
-                let clean_since = self.last_failure.map_or(since, |at| at.max(since));
-                let quiet = self.now.saturating_duration_since(clean_since) >= pace.quiet_step();
-                let event = if quiet { Event::Quiet } else { Event::Tick };
-                Some((event, Reason::RampDone))
-            }
-        }
-    }
-
-    fn due_by_level(&self) -> Option<(Event, Reason)> {
-        let level = self.level();
-        match self.health.tag() {
-            HealthTag::Healthy if level >= 0.5 => {
-                let (tier, level) = (self.worst_tier(), Permille::from_fraction(level));
-                Some((Event::Doubt, Reason::Doubt { tier, level }))
-            }
-            HealthTag::Suspect if level < 0.5 => Some((Event::Settled, Reason::Settled)),
-            HealthTag::Healthy
-            | HealthTag::Suspect
-            | HealthTag::Ejected
-            | HealthTag::HalfOpen
-            | HealthTag::Ramping => None,
-        }
-    }
-
-    /// Makes a move that is due. `others` is the traffic of the rest of the pool.
-    pub fn make(&mut self, event: Event, pace: &Pace, others: Traffic) {
-        let before = self.health;
-        self.health = self.health.next(event, self.now, pace);
-        let stale = self.now >= self.trial.began + TRIAL_LASTS;
-        if stale || before != self.health {
-            self.trial = Trial { began: self.now, own: self.traffic, others };
-        }
-        if before == self.health {
-            return;
-        }
-        match self.health {
-            Health::HalfOpen { .. } => {
-                self.safe_tried = 0;
-                self.probes.passed = 0;
-                self.prove();
-            }
-            Health::Ramping { step: 0, .. } => self.prove(),
-            Health::Healthy if before != Health::Suspect => {
-                self.record.healthy(self.now);
-                self.scores.reset();
-            }
-            Health::Ramping { .. } | Health::Healthy | Health::Suspect | Health::Ejected { .. } => {
-            }
-        }
-    }
-
-    /// Whether, at its present share, it certainly fails more than the rest of the pool, whose
-    /// traffic `others` is: never back while the fallback is better.
-    pub fn is_worse_than(&self, others: Traffic) -> bool {
-        let mine = self.traffic.since(self.trial.own).share();
-        let theirs = others.since(self.trial.others).share();
-        mine.least > theirs.most.max(GOOD_ENOUGH)
-    }
-
-    fn prove(&mut self) {
-        let threshold = self.yardstick().threshold;
-        self.scores.half_way(threshold, self.now);
-    }
-
-    /// When something is due even if nothing is heard.
-    pub fn deadline(&self, pace: &Pace) -> Option<Instant> {
-        let by_health = match self.health {
-            Health::Healthy | Health::Suspect => self.scores.dwell_ends(&self.yardstick()),
-            Health::Ejected { until, .. } => self.record.up_time_ends().map(|at| at.max(until)),
-            Health::HalfOpen { since, .. } => Some(since + THIN_FOR),
-            Health::Ramping { since, .. } => {
-                let clean_since = self.last_failure.map_or(since, |at| at.max(since));
-                Some((since + pace.ramp / 5).max(self.now).min(clean_since + pace.quiet_step()))
-            }
-        };
-        by_health.filter(|at| *at > self.now)
     }
 }

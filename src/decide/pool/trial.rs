@@ -40,7 +40,7 @@ impl PoolWatch {
                 self.settle(place, context, out);
                 continue;
             };
-            self.note_attribution(attribution, context.now);
+            self.note_failing(context.now).attribution = Some(attribution);
             match self.reason_to_eject(place, attribution) {
                 Some(reason) => self.eject(place, reason, context, out),
                 None => self.withhold(place, attribution, context, out),
@@ -110,7 +110,7 @@ impl PoolWatch {
                 Tier::Gray if tried => enough,
                 Tier::Gray => {
                     attribution.log_odds >= PROVIDER_STRONG
-                        && watch.scores().failing(tier).least >= GRAY_LEAST_SHARE
+                        && watch.scores().fails_at_least(tier) >= GRAY_LEAST_SHARE
                 }
             };
             let evidence = || watch.scores().evidence(tier, &watch.yardstick(), attribution);

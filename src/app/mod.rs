@@ -83,8 +83,7 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
     let mut listeners = Listeners::new(config.workers, Arc::clone(&edge));
     let prepared = listeners.prepare(&config)?;
     let admin = config.admin.as_ref().map(plane::bind_admin).transpose()?;
-    let roots = tls_client::system_roots();
-    let metrics = Metrics::new();
+    let (roots, metrics) = (tls_client::system_roots(), Metrics::new());
     let (evidence, received) = evidence::channel();
     let (steering, handles) = Steering::new(Beginning {
         topology: Arc::clone(&config.topology),

@@ -38,8 +38,9 @@ pub struct Scores {
 pub struct Yardstick {
     /// What a score has to reach.
     pub threshold: f64,
-    /// Successes a second of the last hour or, if higher, of the last ten seconds, by which an unbroken run of failures is judged; `None`
-    /// where what fails is no fair sample of the service's requests, so that no run means anything.
+    /// Successes a second of the last hour or, if higher, of the last ten seconds, by which an
+    /// unbroken run of failures is judged; `None` where what fails is no fair sample of the service's
+    /// requests, so that no run means anything.
     pub success_rate: Option<f64>,
     /// When.
     pub now: Instant,
@@ -138,11 +139,6 @@ impl Scores {
             lasted >= self.rules[0].dwell && self.run_level(by) >= 1.0
         });
         if unbroken { Some(Tier::Cascade) } else { scored }
-    }
-
-    /// Whether nothing has failed that successes have not made good since.
-    pub fn is_calm(&self) -> bool {
-        self.tiers.iter().all(|score| score.excursion().is_none())
     }
 
     /// Whether what fails now may be the beginning of a cascade.

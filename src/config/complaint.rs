@@ -1,6 +1,6 @@
 //! Mistakes and lints: what is wrong, why it matters, how to mend it, and where it stands.
 //!
-//! In: a [`Place`] and three sentences. Out: `FILE:LINE:COLUMN: error: …` with the source line
+//! In: a `Place` and three sentences. Out: `FILE:LINE:COLUMN: error: …` with the source line
 //! underlined. A secret never appears: values that came from `${…}` are shown as typed, and what
 //! could be a secret in a source line is masked.
 //!

@@ -3,8 +3,8 @@
 //!
 //! **The unbroken run.** The rule of thirds ([`super::distinct`]) keeps one URL or one client from
 //! moving everybody, and so would keep a service that *has* one URL or one client where it is. There
-//! a cascade takes at least [`LEAST_RUN`] failures with no success between them, for as long as the
-//! cascade's dwell, and for so long that at least [`SILENCE`] successes were due (by chance once in a
+//! a cascade takes at least `LEAST_RUN` failures with no success between them, for as long as the
+//! cascade's dwell, and for so long that at least `SILENCE` successes were due (by chance once in a
 //! thousand times), by the rate of the last hour or, where that is higher, of the last ten seconds.
 //! So while anyone else's requests still succeed, even a few a minute, one loud client proves nothing.
 //!

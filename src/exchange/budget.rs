@@ -57,7 +57,7 @@ impl Slot {
     }
 }
 
-/// Whole seconds since the pool's state was made: the unit of the window. Begins at [`LIFE`], so
+/// Whole seconds since the pool's state was made: the unit of the window. Begins at `LIFE`, so
 /// that an untouched slot is old.
 pub fn second_of(began: Instant, now: Instant) -> u64 {
     now.saturating_duration_since(began).as_secs() + LIFE

@@ -46,7 +46,7 @@ pub struct Tally {
     pub first_fault: Option<Duration>,
     /// The last client request that was lost or hopeless for a fault's sake.
     pub last_bad: Option<Duration>,
-    /// Most attempts over requests in any [`WINDOW`].
+    /// Most attempts over requests in any `WINDOW`.
     pub amplification: f64,
     /// What the detector concluded, in order.
     pub transitions: Vec<(Duration, Transition)>,

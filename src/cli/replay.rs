@@ -12,7 +12,7 @@ use crate::config;
 use crate::model::id::Label;
 use crate::model::topology::{Pool, Topology};
 use crate::rehearse::library::{self, Claim, OUTAGES};
-use crate::rehearse::replay::{self, Setup};
+use crate::rehearse::replay::{self, Decider, Setup};
 use crate::rehearse::report::Report;
 use crate::rehearse::scenario::Scenario;
 
@@ -137,6 +137,7 @@ fn setup(topology: &Topology, service: Option<&str>) -> anyhow::Result<Setup> {
         rules: pool.rules.clone(),
         residency: pool.residency,
         jurisdictions: topology.providers.iter().map(known).collect(),
+        decider: Decider::Bascule,
     })
 }
 

@@ -13,6 +13,7 @@
 mod budget;
 mod cast;
 mod course;
+mod peer;
 mod steer;
 mod stride;
 
@@ -24,10 +25,11 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use self::budget::Budget;
-pub use self::cast::Setup;
+pub use self::cast::{Decider, Setup};
 use self::course::Course;
+pub use self::peer::Rule;
 use self::steer::{Drained, Steer};
-use super::scenario::{MarkerFate, Scenario};
+use super::scenario::{MarkerFate, Scenario, Service};
 use super::tally::Tally;
 use super::traffic::{Demand, Request};
 use super::world::{Answer, Ask, LEAD, Seen, World};
@@ -67,7 +69,8 @@ struct Replay {
     world: World,
     demand: Demand,
     steer: Steer,
-    budget: Budget,
+    /// By pool.
+    budgets: Vec<Budget>,
     rng: Rng,
     tally: Tally,
     courses: BTreeMap<u64, Course>,
@@ -135,13 +138,16 @@ impl Ord for Entry {
 impl Replay {
     fn new(scenario: &Scenario, setup: &Setup, seed: u64) -> Self {
         let (topology, places) = cast::topology(scenario, setup);
+        let rates = scenario.services.iter().map(|service| service.rate);
         let demand = Demand::new(scenario.named_paths(), &setup.rules.probe.path);
+        let demand = demand.for_services(rates);
         let began = crate::clock::now();
+        let budget = |service: &Service| Budget::new(service.name.clone(), service.rate, began);
         let last = LEAD + scenario.last_change();
         let mut replay = Self {
             world: World::new(scenario, &demand),
-            steer: Steer::new(&topology, seed, began),
-            budget: Budget::new(began),
+            steer: Steer::new(&topology, setup, (seed, began)),
+            budgets: scenario.services.iter().map(budget).collect(),
             rng: Rng::with_seed(seed),
             tally: Tally::new(places.len()),
             courses: BTreeMap::new(),
@@ -158,8 +164,10 @@ impl Replay {
             places,
             demand,
         };
-        for upstream in 0..replay.places.len() {
-            replay.plan(Duration::ZERO, Event::Probe { upstream });
+        match setup.decider {
+            Decider::Bascule => (0..replay.places.len())
+                .for_each(|upstream| replay.plan(Duration::ZERO, Event::Probe { upstream })),
+            Decider::Peer(_) => {}
         }
         replay
     }
@@ -211,7 +219,7 @@ impl Replay {
         match event {
             Event::Good { upstream, class, took } => {
                 self.head(upstream, took, 200, MarkerFate::Kept);
-                self.steer.count(upstream, class, Outcome::Success);
+                self.steer.count(self.now, upstream, (class, Outcome::Success));
             }
             Event::Known { course, attempt } => self.known(course, attempt),
             Event::Late { course, attempt } => self.late(course, attempt),
@@ -260,7 +268,7 @@ impl Replay {
     /// What an attempt came to.
     fn conclude(&mut self, upstream: usize, request: &Request, outcome: Outcome, marker: Marker) {
         let class = MethodClass::of(request.method());
-        self.steer.count(upstream, class, outcome);
+        self.steer.count(self.now, upstream, (class, outcome));
         let subject = match outcome {
             Outcome::Failure(kind) => Subject::Failure(kind),
             Outcome::OriginError => Subject::OriginError,

@@ -31,13 +31,14 @@ use super::scenario::{MarkerFate, Scenario};
 use super::tally::Tally;
 use super::traffic::{Demand, Request};
 use super::world::{Answer, Ask, LEAD, Seen, World};
+use crate::exchange::clients::KnownClients;
 use crate::model::health::{HealthTag, ProbePace, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
 use crate::model::signal::{Note, ProbeReport, ProbeResult, Signal, Subject};
 use crate::model::topology::{Rules, Topology};
-use crate::request::classify;
-use crate::request::witness::witness;
+use crate::request::classify::{self, Acquaintance};
+use crate::request::witness::{client_prefix, witness};
 
 /// Between two probes of an upstream that is half-open, and of one that is suspect.
 const BRISK: Duration = Duration::from_secs(1);
@@ -68,6 +69,7 @@ struct Replay {
     demand: Demand,
     steer: Steer,
     budget: Budget,
+    clients: KnownClients,
     rng: Rng,
     tally: Tally,
     courses: BTreeMap<u64, Course>,
@@ -85,6 +87,14 @@ struct Replay {
     end: Duration,
 }
 
+/// A head that came.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    took: Duration,
+    status: u16,
+    fate: MarkerFate,
+}
+
 /// Something that will happen.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -97,7 +107,7 @@ struct Entry {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// A good answer arrives, after this time.
-    Good { upstream: usize, class: MethodClass, took: Duration },
+    Good { upstream: usize, request: Request, took: Duration },
     /// What an attempt of a course meets is known.
     Known { course: u64, attempt: usize },
     /// An attempt of a course is late, if it still waits.
@@ -142,6 +152,7 @@ impl Replay {
             world: World::new(scenario, &demand),
             steer: Steer::new(&topology, seed, began),
             budget: Budget::new(began),
+            clients: KnownClients::new(began),
             rng: Rng::with_seed(seed),
             tally: Tally::new(places.len()),
             courses: BTreeMap::new(),
@@ -209,8 +220,10 @@ impl Replay {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Good { upstream, class, took } => {
-                self.head(upstream, took, 200, MarkerFate::Kept);
+            Event::Good { upstream, request, took } => {
+                let answer = Head { took, status: 200, fate: MarkerFate::Kept };
+                self.head(upstream, &request, answer);
+                let class = MethodClass::of(request.method());
                 self.steer.count(upstream, class, Outcome::Success);
             }
             Event::Known { course, attempt } => self.known(course, attempt),
@@ -243,18 +256,27 @@ impl Replay {
     }
 
     /// A head came: counts it, and judges it.
-    fn head(
-        &mut self,
-        upstream: usize,
-        took: Duration,
-        status: u16,
-        fate: MarkerFate,
-    ) -> (Outcome, Marker) {
+    fn head(&mut self, upstream: usize, request: &Request, head: Head) -> (Outcome, Marker) {
+        let Head { took, status, fate } = head;
         let marker = self.marker(fate);
         let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
         let expected = classify::is_markable(status).then_some(marker);
         self.steer.head(upstream, took, expected);
-        (classify::head(status, marker, self.steer.flags(upstream).trust), marker)
+        let trust = self.steer.flags(upstream).trust;
+        let verdict = classify::head(status, marker, trust, || self.acquaintance(request));
+        if verdict == Outcome::Success && marker == Marker::Present && status.is_success() {
+            let now = self.steer.instant(self.now);
+            self.clients.note(client_prefix(request.client()), now);
+        }
+        (verdict, marker)
+    }
+
+    fn acquaintance(&self, request: &Request) -> Acquaintance {
+        let now = self.steer.instant(self.now);
+        match self.clients.knows(client_prefix(request.client()), now) {
+            true => Acquaintance::KnownGood,
+            false => Acquaintance::Stranger,
+        }
     }
 
     /// What an attempt came to.
@@ -296,14 +318,18 @@ impl Replay {
                 let marker = self.marker(marker);
                 let trust = self.steer.flags(upstream).trust;
                 let result = match http::StatusCode::from_u16(status) {
-                    Ok(code) => match classify::head(code, marker, trust) {
-                        Outcome::OriginError => ProbeResult::OriginError,
-                        Outcome::Failure(kind) => failed(kind),
-                        Outcome::Success | Outcome::Ignored(_) if expected(status) => {
-                            ProbeResult::Passed
+                    Ok(code) => {
+                        match classify::head(code, marker, trust, || Acquaintance::Stranger) {
+                            Outcome::OriginError => ProbeResult::OriginError,
+                            Outcome::Failure(kind) => failed(kind),
+                            Outcome::Success | Outcome::Ignored(_) if expected(status) => {
+                                ProbeResult::Passed
+                            }
+                            Outcome::Success | Outcome::Ignored(_) => {
+                                failed(FailureKind::ServerError)
+                            }
                         }
-                        Outcome::Success | Outcome::Ignored(_) => failed(FailureKind::ServerError),
-                    },
+                    }
                     Err(_) => failed(FailureKind::BrokeOff),
                 };
                 (result, after)

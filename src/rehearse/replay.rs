@@ -13,6 +13,7 @@
 mod budget;
 mod cast;
 mod course;
+mod record;
 mod steer;
 mod stride;
 
@@ -26,6 +27,7 @@ use fastrand::Rng;
 use self::budget::Budget;
 pub use self::cast::Setup;
 use self::course::Course;
+use self::record::Head;
 use self::steer::{Drained, Steer};
 use super::scenario::{MarkerFate, Scenario};
 use super::tally::Tally;
@@ -35,10 +37,9 @@ use crate::exchange::clients::KnownClients;
 use crate::model::health::{HealthTag, ProbePace, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
-use crate::model::signal::{Note, ProbeReport, ProbeResult, Signal, Subject};
+use crate::model::signal::{ProbeReport, ProbeResult, Signal};
 use crate::model::topology::{Rules, Topology};
 use crate::request::classify::{self, Acquaintance};
-use crate::request::witness::{client_prefix, witness};
 
 /// Between two probes of an upstream that is half-open, and of one that is suspect.
 const BRISK: Duration = Duration::from_secs(1);
@@ -85,14 +86,6 @@ struct Replay {
     /// First and last change of the outage.
     trigger: (Duration, Duration),
     end: Duration,
-}
-
-/// A head that came.
-#[derive(Clone, Copy, Debug)]
-struct Head {
-    took: Duration,
-    status: u16,
-    fate: MarkerFate,
 }
 
 /// Something that will happen.
@@ -244,59 +237,6 @@ impl Replay {
     fn ask(&mut self, upstream: usize, request: &Request) -> Answer {
         let ask = Ask { upstream: self.places[upstream], request, at: self.now };
         self.world.answer(ask, &self.demand, &mut self.rng)
-    }
-
-    /// What an answer says of the marker, for a service that has one configured.
-    fn marker(&self, marker: MarkerFate) -> Marker {
-        match (&self.rules().marker, marker) {
-            (None, _) => Marker::Unconfigured,
-            (Some(_), MarkerFate::Kept) => Marker::Present,
-            (Some(_), MarkerFate::Absent) => Marker::Absent,
-        }
-    }
-
-    /// A head came: counts it, and judges it.
-    fn head(&mut self, upstream: usize, request: &Request, head: Head) -> (Outcome, Marker) {
-        let Head { took, status, fate } = head;
-        let marker = self.marker(fate);
-        let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
-        let expected = classify::is_markable(status).then_some(marker);
-        self.steer.head(upstream, took, expected);
-        let trust = self.steer.flags(upstream).trust;
-        let verdict = classify::head(status, marker, trust, || self.acquaintance(request));
-        if verdict == Outcome::Success && marker == Marker::Present && status.is_success() {
-            let now = self.steer.instant(self.now);
-            self.clients.note(client_prefix(request.client()), now);
-        }
-        (verdict, marker)
-    }
-
-    fn acquaintance(&self, request: &Request) -> Acquaintance {
-        let now = self.steer.instant(self.now);
-        match self.clients.knows(client_prefix(request.client()), now) {
-            true => Acquaintance::KnownGood,
-            false => Acquaintance::Stranger,
-        }
-    }
-
-    /// What an attempt came to.
-    fn conclude(&mut self, upstream: usize, request: &Request, outcome: Outcome, marker: Marker) {
-        let class = MethodClass::of(request.method());
-        self.steer.count(upstream, class, outcome);
-        let subject = match outcome {
-            Outcome::Failure(kind) => Subject::Failure(kind),
-            Outcome::OriginError => Subject::OriginError,
-            Outcome::Success | Outcome::Ignored(_) => return,
-        };
-        let url_path = self.demand.url_path(request);
-        self.steer.tell(Signal::Note(Note {
-            upstream: UpstreamId::new(upstream),
-            at: self.steer.instant(self.now),
-            subject,
-            witness: witness(request.client(), request.method(), url_path),
-            class,
-            marker,
-        }));
     }
 
     /// Probes an upstream, and plans the next probe of it.

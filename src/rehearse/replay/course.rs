@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Event, Head, Replay};
+use super::record::Head;
+use super::{Event, Replay};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome, Reach};
 use crate::model::plan::{Candidate, PoolMode, PoolPlan, Rescue};

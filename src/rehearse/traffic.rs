@@ -209,6 +209,11 @@ impl Demand {
         shares
     }
 
+    /// Every client.
+    pub fn clients(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        (0..CLIENTS).map(address)
+    }
+
     /// The URL path of a request.
     pub fn url_path(&self, request: &Request) -> &str {
         &self.url_paths[usize::from(request.page)]
@@ -256,6 +261,10 @@ fn fill_by_zipf(pages: &mut Vec<u8>, first: usize) {
     }
 }
 
+fn address(client: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, client, 1))
+}
+
 fn latency(quantile: f64) -> Duration {
     let knots = LATENCY.windows(2).find(|knots| quantile <= knots[1].0);
     let [(from, low), (to, high)] = knots.map_or([LATENCY[0], LATENCY[1]], |k| [k[0], k[1]]);
@@ -271,7 +280,7 @@ impl Request {
 
     /// Where it comes from.
     pub fn client(&self) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(10, 0, self.client, 1))
+        address(self.client)
     }
 
     /// Which service it is for.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::record::Head;
 use super::{Event, Replay};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome, Reach};
@@ -93,7 +94,7 @@ impl Replay {
             && answer.cause == Cause::Nobody
             && after < self.steer.flags(upstream).late_after
         {
-            self.plan(self.now + after, Event::Good { upstream, class, took: after });
+            self.plan(self.now + after, Event::Good { upstream, request, took: after });
             return self.end_of(&request, self.now, (Some(upstream), answer.cause));
         }
         let course = Course {
@@ -185,7 +186,8 @@ impl Replay {
         let limit = self.rules().timeouts.head;
         let (outcome, reach) = match seen {
             Seen::Head { after, status, marker, body } if after <= limit => {
-                let (verdict, marker) = self.head(upstream, after, status, marker);
+                let head = Head { took: after, status, fate: marker };
+                let (verdict, marker) = self.head(upstream, &request, head);
                 if verdict != Outcome::Success && !counted {
                     self.conclude(upstream, &request, verdict, marker);
                 }

@@ -9,6 +9,7 @@ use crate::model::outcome::{Marker, MethodClass, Outcome};
 use crate::model::plan::Candidate;
 use crate::model::signal::{Counts, DURATION_BUCKETS, Sample};
 use crate::rehearse::traffic::{Demand, ORIGIN_ERRORS, SAFE_SHARE};
+use crate::request::witness::client_prefix;
 
 /// Shortest and longest stride.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -125,9 +126,18 @@ impl Replay {
             }
         }
         self.now = end;
+        self.greet_everyone();
         self.budgets.iter().for_each(|budget| budget.refill(self.steer.instant(end)));
         self.next_request = end + self.demand.gap(&mut self.rng);
         self.drain();
+    }
+
+    /// In a stride every client has good answers.
+    fn greet_everyone(&mut self) {
+        let now = self.steer.instant(self.now);
+        for client in self.demand.clients() {
+            self.clients.note(client_prefix(client), now);
+        }
     }
 
     /// Many good answers at once, shared as the plan says.

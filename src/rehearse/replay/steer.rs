@@ -192,6 +192,12 @@ impl Steer {
         }
     }
 
+    /// What failed last was one of many that went well: nobody counts it as one in a row.
+    pub(super) fn is_alone(&mut self, at: Duration, upstream: usize) {
+        let now = self.instant(at);
+        self.mind.count(upstream, Outcome::Success, now);
+    }
+
     /// Something worth telling one by one.
     pub(super) fn tell(&mut self, signal: Signal) {
         self.evidence.push(signal);

@@ -190,6 +190,7 @@ impl Replay {
             }
         };
         self.conclude(upstream, &request, outcome, marker);
+        self.steer.is_alone(self.now, upstream);
         self.tally.serve(upstream, 1);
         self.tally.hopeless += 1;
     }

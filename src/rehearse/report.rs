@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::expect::{self, Finding};
 use super::replay::Played;
-use super::scenario::{Change, Fault, Mode, Scenario, Subject};
+use super::scenario::{Change, Family, Fault, Match, Mode, Scenario, Subject};
 use super::world::LEAD;
 use crate::model::health::{HealthTag, IncidentEdge, Reason, Transition};
 use crate::model::id::UpstreamId;
@@ -223,7 +223,23 @@ fn fault_text(scenario: &Scenario, change: &Change) -> String {
     let wave = wave.map_or_else(String::new, |wave| {
         format!(", {:?} on and {:?} off by turns", wave.on, wave.off)
     });
-    format!("{whose}: {what}{ramp}{wave}")
+    format!("{whose}: {what}{}{ramp}{wave}", match_words(&fault.only))
+}
+
+/// Which requests a fault is limited to; nothing for all of them.
+pub fn match_words(only: &Match) -> String {
+    let Match { methods, body_min, hosts, url_paths, url_paths_not, family } = only;
+    let mut words = Vec::new();
+    words.extend((!methods.is_empty()).then(|| methods.join("/")));
+    words.extend((!hosts.is_empty()).then(|| hosts.join("/")));
+    words.extend((!url_paths.is_empty()).then(|| url_paths.join(", ")));
+    words.extend((!url_paths_not.is_empty()).then(|| format!("not {}", url_paths_not.join(", "))));
+    words.extend((*body_min > 0).then(|| format!("bodies from {} KiB", body_min / 1024)));
+    words.extend(family.map(|family| match family {
+        Family::V4 => "IPv4".to_owned(),
+        Family::V6 => "IPv6".to_owned(),
+    }));
+    if words.is_empty() { String::new() } else { format!(" (only {})", words.join(", ")) }
 }
 
 /// What a fault does to this fraction.

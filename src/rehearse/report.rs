@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::expect::{self, Finding};
+use super::page::picture::Picture;
 use super::replay::Played;
 use super::scenario::{Change, Family, Fault, Match, Mode, Scenario, Subject};
 use super::world::LEAD;
@@ -30,6 +31,12 @@ pub struct Report {
     /// When it began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_utc: Option<String>,
+    /// Which of its figures are facts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basis: Option<String>,
+    /// What its author remarked about what is expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Virtual time, in seconds; an hour before and an hour after the outage included.
     pub length_s: f64,
     /// Client requests.
@@ -57,6 +64,9 @@ pub struct Report {
     pub expect: Vec<Check>,
     /// Whether all of it holds.
     pub holds: bool,
+    /// What a drawing shows.
+    #[serde(skip)]
+    pub picture: Picture,
 }
 
 /// Something that happened.
@@ -111,6 +121,8 @@ impl Report {
             about: scenario.about.clone(),
             source: scenario.source.clone(),
             start_utc: scenario.start_utc.clone(),
+            basis: scenario.basis.clone(),
+            note: scenario.expect.note.clone(),
             length_s: played.length.as_secs_f64(),
             requests: tally.requests,
             errors: tally.lost,
@@ -124,6 +136,7 @@ impl Report {
             timeline: timeline(scenario, played),
             holds: findings.iter().all(|check| check.holds),
             expect: findings,
+            picture: Picture::new(scenario, played),
         }
     }
 
@@ -137,7 +150,7 @@ impl Report {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let Self { scenario, requests, errors, flips, .. } = self;
         writeln!(out, "{scenario}")?;
-        for line in [&self.about, &self.source].into_iter().flatten() {
+        for line in [&self.about, &self.note, &self.source].into_iter().flatten() {
             writeln!(out, "  {line}")?;
         }
         if let Some(start) = &self.start_utc {
@@ -337,7 +350,7 @@ fn reason_text(reason: &Reason) -> String {
 }
 
 /// `1 d 02:03:04.50`, as short as it can be.
-fn clock(seconds: f64) -> String {
+pub fn clock(seconds: f64) -> String {
     let whole = Duration::from_secs_f64(seconds.abs()).as_secs();
     let sign = if seconds < 0.0 { "-" } else { "" };
     let rest = seconds.abs() - (whole / 60 * 60) as f64;

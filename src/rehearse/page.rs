@@ -73,7 +73,7 @@ fn write_page(reports: &[Report], out: &mut String) -> fmt::Result {
 fn write_overview(reports: &[Report], out: &mut String) -> fmt::Result {
     writeln!(
         out,
-        "<section><div class=\"scroll\"><table><tr><th>outage</th><th class=\"number\">lost</th>\
+        "<section><div class=\"scroll\"><table class=\"overview\"><tr><th>outage</th><th class=\"number\">lost</th>\
          <th class=\"number\">without failover</th><th class=\"number\">detected after</th>\
          <th class=\"number\">flips</th><th>as expected</th></tr>"
     )?;

@@ -53,13 +53,13 @@ impl Drawing<'_> {
             r#"<svg class="plot" height="{height}" role="img" aria-label="{}">"#,
             escape(title)
         )?;
-        for place in 0..self.picture.faults.len() {
-            self.fault(place, FLIPS + FAULT * place as u32)?;
-        }
         self.marks(faults_end, bottom)?;
         self.shares(shares)?;
         self.losses(losses)?;
         self.flips(bottom)?;
+        for place in 0..self.picture.faults.len() {
+            self.fault(place, FLIPS + FAULT * place as u32)?;
+        }
         writeln!(self.out, "</svg>")
     }
 

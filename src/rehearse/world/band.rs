@@ -19,7 +19,8 @@ pub struct Band {
     pub shares: Vec<f32>,
 }
 
-/// Every fault of an outage, in so many equal columns of a stretch of time.
+/// Every fault of an outage, in so many equal columns of a stretch of time; what requests notice
+/// before what they do not, then in order of appearance.
 pub fn bands(scenario: &Scenario, span: &Range<Duration>, columns: usize) -> Vec<Band> {
     let demand = Demand::new(scenario.named_paths(), "/");
     let band = |track: &Track| {
@@ -38,7 +39,11 @@ pub fn bands(scenario: &Scenario, span: &Range<Duration>, columns: usize) -> Vec
             shares: shares.collect(),
         })
     };
-    Track::all(scenario, &demand).iter().filter_map(band).collect()
+    let mut bands: Vec<Band> = Track::all(scenario, &demand).iter().filter_map(band).collect();
+    bands.sort_by_key(|band| {
+        (!band.is_felt, band.shares.iter().position(|share| *share > 0.0).unwrap_or(columns))
+    });
+    bands
 }
 
 /// The most there is of a fault in one column: at its borders, its middle, and wherever it turns.

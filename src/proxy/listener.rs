@@ -29,6 +29,7 @@ use crate::clock;
 use crate::exchange::edge::{ListenerState, Place};
 use crate::exchange::settings::Settings;
 use crate::model::refusal::Refusal;
+use crate::request::framing::Framing;
 use crate::request::headers::{Proto, Trust};
 
 /// For the whole TLS handshake.
@@ -236,7 +237,8 @@ impl Connection {
     ) {
         let client = self.client(proto);
         let activity = Rc::clone(&client.activity);
-        let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity) });
+        let framing = Framing::of_requests();
+        let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity), framing });
         let service = service_fn(move |request| service::serve(Rc::clone(&client), request));
         let most = self.settings.limits.max_header_bytes;
         let mut connection = http1::Builder::new()
@@ -277,7 +279,8 @@ impl Connection {
     ) {
         let client = self.client(proto);
         let activity = Rc::clone(&client.activity);
-        let gathered = Gathered::new(Watched { stream, activity: Rc::clone(&activity) });
+        let framing = Framing::not_followed();
+        let gathered = Gathered::new(Watched { stream, activity: Rc::clone(&activity), framing });
         let io = TokioIo::new(gathered.other_hand());
         let service = service_fn(move |request| service::serve(Rc::clone(&client), request));
         let most = u32::try_from(self.settings.limits.max_header_bytes).unwrap_or(u32::MAX);

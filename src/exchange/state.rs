@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::addresses::AddressBook;
+use super::clients::KnownClients;
 use super::ledger::{PoolRow, UpstreamRow};
 use crate::model::health::ProbePace;
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
@@ -169,6 +170,8 @@ pub struct PoolState {
     pub service: Label,
     /// Counters, a row per worker.
     pub rows: Box<[PoolRow]>,
+    /// Who had a good answer lately.
+    pub clients: KnownClients,
     /// Beginning of the budget's seconds.
     pub began: Instant,
 }
@@ -176,6 +179,7 @@ pub struct PoolState {
 impl PoolState {
     /// Of a new pool.
     pub fn new(service: Label, workers: usize, began: Instant) -> Self {
-        Self { service, rows: (0..workers).map(|_| PoolRow::default()).collect(), began }
+        let rows = (0..workers).map(|_| PoolRow::default()).collect();
+        Self { service, rows, clients: KnownClients::new(began), began }
     }
 }

@@ -10,6 +10,7 @@
 //! ```
 
 use std::future::{Future, poll_fn};
+use std::num::NonZeroU64;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub(super) struct Transaction {
     pub(super) head: Rc<Head>,
     pub(super) body: RequestBody,
     pub(super) witness: Witness,
+    /// Its prefix, see [`crate::request::witness`].
+    pub(super) client: NonZeroU64,
     pub(super) started: Instant,
 }
 

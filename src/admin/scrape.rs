@@ -10,6 +10,7 @@ use crate::exchange::ledger::{CODE_CLASSES, DurationCounts};
 use crate::exchange::state::{PoolState, UpstreamState};
 use crate::model::health::{HealthTag, UpstreamStanding};
 use crate::model::id::{PoolId, UpstreamId};
+use crate::model::operator::Order;
 use crate::model::outcome::{MethodClass, Outcome};
 use crate::model::place::{Jurisdiction, Residency};
 use crate::model::plan::PoolMode;
@@ -118,6 +119,10 @@ fn standing(page: &mut Page, names: [&str; 2], standing: &UpstreamStanding) {
     for health in HealthTag::ALL {
         let labels = [names[0], names[1], health.as_str()];
         page.flag(&f::UPSTREAM_HEALTH, &labels, standing.health.tag() == health);
+    }
+    for order in Order::ALL {
+        let labels = [names[0], names[1], order.as_str()];
+        page.flag(&f::OVERRIDE_ACTIVE, &labels, standing.admin == order.state());
     }
     page.flag(&f::ORIGIN_MARKER_ARMED, &names, standing.marker_armed);
     page.flag(&f::GRAY_ALERT, &names, standing.gray_alert);

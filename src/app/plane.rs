@@ -147,7 +147,8 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
             evidence: parts.evidence.clone(),
             metrics: parts.metrics.clone(),
         };
-        let desk = Desk { sources, token: admin.token, started: clock::now() };
+        let commands = parts.handles.commands.clone();
+        let desk = Desk { sources, commands, token: admin.token, started: clock::now() };
         match tokio::net::TcpListener::from_std(admin.socket) {
             Ok(listener) => drop(spawn_local(server::run(desk, listener, parts.draining))),
             Err(error) => tracing::error!(%error, "the admin listener cannot be watched"),

@@ -3,6 +3,8 @@
 pub mod announce;
 pub mod dns;
 pub mod drain;
+pub mod journal;
+pub mod orders;
 pub mod probe;
 pub mod prober;
 pub mod reload;

@@ -6,7 +6,7 @@
 //!
 //! Not here: what the evidence means ([`crate::decide`]).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,11 @@ use tokio::sync::watch;
 
 use super::announce::{self, InForce};
 use super::drain::LedgerReader;
+use super::journal::Journal;
+use super::orders::Orders;
 use crate::clock;
 use crate::decide::detector::Detector;
-use crate::exchange::board::{Board, BoardView, Entry, RECENT};
+use crate::exchange::board::{Board, BoardView};
 use crate::exchange::commands::{self, Adoption, Command, CommandReceiver, CommandSender};
 use crate::exchange::evidence::{Evidence, EvidenceReceiver};
 use crate::exchange::snapshot::{self, SnapshotPublisher, SnapshotReader, View};
@@ -30,6 +32,8 @@ use crate::model::unit::Generation;
 use crate::routing::matcher::Matcher;
 use crate::routing::snapshot::RoutingSnapshot;
 use crate::telemetry::metrics::Metrics;
+
+mod obey;
 
 /// Between two drains while nothing is in doubt; also the age at which the board is drawn anew.
 const CALM: Duration = Duration::from_millis(100);
@@ -65,7 +69,8 @@ pub struct Steering {
     roster: Roster,
     seed: Seed,
     board: Board,
-    recent: Arc<VecDeque<Entry>>,
+    journal: Journal,
+    orders: Orders,
     metrics: Metrics,
     drained: Instant,
     drawn: Instant,
@@ -110,8 +115,8 @@ impl Steering {
         let generation = Generation::ZERO.next();
         let routing = RoutingSnapshot { generation, topology, matcher, plans: detector.plans() };
         let (publisher, snapshots) = snapshot::channel(View { routing, states, tls });
-        let recent = Arc::default();
-        let board = Board::new(look(&detector, publisher.current(), Arc::clone(&recent), now));
+        let (journal, orders) = (Journal::default(), Orders::default());
+        let board = Board::new(look(&detector, publisher.current(), (&journal, &orders), now));
         let (sender, commands) = commands::channel();
         let handles = Handles { snapshots, board: board.clone(), commands: sender };
         let steering = Self {
@@ -123,7 +128,8 @@ impl Steering {
             roster,
             seed: seeds,
             board,
-            recent,
+            journal,
+            orders,
             metrics,
             drained: now,
             drawn: now,
@@ -137,6 +143,7 @@ impl Steering {
             match self.wait(&mut shutdown).await {
                 Woken::Shutdown => return,
                 Woken::Command(Command::Adopt(adoption)) => self.adopt(adoption),
+                Woken::Command(Command::Obey(instruction)) => self.obey(instruction),
                 Woken::Evidence(first) => self.drain(Some(first)),
                 Woken::Time => self.drain(None),
             }
@@ -194,6 +201,7 @@ impl Steering {
         }
         self.drained = now;
         let transitions = self.detector.decide(now);
+        self.lapse(now);
         self.conclude(&transitions, now);
     }
 
@@ -254,7 +262,7 @@ impl Steering {
             let standing = self.detector.upstream(id, now);
             let plan = &plans[upstream.pool.index()];
             // A bad one that is still a candidate serves, and waiting for it is right.
-            state.set_avoided(plan.candidates.iter().all(|c| c.upstream != id));
+            state.set_left(plan.candidates.iter().all(|c| c.upstream != id), standing.admin);
             state.set_late_after(standing.late_after);
             state.set_marker_armed(standing.marker_armed);
             state.set_pace(standing.pace);
@@ -272,18 +280,15 @@ impl Steering {
             at: clock::now(),
             wall: clock::wall(),
         };
-        let recent = Arc::make_mut(&mut self.recent);
         for transition in transitions {
-            if recent.len() == RECENT {
-                recent.pop_front();
-            }
-            recent.push_back(announce::announce(*transition, in_force, &self.metrics));
+            let line = announce::announce(transition, in_force, &self.metrics);
+            self.journal.add(line, in_force.wall);
         }
     }
 
     fn draw(&mut self, now: Instant) {
-        let recent = Arc::clone(&self.recent);
-        self.board.publish(look(&self.detector, self.publisher.current(), recent, now));
+        let told = (&self.journal, &self.orders);
+        self.board.publish(look(&self.detector, self.publisher.current(), told, now));
         self.drawn = now;
     }
 }
@@ -326,7 +331,7 @@ fn same(a: &[Arc<PoolPlan>], b: &[Arc<PoolPlan>]) -> bool {
 fn look(
     detector: &Detector,
     view: Arc<View>,
-    recent: Arc<VecDeque<Entry>>,
+    (journal, orders): (&Journal, &Orders),
     now: Instant,
 ) -> BoardView {
     let topology = &view.routing.topology;
@@ -334,7 +339,8 @@ fn look(
         at: clock::wall(),
         upstreams: topology.upstreams().map(|(id, _)| detector.upstream(id, now)).collect(),
         pools: topology.pools().map(|(id, _)| detector.pool(id)).collect(),
-        recent,
+        orders: orders.all(),
+        recent: journal.recent(),
         view,
     }
 }

@@ -18,6 +18,7 @@ use super::share::Traffic;
 use super::window::{Hour, Seconds};
 use crate::model::health::{Health, Reason, Tier};
 use crate::model::id::UpstreamKey;
+use crate::model::operator::AdminState;
 use crate::model::signal::{Note, ProbeReport, Sample, Subject};
 use crate::model::topology::FailoverRule;
 
@@ -36,6 +37,8 @@ pub struct Watch {
     pub key: UpstreamKey,
     /// What we believe.
     pub health: Health,
+    /// What the operator ordered: an axis of its own, which moves no belief.
+    pub admin: AdminState,
     /// What was seen since each tier's score left zero, in the order of [`Tier::ALL`].
     pub cases: [Case; 3],
     /// What its ejections were.
@@ -88,6 +91,7 @@ impl Watch {
         Self {
             key,
             health: Health::Healthy,
+            admin: AdminState::Auto,
             cases: std::array::from_fn(|_| Case::open(&[], now)),
             record: Record::new(now),
             probes: Probes::default(),

@@ -31,7 +31,7 @@ use super::report::By;
 use super::scenario::Scenario;
 use super::traffic::Demand;
 use super::world::{LEAD, World};
-use crate::admin::inspect::ServiceView;
+use crate::admin::view::ServiceView;
 use crate::app::{self, Running, Source, StartError};
 use crate::clock;
 use crate::model::topology::FailoverRule;

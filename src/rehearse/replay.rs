@@ -372,6 +372,7 @@ impl Replay {
                 Transition::Health { .. }
                 | Transition::Withheld { .. }
                 | Transition::Mode { .. }
+                | Transition::Ordered { .. }
                 | Transition::OriginIncident { .. }
                 | Transition::GrayAlert { .. } => {}
             }

@@ -103,6 +103,8 @@ families! {
         "From dialling to the verdict on a probe.";
     ORIGIN_PROBES: Counter "bascule_origin_probes_total" ["service", "result"]
         "Probes of origins themselves by what they came to.";
+    OVERRIDE_ACTIVE: Gauge "bascule_override_active" ["service", "provider", "order"]
+        "1 while the operator's order is in force for an upstream, 0 for the others.";
     ROUTING_GENERATION: Gauge "bascule_routing_generation" []
         "Number of the routing snapshot in force.";
     DROPPED: Counter "bascule_dropped_total" ["what"]

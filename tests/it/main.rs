@@ -9,6 +9,7 @@ mod architecture;
 mod check;
 mod failover;
 mod limits;
+mod operator;
 mod origin;
 mod reload;
 mod residency;

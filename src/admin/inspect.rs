@@ -210,6 +210,7 @@ pub(super) fn detail(reason: Reason) -> Option<String> {
         | Reason::Fallback
         | Reason::Recovered
         | Reason::Reload
+        | Reason::Remembered
         | Reason::AllBad
         | Reason::Ordered => None,
     }

@@ -38,6 +38,7 @@ use crate::model::unit::{Generation, Permille};
 use crate::routing::matcher::Matcher;
 use crate::routing::snapshot::RoutingSnapshot;
 use crate::telemetry::families;
+use crate::telemetry::labels::{Kept, Written};
 use crate::telemetry::metrics::{Metrics, Move};
 
 /// The preferred upstream was ejected five seconds ago; the European fallback serves.
@@ -191,6 +192,7 @@ fn counted() -> Metrics {
     metrics.origin_probe(service, ProbeResult::Passed);
     metrics.dns_failure("us.example");
     metrics.certificates([("portal.example", Duration::from_secs(1_800_000_000))].into_iter());
+    metrics.kept(Kept::Memory, Written::Success);
     metrics.config_taken(Duration::from_secs(1_763_467_200));
     metrics
 }

@@ -76,6 +76,7 @@ fn by_file(
         seed: 0,
         evidence: received,
         metrics: Metrics::new(),
+        keeping: None,
     });
     Ok(Ok(Explanation::of(&handles.board.current(), url, method, clock::now())?))
 }

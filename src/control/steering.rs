@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::announce::{self, InForce};
 use super::drain::LedgerReader;
 use super::journal::Journal;
+use super::keeper::Keeper;
 use super::orders::Orders;
 use crate::clock;
 use crate::decide::detector::Detector;
@@ -33,7 +34,11 @@ use crate::routing::matcher::Matcher;
 use crate::routing::snapshot::RoutingSnapshot;
 use crate::telemetry::metrics::Metrics;
 
+mod keep;
 mod obey;
+
+use keep::Handed;
+pub use keep::Keeping;
 
 /// Between two drains while nothing is in doubt; also the age at which the board is drawn anew.
 const CALM: Duration = Duration::from_millis(100);
@@ -57,6 +62,8 @@ pub struct Beginning {
     pub evidence: EvidenceReceiver,
     /// Where failovers are counted.
     pub metrics: Metrics,
+    /// What to go on from and where to keep it; `None`: nothing outlives the process.
+    pub keeping: Option<Keeping>,
 }
 
 /// The loop, not yet running, and everybody else's ends. The first snapshot is published already.
@@ -71,6 +78,8 @@ pub struct Steering {
     board: Board,
     journal: Journal,
     orders: Orders,
+    keeper: Option<Keeper>,
+    handed: Handed,
     metrics: Metrics,
     drained: Instant,
     drawn: Instant,
@@ -105,7 +114,7 @@ enum Woken {
 impl Steering {
     /// Makes states and detector, and publishes the first snapshot.
     pub fn new(beginning: Beginning) -> (Self, Handles) {
-        let Beginning { topology, tls, workers, seed, evidence, metrics } = beginning;
+        let Beginning { topology, tls, workers, seed, evidence, metrics, keeping } = beginning;
         let now = clock::now();
         let mut seeds = Seed { workers, serial: 0, now };
         let states = Arc::new(States::adopt(&topology, &States::default(), &mut seeds));
@@ -115,11 +124,20 @@ impl Steering {
         let generation = Generation::ZERO.next();
         let routing = RoutingSnapshot { generation, topology, matcher, plans: detector.plans() };
         let (publisher, snapshots) = snapshot::channel(View { routing, states, tls });
-        let (journal, orders) = (Journal::default(), Orders::default());
+        let (mut journal, mut remembered, mut keeper) = (Journal::default(), None, None);
+        if let Some(Keeping { keeper: kept_by, restored, stale }) = keeping {
+            let mut known = restored.remembered;
+            let addresses = std::mem::take(&mut known.addresses);
+            keep::resume_addresses(&publisher.current().states, addresses, stale, now);
+            journal = Journal::resume(&restored.journal, kept_by.clone());
+            (remembered, keeper) = (Some(known), Some(kept_by));
+        }
+        let remembered = remembered.unwrap_or_default();
+        let orders = Orders::resume(remembered.orders.clone());
         let board = Board::new(look(&detector, publisher.current(), (&journal, &orders), now));
         let (sender, commands) = commands::channel();
         let handles = Handles { snapshots, board: board.clone(), commands: sender };
-        let steering = Self {
+        let mut steering = Self {
             detector,
             publisher,
             evidence,
@@ -130,10 +148,13 @@ impl Steering {
             board,
             journal,
             orders,
+            keeper,
+            handed: Handed::Behind,
             metrics,
             drained: now,
             drawn: now,
         };
+        steering.resume(&remembered, now);
         (steering, handles)
     }
 
@@ -141,7 +162,7 @@ impl Steering {
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         loop {
             match self.wait(&mut shutdown).await {
-                Woken::Shutdown => return,
+                Woken::Shutdown => return self.keep_now(clock::now()),
                 Woken::Command(Command::Adopt(adoption)) => self.adopt(adoption),
                 Woken::Command(Command::Obey(instruction)) => self.obey(instruction),
                 Woken::Evidence(first) => self.drain(Some(first)),
@@ -209,6 +230,9 @@ impl Steering {
         let current = self.publisher.current();
         let plans = self.detector.plans();
         let moved = !same(&plans, &current.routing.plans);
+        if moved || !transitions.is_empty() {
+            self.handed = Handed::Behind;
+        }
         if !moved && transitions.is_empty() && now < self.drawn + CALM {
             return;
         }
@@ -228,6 +252,7 @@ impl Steering {
         }
         self.announce(transitions);
         self.draw(now);
+        self.keep(now);
     }
 
     fn adopt(&mut self, adoption: Adoption) {

@@ -58,6 +58,11 @@ impl Course {
         self.layout = Layout::default();
     }
 
+    /// Of a pool that was to stay where it was until then, before a restart.
+    pub fn resume(stay_until: Option<Instant>) -> Self {
+        Self { stay_until, ..Self::default() }
+    }
+
     /// Until when the pool is to stay where it is.
     pub fn stay_until(&self) -> Option<Instant> {
         self.stay_until

@@ -17,6 +17,7 @@ use super::pool::{Context, PoolWatch};
 use super::watch::{Standing, Watch};
 use crate::model::health::{Health, PoolStanding, ProbePace, Transition, UpstreamStanding};
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
+use crate::model::memory::Memory;
 use crate::model::operator::Override;
 use crate::model::plan::PoolPlan;
 use crate::model::signal::Signal;
@@ -64,6 +65,32 @@ impl Detector {
             let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
             pool.replan(Occasion::Reload, &context, &mut transitions);
             pool.obey(&self.overrides, &context, &mut transitions);
+        }
+        transitions
+    }
+
+    /// What should still be known after a restart.
+    pub fn memory(&self) -> Memory {
+        let context = |id| Context { topology: &self.topology, id, seed: self.seed, now: self.now };
+        let pools = self.pools.iter().enumerate();
+        Memory {
+            upstreams: self.pools.iter().flat_map(|p| &p.watches).map(Watch::memory).collect(),
+            pools: pools.map(|(id, pool)| pool.memory(&context(PoolId::new(id)))).collect(),
+        }
+    }
+
+    /// Goes on from there; to be called before anything is observed. What is not known any more is
+    /// ignored.
+    pub fn resume(&mut self, memory: &Memory, now: Instant) -> Vec<Transition> {
+        self.now = now;
+        let mut transitions = Vec::new();
+        if *memory == Memory::default() {
+            return transitions;
+        }
+        for (index, pool) in self.pools.iter_mut().enumerate() {
+            let topology = &self.topology;
+            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            pool.resume(memory, &context, &mut transitions);
         }
         transitions
     }

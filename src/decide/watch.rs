@@ -22,6 +22,7 @@ use crate::model::operator::AdminState;
 use crate::model::signal::{Note, ProbeReport, Sample, Subject};
 use crate::model::topology::FailoverRule;
 
+mod memory;
 mod moves;
 
 pub use self::moves::Others;

@@ -238,6 +238,8 @@ pub enum Reason {
     Recovered,
     /// The configuration changed.
     Reload,
+    /// It was so before a restart.
+    Remembered,
     /// Nothing permitted is healthy; the best of the bad serves.
     AllBad,
     /// The operator ordered it, or took an order back, or it lapsed.
@@ -260,6 +262,7 @@ impl Reason {
             Self::Fallback => "fallback",
             Self::Recovered => "recovered",
             Self::Reload => "reload",
+            Self::Remembered => "remembered",
             Self::AllBad => "all_bad",
             Self::Ordered => "ordered",
         }

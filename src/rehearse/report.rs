@@ -319,6 +319,7 @@ fn reason_text(reason: &Reason) -> String {
         | Reason::Fallback
         | Reason::Recovered
         | Reason::Reload
+        | Reason::Remembered
         | Reason::AllBad
         | Reason::Ordered => reason.as_str().replace('_', " "),
     }

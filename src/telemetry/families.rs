@@ -129,6 +129,10 @@ families! {
         "When a configuration was last taken over, in seconds since 1970.";
     CERTIFICATE_EXPIRY: Gauge "bascule_certificate_expiry_timestamp_seconds" ["subject", "side"]
         "Last second of a certificate, since 1970.";
+    STATE_WRITES: Counter "bascule_state_writes_total" ["what", "result"]
+        "Writes to state_dir.";
+    STATE_WRITE_FAILED: Gauge "bascule_state_write_failed" ["what"]
+        "1 while the last write to state_dir failed: a restart would go on from something older.";
     BUILD_INFO: Gauge "bascule_build_info" ["version"]
         "Always 1; the label tells the version.";
     PROCESS_CPU: Counter "process_cpu_seconds_total" []

@@ -261,6 +261,7 @@ fn kind_of(reason: Reason) -> Option<&'static str> {
         | Reason::Fallback
         | Reason::Recovered
         | Reason::Reload
+        | Reason::Remembered
         | Reason::AllBad
         | Reason::Ordered => None,
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Steering, same};
+use super::{Handed, Steering, same};
 use crate::clock;
 use crate::control::announce::{self, OrderFate};
 use crate::control::orders::{self, Change, Moment};
@@ -22,6 +22,7 @@ impl Steering {
         let answer = self.orders.take(&target, &word, &topology, at).map(|change| {
             let transitions = self.detector.obey(self.orders.overrides(), at.now);
             self.tell_order(&change, at);
+            self.handed = Handed::Behind;
             self.conclude(&transitions, at.now);
             self.obeyed(&target, change != Change::Nothing)
         });

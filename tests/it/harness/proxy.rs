@@ -129,6 +129,13 @@ impl RunningProxy {
         assert!(status.success(), "{kill}");
     }
 
+    /// Ends it as a power cut would, and gives its folder for another one.
+    pub fn kill(mut self) -> TempDir {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("our own child");
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a scratch folder"))
+    }
+
     /// Waits for it to end by itself.
     pub async fn exit(&mut self) -> ExitStatus {
         let ended = async {

@@ -72,6 +72,7 @@ fn board(now: Instant) -> BoardView {
         upstreams: vec![ejected(ago, now), healthy(now)],
         pools: vec![PoolStanding {
             incident: Some(ago),
+            failing_since: Some(ago),
             attribution: Some(ATTRIBUTION),
             origin_incident: false,
             intended: Some(UpstreamId::new(1)),

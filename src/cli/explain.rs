@@ -20,7 +20,7 @@ use crate::{app, clock, config};
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// As a client would ask for it: https://www.portal.example/page.
+    /// As a client would ask for it: <https://www.portal.example/page>.
     url: String,
     /// Of the request.
     #[arg(long, value_name = "METHOD", default_value = "GET")]

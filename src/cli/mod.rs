@@ -13,6 +13,7 @@ mod api;
 mod check;
 mod demo;
 mod explain;
+mod journal;
 mod order;
 mod replay;
 mod run;
@@ -62,6 +63,8 @@ enum Verb {
     Status(status::Arguments),
     /// Says who would be asked for an URL, in which order, and why.
     Explain(explain::Arguments),
+    /// Says why each transition happened, as lines, as JSON or as an incident report.
+    Journal(journal::Arguments),
     /// Orders a provider or an upstream to take nothing new; what waits there may finish.
     Drain(order::Arguments),
     /// Orders a provider or an upstream out at once; safe requests that wait there move on.
@@ -99,6 +102,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Verb::Replay(arguments) => replay::run(arguments),
         Verb::Status(arguments) => status::run(arguments),
         Verb::Explain(arguments) => explain::run(arguments),
+        Verb::Journal(arguments) => journal::run(arguments),
         Verb::Drain(arguments) => order::run(arguments, OrderName::Drain),
         Verb::ForceOut(arguments) => order::run(arguments, OrderName::ForceOut),
         Verb::ForceIn(arguments) => order::run(arguments, OrderName::ForceIn),

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::announce::{self, InForce};
 use super::drain::LedgerReader;
+use super::incidents::Incidents;
 use super::journal::Journal;
 use super::keeper::Keeper;
 use super::orders::Orders;
@@ -78,6 +79,7 @@ pub struct Steering {
     board: Board,
     journal: Journal,
     orders: Orders,
+    incidents: Incidents,
     keeper: Option<Keeper>,
     handed: Handed,
     metrics: Metrics,
@@ -148,6 +150,7 @@ impl Steering {
             board,
             journal,
             orders,
+            incidents: Incidents::default(),
             keeper,
             handed: Handed::Behind,
             metrics,
@@ -312,6 +315,7 @@ impl Steering {
     }
 
     fn draw(&mut self, now: Instant) {
+        self.account(now);
         let told = (&self.journal, &self.orders);
         self.board.publish(look(&self.detector, self.publisher.current(), told, now));
         self.drawn = now;

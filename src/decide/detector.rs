@@ -205,6 +205,7 @@ impl Detector {
         let pool = &self.pools[id.index()];
         PoolStanding {
             incident: pool.incident.map(|incident| incident.since),
+            failing_since: pool.watches.iter().filter_map(Watch::failing_since).min(),
             attribution: pool.incident.and_then(|incident| incident.attribution),
             origin_incident: pool.origin.is_at_fault(),
             intended: pool.course.intended.first(),

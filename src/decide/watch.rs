@@ -262,6 +262,17 @@ impl Watch {
         self.scores.began(tier).or(by_probes)
     }
 
+    /// The first failure of what fails now.
+    pub fn failing_since(&self) -> Option<Instant> {
+        match self.health {
+            Health::Ejected { .. } => self.failing_since,
+            Health::Suspect => self.scores.since().or(self.probes.failing_since),
+            Health::Healthy | Health::HalfOpen { .. } | Health::Ramping { .. } => {
+                self.probes.failing_since
+            }
+        }
+    }
+
     /// What is held against it in the order, if it takes no requests of its own.
     pub fn doubt(&self) -> Doubt {
         let tripped = self.levels()[..2].iter().any(|level| *level >= 1.0);

@@ -97,6 +97,8 @@ pub enum Event {
     IncidentBegan,
     /// Nothing has failed for a minute.
     IncidentEnded,
+    /// A service is back at its first choice after having been elsewhere.
+    Returned,
     /// Something that a later version writes.
     #[default]
     #[serde(other)]

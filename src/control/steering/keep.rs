@@ -54,6 +54,18 @@ impl Steering {
         self.conclude(&transitions, now);
     }
 
+    /// Keeps the books of incidents, and tells what begins and ends.
+    pub(super) fn account(&mut self, now: Instant) {
+        let view = self.publisher.current();
+        let pools = view.routing.topology.pools();
+        let standings: Vec<_> = pools.map(|(id, _)| self.detector.pool(id)).collect();
+        let at = Moment { now, wall: clock::wall() };
+        for line in self.incidents.look(&view, &standings, at) {
+            tracing::info!(service = line.service.as_deref(), "{}", line.text);
+            self.journal.add(line, at.wall);
+        }
+    }
+
     /// Hands over what must outlive the process, if anything happened or enough time has gone by.
     pub(super) fn keep(&mut self, now: Instant) {
         let due = match self.handed {

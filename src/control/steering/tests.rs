@@ -9,6 +9,7 @@ use crate::model::health::HealthTag;
 use crate::model::operator::{AdminState, Order, Target};
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
 use crate::model::signal::{PairEnd, ProbeResult, Subject, Witness};
+use crate::telemetry::journal::{Event, Line};
 
 const US: Example<'static> =
     Example { service: "portal", provider: "cloudflare", seat: "US", host: "192.0.2.1", port: 80 };
@@ -265,14 +266,15 @@ async fn an_order_is_in_force_when_it_is_answered_and_lapses_by_itself() {
     let told: Vec<&str> = board.recent.iter().map(|entry| entry.text.as_str()).collect();
     assert!(told[0].ends_with("started"), "{told:?}");
     let told = &told[1..];
-    assert_eq!(told.len(), 6, "{told:?}");
+    assert_eq!(told.len(), 7, "{told:?}");
     assert!(told[0].starts_with("order given: force_out cloudflare until "), "{told:?}");
     assert_eq!(told[1], "upstream forced out by order provider=cloudflare from=auto to=forced_out");
     assert_eq!(told[2], "failover from=cloudflare to=bunny reason=ordered detection=0.0ns");
     assert_eq!(told[3], "order lapsed: force_out cloudflare: a test");
     assert_eq!(told[5], "failback from=bunny to=cloudflare reason=ordered");
+    assert_eq!(told[6], "back at the first choice seconds=60 outside_eu_seconds=0");
     let generations: Vec<u64> = board.recent.iter().map(|entry| entry.generation.get()).collect();
-    assert_eq!(generations, [1, 2, 2, 2, 3, 3, 3], "each with the snapshot that it led to");
+    assert_eq!(generations, [1, 2, 2, 2, 3, 3, 3, 3], "each with the snapshot that it led to");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
@@ -319,4 +321,36 @@ async fn who_orders_everybody_out_is_told_that_nobody_is_left() {
         assert_eq!(ordered.expect("it runs").expect("sense").closed, closed);
     }
     assert_eq!(world.first(), None);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_incident_is_told_with_what_it_cost() {
+    let mut world = run(&[US, EU]);
+    let answers = |world: &World, class: usize, count: u64| {
+        world.handles.snapshots.current().states.pools[0].rows[0].answers[class].add(count);
+    };
+    for _ in 0..5 {
+        answers(&world, 1, 100);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    world.outage().await;
+    answers(&world, 1, 90);
+    answers(&world, 4, 10);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    answers(&world, 1, 900);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let board = world.handles.board.current();
+    let lines = board.recent.iter().filter_map(|entry| Line::from_json(&entry.json));
+    let lines: Vec<Line> = lines.collect();
+    let place = |event: Event| lines.iter().position(|line| line.event == event);
+    let (began, ended) = (place(Event::IncidentBegan), place(Event::IncidentEnded));
+    assert!(place(Event::Started) < began && began < ended && began.is_some(), "{lines:?}");
+    let cost = lines[ended.expect("it ended")].cost.clone().expect("it cost");
+    assert_eq!((cost.lost, cost.requests >= 100), (10, true), "{cost:?}");
+    assert!(
+        cost.requests < 1000,
+        "what came long after the last failure is no part of it: {cost:?}"
+    );
+    assert!(cost.seconds < 5.0 && cost.outside_eu_seconds < 2.0, "{cost:?}");
+    assert!(cost.failed_attempts > 3 && cost.attempts >= 2 * cost.failed_attempts, "{cost:?}");
 }

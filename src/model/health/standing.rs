@@ -27,7 +27,7 @@ pub struct UpstreamStanding {
     pub admin: AdminState,
     /// What routing may do.
     pub verdict: Verdict,
-    /// Score over threshold of each tier, in the order of [`Tier::ALL`]; 1000 is a trip.
+    /// Score over threshold of each tier, in the order of [`Tier::ALL`](super::Tier::ALL); 1000 is a trip.
     pub levels: [Permille; 3],
     /// Attempts a second, mean of the last 10 s.
     pub rate: f64,
@@ -52,6 +52,8 @@ pub struct UpstreamStanding {
 pub struct PoolStanding {
     /// Whether an incident is open, and since when.
     pub incident: Option<Instant>,
+    /// The first failure of what fails now, where something does.
+    pub failing_since: Option<Instant>,
     /// The evidence of the open incident about blame.
     pub attribution: Option<Attribution>,
     /// Whether the origin itself is at fault.

@@ -11,12 +11,24 @@ use crate::harness::metrics::Metrics;
 use crate::harness::proxy::{RunningProxy, folder};
 use crate::harness::recipe::Recipe;
 use crate::harness::upstream::{Act, FakeUpstream, Script, Transport};
+use crate::harness::within;
 
 async fn upstreams() -> (FakeUpstream, FakeUpstream, Recipe) {
     let us = FakeUpstream::start("us", Transport::Plain).await;
     let eu = FakeUpstream::start("eu", Transport::Plain).await;
     let recipe = Recipe::portal().upstream(&us, "US").upstream(&eu, "SI").top("state_dir: state");
     (us, eu, recipe)
+}
+
+/// Waits until a file of the proxy's says this.
+async fn on_disk(proxy: &RunningProxy, name: &str, says: &str) {
+    let file = proxy.file(name);
+    let said = async {
+        while !fs::read_to_string(&file).is_ok_and(|text| text.contains(says)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(&format!("{name} to say {says}"), said).await;
 }
 
 fn is_out(metrics: &Metrics) -> bool {
@@ -33,13 +45,8 @@ async fn after_kill_9_in_an_outage_no_request_goes_to_the_ejected_provider() {
     // Probes stay green, as in the outage that matters: only memory can know better.
     us.behave(Script::green_probes(Act::status(500)));
     proxy.metrics_when("the ejection", is_out).await;
-    let file = proxy.file("state/memory.json");
-    let remembers = async {
-        while !fs::read_to_string(&file).is_ok_and(|text| text.contains("ejected")) {
-            tokio::task::yield_now().await;
-        }
-    };
-    crate::harness::within("the ejection to be on disk", remembers).await;
+    on_disk(&proxy, "state/memory.json", "ejected").await;
+    on_disk(&proxy, "state/journal.jsonl", "failover").await;
     load.stop().await;
     let folder = proxy.kill();
 
@@ -75,14 +82,7 @@ async fn orders_outlive_a_kill_and_a_clean_end_alike() {
     let proxy = RunningProxy::start(&recipe).await;
     let (ok, said) = proxy.verb(&["force-out", "us", "--reason", "their maintenance"]).await;
     assert!(ok, "{said}");
-    let ordered = |text: String| text.contains("their maintenance");
-    let file = proxy.file("state/memory.json");
-    let remembers = async {
-        while !fs::read_to_string(&file).is_ok_and(ordered) {
-            tokio::task::yield_now().await;
-        }
-    };
-    crate::harness::within("the order to be on disk", remembers).await;
+    on_disk(&proxy, "state/memory.json", "their maintenance").await;
 
     let mut proxy = RunningProxy::start_with(proxy.kill(), &recipe.yaml()).await;
     assert_eq!(proxy.get("/page").await.served_by(), "eu");

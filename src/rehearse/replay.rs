@@ -346,6 +346,7 @@ impl Replay {
                 Transition::Health { .. }
                 | Transition::Withheld { .. }
                 | Transition::Mode { .. }
+                | Transition::Ordered { .. }
                 | Transition::OriginIncident { .. }
                 | Transition::GrayAlert { .. } => {}
             }

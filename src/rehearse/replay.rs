@@ -347,6 +347,7 @@ impl Replay {
                 Transition::Health { .. }
                 | Transition::Withheld { .. }
                 | Transition::Mode { .. }
+                | Transition::Ordered { .. }
                 | Transition::OriginIncident { .. }
                 | Transition::GrayAlert { .. } => {}
             }

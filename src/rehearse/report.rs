@@ -309,6 +309,9 @@ fn transition_text(played: &Played, transition: &Transition) -> Option<String> {
             let odds = attribution.log_odds;
             format!("origin incident {} ({odds:+.1})", edge_text(*edge))
         }
+        Transition::Ordered { upstream, to, .. } => {
+            format!("{}: {} by order", name(upstream), to.as_str().replace('_', " "))
+        }
         Transition::GrayAlert { upstream, edge, .. } => {
             format!("{}: gray alert {}", name(upstream), edge_text(*edge))
         }
@@ -345,7 +348,9 @@ fn reason_text(reason: &Reason) -> String {
         | Reason::Fallback
         | Reason::Recovered
         | Reason::Reload
-        | Reason::AllBad => reason.as_str().replace('_', " "),
+        | Reason::Remembered
+        | Reason::AllBad
+        | Reason::Ordered => reason.as_str().replace('_', " "),
     }
 }
 

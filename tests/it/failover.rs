@@ -265,6 +265,14 @@ async fn the_status_shows_a_failover_with_its_reason() {
     assert_eq!(metrics.sum("bascule_active_upstream", &eu), 1.0);
     let status = stage.proxy.status().await.to_string();
     assert!(status.contains("ejected"), "{status}");
+    let (_, report) = stage.proxy.verb(&["journal", "--format", "md"]).await;
+    for part in
+        ["# Incident report", "Incidents: 1;", "| 1 | portal |", "from us to eu (in the EU)"]
+    {
+        assert!(report.contains(part), "{part} is missing:\n{report}");
+    }
+    let (_, lines) = stage.proxy.verb(&["journal", "--since", "1h"]).await;
+    assert!(lines.contains("  portal  failover from=us to=eu reason="), "{lines}");
     let said = stage.proxy.log.select(|line| {
         let text = &line.text;
         line.message().contains("failover") && text.contains("us") && text.contains("eu")
@@ -284,6 +292,18 @@ async fn an_upstream_without_traffic_is_left_by_its_probes_alone() {
 }
 
 #[tokio::test]
+async fn a_pool_that_refuses_as_a_whole_is_known_to_fail_open_without_a_client() {
+    let stage = Stage::start(Transport::Plain, watched).await;
+    stage.us.close().await;
+    stage.eu.close().await;
+    let open = |m: &Metrics| m.sum("bascule_fail_open", &[("service", "portal")]) == 1.0;
+    let metrics = stage.proxy.metrics_when("fail-open", open).await;
+    assert_eq!(metrics.sum("bascule_attempts_total", &[]), 0.0, "no client was needed for it");
+    assert_eq!(metrics.sum("bascule_origin_incident", &[]), 0.0, "no origin closes an edge's door");
+    assert_eq!(stage.proxy.get("/page").await.status, 502, "an answer in any case");
+}
+
+#[tokio::test]
 async fn when_the_fallback_dies_too_the_least_bad_serves_and_a_return_is_noticed() {
     let _turn = turn().await;
     let stage = Stage::start(Transport::Plain, watched).await;
@@ -292,6 +312,8 @@ async fn when_the_fallback_dies_too_the_least_bad_serves_and_a_return_is_noticed
     stage.us.behave(Script::all(Act::status(500)));
     load.until("the fallback to serve everybody", |records| is_settled(records, "eu")).await;
     stage.eu.close().await;
+    let open = |m: &Metrics| m.sum("bascule_fail_open", &[("service", "portal")]) == 1.0;
+    stage.proxy.metrics_when("fail-open", open).await;
     load.goes_on(2 * RATE as usize).await;
     // Everything is bad now. The first choice comes back; nobody waits for its hold to end.
     stage.us.behave(Script::all(Act::Serve));
@@ -317,6 +339,16 @@ async fn observe_decides_and_leaves_traffic_alone() {
     load.goes_on(RATE as usize).await;
     let after = stage.us.sightings().traffic().len();
     load.stop().await;
+    let metrics = stage.proxy.metrics().await;
+    let counted = [("from", "us"), ("to", "eu")];
+    assert_eq!(metrics.sum("bascule_failovers_total", &counted), 1.0, "decided and counted");
+    assert_eq!(metrics.sum("bascule_failover_switch_seconds_count", &[]), 0.0, "nothing switched");
+    assert_eq!(metrics.sum("bascule_active_upstream", &[("provider", "us")]), 1.0);
+    let status = stage.proxy.status().await;
+    let portal = &status["services"][0];
+    assert_eq!((&portal["first"], &portal["would_be_first"]), (&"us".into(), &"eu".into()));
+    let (_, lines) = stage.proxy.verb(&["journal"]).await;
+    assert!(lines.contains("failover observed: no traffic was moved from=us to=eu"), "{lines}");
     assert!(
         after >= before + RATE as usize * 8 / 10,
         "traffic still goes there: {before}, {after}"

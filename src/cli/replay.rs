@@ -1,5 +1,7 @@
 //! `bascule replay`: what this configuration would have done in a recorded outage.
 
+mod access_log;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,6 +42,10 @@ pub(super) struct Arguments {
     /// same outages [default: every embedded one].
     #[arg(long)]
     compare: bool,
+    /// Reads a recorded access log (combined format or JSON lines; `-`: standard input) through the
+    /// configuration and says when it would have switched.
+    #[arg(long, value_name = "LOG", requires = "config", conflicts_with_all = ["scenarios", "compare", "list", "sensitivity"])]
+    access_log: Option<PathBuf>,
     /// How the findings look.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -97,15 +103,20 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         list();
         return Ok(ExitCode::SUCCESS);
     }
-    let mut setup = match &arguments.config {
+    let topology = match arguments.config.as_ref().map(|file| config::load(file, app::cores())) {
+        None => None,
+        Some(Ok(config)) => Some(config.topology),
+        Some(Err(error)) => {
+            eprintln!("{error}");
+            return Ok(error.exit_code());
+        }
+    };
+    if let (Some(log), Some(topology)) = (&arguments.access_log, &topology) {
+        return access_log::replay(log, topology, &arguments);
+    }
+    let mut setup = match topology {
         None => Setup::default(),
-        Some(file) => match config::load(file, app::cores()) {
-            Ok(config) => setup(&config.topology, arguments.service.as_deref())?,
-            Err(error) => {
-                eprintln!("{error}");
-                return Ok(error.exit_code());
-            }
-        },
+        Some(topology) => setup(&topology, arguments.service.as_deref())?,
     };
     if let Some(eagerness) = arguments.sensitivity {
         setup = setup.with_sensitivity(eagerness.into());

@@ -8,6 +8,7 @@ use super::scenario::{Expect, Scenario};
 use super::world::LEAD;
 use crate::model::health::{Blame, HealthTag, IncidentEdge, Reason, Transition};
 use crate::model::id::UpstreamId;
+use crate::model::topology::Topology;
 
 /// Answers stand for normal again when none fails for this long.
 const NORMAL_AFTER: Duration = Duration::from_millis(100);
@@ -135,9 +136,9 @@ pub fn name(played: &Played, upstream: UpstreamId) -> String {
 }
 
 /// An upstream as people know it: its provider, and whose it is where there are several services.
-pub fn label(played: &Played, upstream: UpstreamId) -> String {
-    let key = &played.topology.upstream(upstream).key;
-    match played.topology.pools[..] {
+pub fn label(topology: &Topology, upstream: UpstreamId) -> String {
+    let key = &topology.upstream(upstream).key;
+    match topology.pools[..] {
         [_] => key.provider.to_string(),
         _ => format!("{}/{}", key.service, key.provider),
     }

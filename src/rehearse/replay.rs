@@ -15,6 +15,7 @@ mod cast;
 mod course;
 mod peer;
 mod record;
+pub mod recorded;
 mod steer;
 mod stride;
 

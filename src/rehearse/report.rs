@@ -13,6 +13,7 @@ use super::world::LEAD;
 use crate::model::health::{HealthTag, IncidentEdge, Reason, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::place::Jurisdiction;
+use crate::model::topology::Topology;
 
 /// Lines of a timeline that are shown in text; the rest is in the JSON.
 const SHOWN: usize = 40;
@@ -211,7 +212,7 @@ fn timeline(scenario: &Scenario, played: &Played) -> Vec<Line> {
         Some(Line {
             t_s: at.as_secs_f64() - LEAD.as_secs_f64(),
             by: By::Bascule,
-            text: transition_text(played, transition)?,
+            text: transition_text(&played.topology, transition)?,
         })
     });
     let mut lines: Vec<Line> = faults.chain(moves).collect();
@@ -273,9 +274,9 @@ pub fn fault_words(mode: &Mode, fraction: f64) -> String {
     }
 }
 
-/// `None` for what a reader of an outage does not need.
-fn transition_text(played: &Played, transition: &Transition) -> Option<String> {
-    let name = |upstream: &UpstreamId| expect::label(played, *upstream);
+/// What a transition says to people; `None` for what a reader of an outage does not need.
+pub fn transition_text(topology: &Topology, transition: &Transition) -> Option<String> {
+    let name = |upstream: &UpstreamId| expect::label(topology, *upstream);
     Some(match transition {
         Transition::Health { to: HealthTag::Suspect, .. }
         | Transition::Health { from: HealthTag::Suspect, to: HealthTag::Healthy, .. } => {

@@ -60,7 +60,7 @@ impl Picture {
         let columns = played.tally.series.columns(span.clone(), COLUMNS);
         let seconds = |at: Duration| at.as_secs_f64() - LEAD.as_secs_f64();
         let flip = |(at, from, to): &(Duration, usize, usize)| {
-            let name = |upstream: usize| expect::label(played, UpstreamId::new(upstream));
+            let name = |upstream: usize| expect::label(&played.topology, UpstreamId::new(upstream));
             Flip { at: seconds(*at), words: format!("{} → {}", name(*from), name(*to)) }
         };
         let providers = played.topology.providers.iter().enumerate().map(|(place, provider)| {

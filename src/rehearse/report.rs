@@ -237,7 +237,9 @@ fn fault_text(scenario: &Scenario, change: &Change) -> String {
     let wave = wave.map_or_else(String::new, |wave| {
         format!(", {:?} on and {:?} off by turns", wave.on, wave.off)
     });
-    format!("{whose}: {what}{}{ramp}{wave}", match_words(&fault.only))
+    let headers = fault.headers.iter().map(|(name, value)| format!(", {name}: {value}"));
+    let headers: String = headers.collect();
+    format!("{whose}: {what}{headers}{}{ramp}{wave}", match_words(&fault.only))
 }
 
 /// Which requests a fault is limited to; nothing for all of them.
@@ -264,10 +266,12 @@ pub fn fault_words(mode: &Mode, fraction: f64) -> String {
         Mode::Timeout => format!("{share} find no connection"),
         Mode::Reset => format!("{share} break off"),
         Mode::Tls => format!("{share} fail in the TLS handshake"),
-        Mode::Dns => format!("{share} of look-ups fail"),
+        Mode::Dns(how) => {
+            format!("{share} of look-ups fail ({})", format!("{how:?}").to_uppercase())
+        }
         Mode::Latency(more) => format!("{share} take {more:?} longer"),
         Mode::Truncate => format!("{share} of bodies end short"),
-        Mode::Slowloris => format!("{share} of bodies trickle"),
+        Mode::Slowloris(_) => format!("{share} of bodies trickle"),
         Mode::WrongContent(status) => format!("{share} answer {status} with a foreign page"),
         Mode::Capacity(status, _) => format!("holds {share} of the load, the rest gets {status}"),
         Mode::ControlPlane => "its own API is down".to_owned(),

@@ -92,6 +92,8 @@ pub struct Fault {
     pub ramp: Duration,
     /// On and off by turns.
     pub wave: Option<Wave>,
+    /// What a provider adds to its own error pages; for people.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// How something misbehaves.
@@ -106,19 +108,33 @@ pub enum Mode {
     /// The TLS handshake fails.
     Tls,
     /// Names are not resolved; last good addresses still work.
-    Dns,
+    Dns(DnsFailure),
     /// Answers take this much longer.
     Latency(Duration),
     /// Bodies end short.
     Truncate,
-    /// The head comes at once, the body one byte a second.
-    Slowloris,
+    /// The head comes at once, the body one byte a second, for so long.
+    Slowloris(Duration),
     /// A good status with somebody else's page.
     WrongContent(u16),
     /// What exceeds the fraction of the load is answered with this status, this much later.
     Capacity(u16, Duration),
     /// The provider's own API is gone; nobody here needs it.
     ControlPlane,
+}
+
+/// How a look-up fails: all the same to whoever keeps the last good addresses.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum DnsFailure {
+    /// The name does not exist.
+    Nxdomain,
+    /// The server failed.
+    Servfail,
+    /// No address in the answer.
+    Empty,
+    /// No answer.
+    Timeout,
 }
 
 impl Fault {

@@ -23,6 +23,8 @@ pub const DIRECT: &str = "direct";
 pub const LEAD: Duration = Duration::from_secs(3600);
 /// What a dialer loses on a dead IPv6 address before it tries IPv4 (RFC 8305, section 5).
 const FAMILY_DELAY: Duration = Duration::from_millis(250);
+/// The mean over which a body's least rate is taken.
+pub const RATE_WINDOW: Duration = Duration::from_secs(10);
 /// Connections to one upstream that `sticky: conn` tells apart.
 const CONNECTIONS: u64 = 32;
 
@@ -283,14 +285,14 @@ impl Mode {
     /// Whether a request can notice it.
     const fn touches_traffic(self) -> bool {
         match self {
-            Self::Dns | Self::ControlPlane => false,
+            Self::Dns(_) | Self::ControlPlane => false,
             Self::Status(_)
             | Self::Timeout
             | Self::Reset
             | Self::Tls
             | Self::Latency(_)
             | Self::Truncate
-            | Self::Slowloris
+            | Self::Slowloris(_)
             | Self::WrongContent(_)
             | Self::Capacity(..) => true,
         }
@@ -339,7 +341,7 @@ impl Draft {
         };
         let spoilt = match (fault.mode, bearing) {
             (Mode::Latency(more), _) => return self.after += more,
-            (Mode::Dns | Mode::ControlPlane, _) => return,
+            (Mode::Dns(_) | Mode::ControlPlane, _) => return,
             // An edge turns what it meets behind itself into a status of its own.
             (Mode::Timeout, Bearing::BehindEdge) => Spoilt::Status(504, MarkerFate::Absent),
             (Mode::Reset | Mode::Tls, Bearing::BehindEdge) => {
@@ -352,7 +354,9 @@ impl Draft {
                 Spoilt::Status(status, fault.marker)
             }
             (Mode::Truncate, _) => Spoilt::Body(Body::Cut),
-            (Mode::Slowloris, _) => Spoilt::Body(Body::Trickles),
+            // A short body is over before anybody can call it slow.
+            (Mode::Slowloris(long), _) if long <= RATE_WINDOW => return,
+            (Mode::Slowloris(_), _) => Spoilt::Body(Body::Trickles),
             (Mode::Capacity(status, more), _) => {
                 self.after += more;
                 Spoilt::Status(status, fault.marker)

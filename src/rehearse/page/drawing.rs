@@ -216,29 +216,17 @@ fn runs(shares: &[f32]) -> Vec<(usize, usize, f64)> {
 
 /// Steps one wide, each from its low to its high edge, up being up.
 fn area(edges: &[(f64, f64)]) -> String {
+    let there = edges.iter().enumerate().flat_map(|(x, (_, high))| [(x, *high), (x + 1, *high)]);
+    let back = edges.iter().enumerate().rev().flat_map(|(x, (low, _))| [(x + 1, *low), (x, *low)]);
+    let points: Vec<(usize, f64)> = there.chain(back).collect();
     let mut path = String::from("M0 100");
-    let mut add = |x: usize, y: f64| {
-        let y = 100.0 - y;
-        write!(path, "L{x} {y:.2}").expect("a String takes everything");
-    };
-    let is_corner = |place: usize, edge: fn(&(f64, f64)) -> f64, near: Option<usize>| {
-        near.and_then(|near| edges.get(near)).is_none_or(|near| edge(near) != edge(&edges[place]))
-    };
-    let (low, high): (fn(&(f64, f64)) -> f64, fn(&(f64, f64)) -> f64) = (|e| e.0, |e| e.1);
-    for place in 0..edges.len() {
-        if is_corner(place, high, place.checked_sub(1)) {
-            add(place, high(&edges[place]));
-        }
-        if is_corner(place, high, Some(place + 1)) {
-            add(place + 1, high(&edges[place]));
-        }
-    }
-    for place in (0..edges.len()).rev() {
-        if is_corner(place, low, Some(place + 1)) {
-            add(place + 1, low(&edges[place]));
-        }
-        if is_corner(place, low, place.checked_sub(1)) {
-            add(place, low(&edges[place]));
+    for (place, (x, y)) in points.iter().enumerate() {
+        let is_level = |near: Option<usize>| {
+            near.and_then(|near| points.get(near)).is_some_and(|(_, other)| other == y)
+        };
+        // Between two others on one level there is no corner.
+        if !(is_level(place.checked_sub(1)) && is_level(Some(place + 1))) {
+            write!(path, "L{x} {:.2}", 100.0 - y).expect("a String takes everything");
         }
     }
     path.push('Z');

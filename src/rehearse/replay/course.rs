@@ -12,13 +12,11 @@ use crate::model::plan::{Candidate, PoolMode, PoolPlan, Rescue};
 use crate::model::signal::{Pair, PairEnd, Signal};
 use crate::rehearse::tally::Ending;
 use crate::rehearse::traffic::Request;
-use crate::rehearse::world::{Body, Cause, Seen};
+use crate::rehearse::world::{Body, Cause, RATE_WINDOW, Seen};
 use crate::request::retry::{self, Replay as Resend, Situation};
 
 /// From a head to where its body is cut, in the model.
 const TO_CUT: Duration = Duration::from_millis(20);
-/// The mean over which a body's least rate is taken.
-const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// A request that did not simply go well.
 #[derive(Debug)]

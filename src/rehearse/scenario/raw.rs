@@ -1,12 +1,16 @@
 //! The mirror of an outage's file, and what it means: `Raw*` to [`Scenario`], or the first mistake.
 
+mod expect;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::expect::RawExpect;
+
 use super::{
-    Change, Expect, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError, Service,
+    Change, DnsFailure, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError, Service,
     Sticky, Subject, Wave,
 };
 use crate::model::id::Label;
@@ -53,10 +57,10 @@ struct RawChange {
     sticky: Sticky,
     status: Option<u16>,
     latency_ms: Option<u64>,
-    dns: Option<RawDns>,
-    /// A provider's own headers on its own error pages; nothing is told by them here.
-    #[serde(rename = "headers")]
-    _headers: Option<BTreeMap<String, String>>,
+    dns: Option<DnsFailure>,
+    /// A provider's own, on its own error pages.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
     origin_marker: Option<MarkerFate>,
     #[serde(rename = "match")]
     only: Option<RawMatch>,
@@ -86,16 +90,6 @@ enum RawMode {
     ControlPlane,
 }
 
-/// How a look-up fails. All four are the same to whoever keeps the last good addresses.
-#[derive(Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-enum RawDns {
-    Nxdomain,
-    Servfail,
-    Empty,
-    Timeout,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawMatch {
@@ -121,27 +115,6 @@ struct RawWave {
     on_s: f64,
     off_s: f64,
     until_s: f64,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawExpect {
-    blame: Option<String>,
-    ejected: Vec<String>,
-    not_ejected: Vec<String>,
-    detected_within_s: Option<f64>,
-    flips_at_most: Option<u32>,
-    errors_at_most: Option<String>,
-    goodput_at_least: Option<String>,
-    retry_amplification_at_most: Option<f64>,
-    serving: Option<String>,
-    not_back_before_s: Option<f64>,
-    recovered_within_s: Option<f64>,
-    untouched_hosts: Vec<String>,
-    unsafe_replayed: Option<u32>,
-    not_blamed: Vec<String>,
-    spared_after_moves: Option<u32>,
-    note: Option<String>,
 }
 
 /// Most services of one file.
@@ -294,6 +267,7 @@ impl RawChange {
             only: self.only.as_ref().map(RawMatch::lower).unwrap_or_default(),
             ramp: seconds(place, self.ramp_s)?,
             wave: self.repeat.as_ref().map(|wave| wave.lower(place)).transpose()?,
+            headers: self.headers.clone(),
         }))
     }
 
@@ -306,6 +280,7 @@ impl RawChange {
             }
             status => status,
         };
+        self.refuse_idle_keys(place)?;
         let latency = self.latency_ms.map(Duration::from_millis);
         Ok(Some(match self.mode {
             RawMode::Ok => return Ok(None),
@@ -313,16 +288,42 @@ impl RawChange {
             RawMode::Timeout => Mode::Timeout,
             RawMode::Reset => Mode::Reset,
             RawMode::Tls => Mode::Tls,
-            RawMode::Dns => match self.dns.as_ref().ok_or_else(|| needs("dns"))? {
-                RawDns::Nxdomain | RawDns::Servfail | RawDns::Empty | RawDns::Timeout => Mode::Dns,
-            },
+            RawMode::Dns => Mode::Dns(self.dns.ok_or_else(|| needs("dns"))?),
             RawMode::Latency => Mode::Latency(latency.ok_or_else(|| needs("latency_ms"))?),
             RawMode::Truncate => Mode::Truncate,
-            RawMode::Slowloris => Mode::Slowloris,
+            RawMode::Slowloris => Mode::Slowloris(latency.unwrap_or(Duration::MAX)),
             RawMode::WrongContent => Mode::WrongContent(status.unwrap_or(200)),
             RawMode::Capacity => Mode::Capacity(status.unwrap_or(503), latency.unwrap_or_default()),
             RawMode::ControlPlane => Mode::ControlPlane,
         }))
+    }
+}
+
+impl RawChange {
+    /// A key that changes nothing was meant otherwise.
+    fn refuse_idle_keys(&self, place: &str) -> Result<(), ScenarioError> {
+        let (status, latency, dns) = match self.mode {
+            RawMode::Status | RawMode::WrongContent => (true, false, false),
+            RawMode::Capacity => (true, true, false),
+            RawMode::Latency | RawMode::Slowloris => (false, true, false),
+            RawMode::Dns => (false, false, true),
+            RawMode::Ok
+            | RawMode::Timeout
+            | RawMode::Reset
+            | RawMode::Tls
+            | RawMode::Truncate
+            | RawMode::ControlPlane => (false, false, false),
+        };
+        let idle = [
+            ("status", self.status.is_some() && !status),
+            ("headers", !self.headers.is_empty() && !status),
+            ("latency_ms", self.latency_ms.is_some() && !latency),
+            ("dns", self.dns.is_some() && !dns),
+        ];
+        match idle.into_iter().find(|(_, is_idle)| *is_idle) {
+            Some((key, _)) => Err(wrong(place, format!("`{key}` says nothing in this mode"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -363,40 +364,5 @@ impl RawWave {
             return Err(wrong(place, "`repeat` needs `on_s` and `off_s` above 0"));
         }
         Ok(wave)
-    }
-}
-
-impl RawExpect {
-    fn lower(self, upstreams: &[Label]) -> Result<Expect, ScenarioError> {
-        let place = "expect";
-        let span = |value: Option<f64>| value.map(|value| seconds(place, value)).transpose();
-        let part = |value: Option<String>| value.map(|text| share(place, &text)).transpose();
-        let named = [&self.ejected, &self.not_ejected, &self.not_blamed];
-        for name in named.into_iter().flatten().chain(&self.serving).filter(|name| *name != "*") {
-            known(place, name, upstreams)?;
-        }
-        if let Some(blame) = self.blame.as_deref()
-            && !matches!(blame, "origin" | "common_cause")
-        {
-            known(place, blame, upstreams)?;
-        }
-        Ok(Expect {
-            blame: self.blame,
-            ejected: self.ejected,
-            not_ejected: self.not_ejected,
-            detected_within: span(self.detected_within_s)?,
-            flips_at_most: self.flips_at_most,
-            errors_at_most: part(self.errors_at_most)?,
-            goodput_at_least: part(self.goodput_at_least)?,
-            retry_amplification_at_most: self.retry_amplification_at_most,
-            serving: self.serving,
-            not_back_before: span(self.not_back_before_s)?,
-            recovered_within: span(self.recovered_within_s)?,
-            untouched_hosts: self.untouched_hosts,
-            unsafe_replayed: self.unsafe_replayed,
-            not_blamed: self.not_blamed,
-            spared_after_moves: self.spared_after_moves,
-            note: self.note,
-        })
     }
 }

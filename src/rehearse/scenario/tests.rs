@@ -58,6 +58,7 @@ fn every_mistake_is_named_with_its_place() {
         ("a status without its number",   "{t_s: 0, provider: one, mode: status}",                       "timeline[0]: this mode needs `status`"),
         ("a number that is no status",    "{t_s: 0, provider: one, mode: status, status: 900}",          "timeline[0]: 900 is not a status of an answer"),
         ("a latency without its length",  "{t_s: 0, provider: one, mode: latency}",                      "timeline[0]: this mode needs `latency_ms`"),
+        ("a key without effect",          "{t_s: 0, provider: one, mode: reset, status: 500}",           "timeline[0]: `status` says nothing in this mode"),
         ("more than everything",          "{t_s: 0, provider: one, mode: reset, fraction: 1.5}",         "timeline[0]: fraction 1.5 is not between 0 and 1"),
         ("a time before the beginning",   "{t_s: -1, provider: one, mode: ok}",                          "timeline[0]: -1 is not a number of seconds"),
         ("a wave that stands still",      "{t_s: 0, provider: one, mode: reset, repeat: {on_s: 0, off_s: 1, until_s: 9}}", "timeline[0]: `repeat` needs `on_s` and `off_s` above 0"),
@@ -90,4 +91,24 @@ fn an_unknown_key_is_a_mistake_with_its_line() {
         .expect_err("an unknown key");
     let said = error.to_string();
     assert!(said.starts_with("line 4, ") && said.contains("colour"), "{said}");
+}
+
+#[test]
+fn nothing_that_a_file_says_is_dropped() {
+    let text = "name: x\nabout: a\nsource: s\nstart_utc: 2025-01-01T00:00\nbasis: {times: fact}\n\
+                upstreams: [one]\nservices: [{name: busy, count: 2, rate: 5}]\n\
+                timeline:\n- {t_s: 0, provider: one, mode: dns, dns: SERVFAIL}\n\
+                - {t_s: 1, provider: one, mode: status, status: 500, headers: {server: edge}}\n\
+                - {t_s: 2, provider: one, mode: slowloris, latency_ms: 30000}\n\
+                expect: {spared_after_moves: 2, note: n}\n";
+    let scenario = Scenario::read(text).expect("a scenario");
+    let modes: Vec<Mode> =
+        scenario.timeline.iter().filter_map(|change| Some(change.fault.as_ref()?.mode)).collect();
+    let trickle = Mode::Slowloris(Duration::from_secs(30));
+    assert_eq!(modes, [Mode::Dns(DnsFailure::Servfail), Mode::Status(500), trickle]);
+    let fault = scenario.timeline[1].fault.as_ref().expect("a fault");
+    assert_eq!(fault.headers["server"], "edge");
+    assert_eq!(scenario.basis.as_deref(), Some("times (fact)"));
+    assert_eq!(scenario.expect.note.as_deref(), Some("n"));
+    assert_eq!(scenario.services.len(), 2);
 }

@@ -216,9 +216,9 @@ impl Asked<'_> {
     }
 
     fn untouched(&self, hosts: &[String]) -> Finding {
-        // Upstreams are moved whole: every host moves with the first flip.
-        let moved = self.played.tally.flips.len();
-        finding("untouched_hosts", list(hosts), format!("{moved} flips of all hosts"), moved == 0)
+        let moved: Vec<String> = self.played.tally.hosts.moved().map(str::to_owned).collect();
+        let holds = !hosts.iter().any(|host| moved.contains(host));
+        finding("untouched_hosts", list(hosts), format!("{} moved", list(&moved)), holds)
     }
 
     /// Requests lost that began after so many services had moved.

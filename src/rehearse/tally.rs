@@ -1,10 +1,12 @@
 //! What a replay counts while it runs, for [`super::expect`] and [`super::report`].
 
+pub mod hosts;
 pub mod series;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use self::hosts::Hosts;
 use self::series::Series;
 
 use crate::model::health::Transition;
@@ -60,6 +62,8 @@ pub struct Tally {
     pub flips: Vec<(Duration, usize, usize)>,
     /// Who was ejected at some time.
     pub ejected: BTreeSet<usize>,
+    /// Whose traffic was moved.
+    pub hosts: Hosts,
     /// What happened when.
     pub series: Series,
     window: VecDeque<(u64, u64, u64)>,
@@ -95,6 +99,18 @@ impl Tally {
         self.requests += requests;
         self.attempts += requests;
         self.served_by[upstream] += requests;
+    }
+
+    /// So many requests passed evenly, one attempt each: they belong to the window too.
+    pub fn pass(&mut self, from: Duration, to: Duration, rate: f64) {
+        // What is older than the window when the stride ends is forgotten anyway.
+        let mut at = from.max(to.saturating_sub(Duration::from_secs(WINDOW)));
+        while at < to {
+            let next = Duration::from_secs(at.as_secs() + 1).min(to);
+            let requests = ((next - at).as_secs_f64() * rate).round() as u64;
+            self.in_window(at, requests, requests);
+            at = next;
+        }
     }
 
     /// A request is lost that a healthy permitted upstream could have served.
@@ -144,6 +160,18 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quiet_time_belongs_to_the_window_too() {
+        let mut tally = Tally::new(1, Series::default());
+        tally.pass(Duration::ZERO, Duration::from_secs(100), 10.0);
+        for _ in 0..10 {
+            tally.begin(Duration::from_secs(100));
+            tally.retry(Duration::from_secs(100));
+        }
+        tally.pass(Duration::from_secs(101), Duration::from_secs(200), 10.0);
+        assert!((tally.amplification - 1.1).abs() < 1e-9, "{}", tally.amplification);
+    }
 
     #[test]
     fn amplification_is_the_worst_of_any_ten_seconds() {

@@ -90,6 +90,8 @@ impl Replay {
             return self.end_of(&request, self.now, (None, Cause::Upstream));
         };
         let upstream = plan.candidates[place].upstream.index();
+        let past = f64::from(u8::from(!self.is_first_choice(upstream)));
+        self.tally.hosts.sent(self.now, request.host(), (1.0, past));
         let answer = self.ask(upstream, &request);
         self.note_fault(&request, answer.cause);
         if let Seen::Head { after, body: Body::Whole, .. } = answer.seen

@@ -9,7 +9,7 @@ use crate::model::outcome::{Marker, MethodClass, Outcome};
 use crate::model::plan::Candidate;
 use crate::model::signal::{Counts, DURATION_BUCKETS, Sample};
 use crate::rehearse::tally::series::Cell;
-use crate::rehearse::traffic::{Demand, ORIGIN_ERRORS, SAFE_SHARE};
+use crate::rehearse::traffic::{Demand, HOSTS, ORIGIN_ERRORS, SAFE_SHARE};
 use crate::request::witness::client_prefix;
 
 /// Shortest and longest stride.
@@ -114,6 +114,7 @@ impl Replay {
             self.plan(at, Event::OriginFails);
         }
         self.serve(requests - f64::from(failing), end);
+        self.tally.pass(began, end, self.demand.rate());
         let thin = end - began > self.rules().probe.interval * 2;
         while let Some(std::cmp::Reverse(entry)) = self.agenda.peek()
             && entry.at <= end
@@ -170,6 +171,11 @@ impl Replay {
                 sample.counts.markable = served;
                 sample.counts.marked = served;
             }
+            let past = if self.is_first_choice(upstream) { 0.0 } else { 1.0 };
+            for host in 0..HOSTS.len() {
+                let part = (wanted[0] + wanted[1]) / HOSTS.len() as f64;
+                self.tally.hosts.sent(self.now, host, (part, part * past));
+            }
             self.steer.add(self.now, upstream, &sample);
             self.tally.serve(upstream, u64::from(served));
             self.count_middle(self.now, upstream, u64::from(served));
@@ -206,6 +212,12 @@ impl Replay {
         self.steer.is_alone(self.now, upstream);
         self.tally.serve(upstream, 1);
         self.tally.hopeless += 1;
+    }
+
+    /// Whether an upstream is what the operator put first.
+    pub(super) fn is_first_choice(&self, upstream: usize) -> bool {
+        let pool = &self.topology.pools[self.topology.upstreams[upstream].pool.index()];
+        pool.upstreams.first().is_some_and(|first| first.index() == upstream)
     }
 
     /// Counts who serves in the middle tenth of the outage.

@@ -215,13 +215,32 @@ impl Demand {
         self.latencies[rng.usize(0..LATENCIES)]
     }
 
-    /// Share of heads in each bucket, as `bucket` sorts them.
-    pub fn latency_shares<const N: usize>(&self, bucket: fn(Duration) -> usize) -> [f64; N] {
+    /// Share of heads in each bucket, as `bucket` sorts them, while some answers are slower.
+    pub fn latency_shares<const N: usize>(
+        &self,
+        slower: &[(f64, Duration)],
+        bucket: fn(Duration) -> usize,
+    ) -> [f64; N] {
         let mut shares = [0.0; N];
-        for latency in &self.latencies {
-            shares[bucket(*latency)] += 1.0 / LATENCIES as f64;
+        // Every combination of slow and not slow, as they are drawn independently.
+        for combination in 0..1_u32 << slower.len() {
+            let mut weight = 1.0 / LATENCIES as f64;
+            let mut more = Duration::ZERO;
+            for (place, (share, by)) in slower.iter().enumerate() {
+                let is_slow = combination >> place & 1 == 1;
+                weight *= if is_slow { *share } else { 1.0 - share };
+                more += if is_slow { *by } else { Duration::ZERO };
+            }
+            for latency in &self.latencies {
+                shares[bucket(*latency + more)] += weight;
+            }
         }
         shares
+    }
+
+    /// The slowest answer of a healthy upstream.
+    pub fn slowest(&self) -> Duration {
+        self.latencies.last().copied().unwrap_or_default()
     }
 
     /// Every client.
@@ -285,6 +304,13 @@ fn latency(quantile: f64) -> Duration {
     let [(from, low), (to, high)] = knots.map_or([LATENCY[0], LATENCY[1]], |k| [k[0], k[1]]);
     let millis = low * (high / low).powf((quantile - from) / (to - from));
     Duration::from_secs_f64(millis / 1000.0)
+}
+
+impl Filter {
+    /// Whether it lets every request through.
+    pub fn is_everything(&self) -> bool {
+        self.family.is_none() && self.share > 1.0 - 1e-9
+    }
 }
 
 impl Request {

@@ -4,6 +4,7 @@
 //! Times are spans since the beginning of the replay, which is [`LEAD`] before the outage.
 
 pub mod band;
+mod draft;
 mod load;
 mod track;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use self::draft::Draft;
 use self::load::Load;
 use self::track::{Planned, Track};
 use super::scenario::{Family, Fault, MarkerFate, Mode, Scenario, Sticky, Subject};
@@ -145,9 +147,25 @@ impl World {
         self.turns.get(self.turns.partition_point(|turn| *turn <= at)).copied()
     }
 
-    /// Whether any fault bears on an upstream's traffic at `at`.
-    pub fn is_faulty(&self, upstream: usize, at: Duration) -> bool {
-        self.faults(upstream, at).any(|(planned, ..)| planned.fault.is_felt())
+    /// How an upstream's answers are slower at `at`, as shares and by how much; empty where they are
+    /// not. `None` where anything else is wrong, or differs from request to request.
+    pub fn slowness(&self, upstream: usize, at: Duration) -> Option<Vec<(f64, Duration)>> {
+        let felt = self.faults(upstream, at).filter(|(planned, ..)| planned.fault.is_felt());
+        let slower = |(planned, fraction, ..): (&Planned, f64, Bearing, usize)| {
+            let Fault { mode, fraction: full, sticky, .. } = planned.fault;
+            match mode {
+                // Neither some requests only, nor more and more of them.
+                Mode::Latency(more)
+                    if planned.filter.is_everything()
+                        && sticky == Sticky::None
+                        && fraction >= full =>
+                {
+                    Some((fraction, more))
+                }
+                _ => None,
+            }
+        };
+        felt.map(slower).collect()
     }
 
     /// What is wrong with an upstream, for people; rounded to a tenth while it ramps.
@@ -301,87 +319,6 @@ impl Mode {
     /// Whether it spoils an answer, and not only its speed.
     const fn harms(self) -> bool {
         self.touches_traffic() && !matches!(self, Self::Latency(_))
-    }
-}
-
-/// An answer while faults are laid over it. What strikes first stays: an upstream's own faults
-/// hide the origin's.
-#[derive(Debug)]
-struct Draft {
-    after: Duration,
-    spoilt: Option<(Spoilt, Cause)>,
-}
-
-/// How an answer is spoilt.
-#[derive(Clone, Copy, Debug)]
-enum Spoilt {
-    Nothing,
-    HandshakeFailed,
-    BrokenOff,
-    Status(u16, MarkerFate),
-    Body(Body),
-}
-
-impl Draft {
-    fn new(after: Duration) -> Self {
-        Self { after, spoilt: None }
-    }
-
-    fn strike(&mut self, fault: &Fault, bearing: Bearing) {
-        // Happy eyeballs: the other family answers.
-        match fault.only_family() {
-            Some(Family::V6) if fault.mode.is_front_door() => return self.after += FAMILY_DELAY,
-            Some(Family::V4) => return,
-            Some(Family::V6) | None => {}
-        }
-        let cause = match (bearing, fault.mode) {
-            (Bearing::Own, _) => Cause::Upstream,
-            (Bearing::IsOrigin | Bearing::BehindEdge, Mode::Capacity(..)) => Cause::Overload,
-            (Bearing::IsOrigin | Bearing::BehindEdge, _) => Cause::Origin,
-        };
-        let spoilt = match (fault.mode, bearing) {
-            (Mode::Latency(more), _) => return self.after += more,
-            (Mode::Dns(_) | Mode::ControlPlane, _) => return,
-            // An edge turns what it meets behind itself into a status of its own.
-            (Mode::Timeout, Bearing::BehindEdge) => Spoilt::Status(504, MarkerFate::Absent),
-            (Mode::Reset | Mode::Tls, Bearing::BehindEdge) => {
-                Spoilt::Status(502, MarkerFate::Absent)
-            }
-            (Mode::Timeout, Bearing::Own | Bearing::IsOrigin) => Spoilt::Nothing,
-            (Mode::Tls, Bearing::Own | Bearing::IsOrigin) => Spoilt::HandshakeFailed,
-            (Mode::Reset, Bearing::Own | Bearing::IsOrigin) => Spoilt::BrokenOff,
-            (Mode::Status(status) | Mode::WrongContent(status), _) => {
-                Spoilt::Status(status, fault.marker)
-            }
-            (Mode::Truncate, _) => Spoilt::Body(Body::Cut),
-            // A short body is over before anybody can call it slow.
-            (Mode::Slowloris(long), _) if long <= RATE_WINDOW => return,
-            (Mode::Slowloris(_), _) => Spoilt::Body(Body::Trickles),
-            (Mode::Capacity(status, more), _) => {
-                self.after += more;
-                Spoilt::Status(status, fault.marker)
-            }
-        };
-        self.spoilt.get_or_insert((spoilt, cause));
-    }
-
-    fn finish(self, request: &Request) -> Answer {
-        let after = self.after;
-        let head = |status, marker, body| Seen::Head { after, status, marker, body };
-        let (seen, cause) = match self.spoilt {
-            None if request.origin_fails => {
-                (head(500, MarkerFate::Kept, Body::Whole), Cause::Origin)
-            }
-            None => (head(200, MarkerFate::Kept, Body::Whole), Cause::Nobody),
-            Some((Spoilt::Nothing, cause)) => (Seen::Nothing, cause),
-            Some((Spoilt::HandshakeFailed, cause)) => (Seen::HandshakeFailed { after }, cause),
-            Some((Spoilt::BrokenOff, cause)) => (Seen::BrokenOff { after }, cause),
-            Some((Spoilt::Status(status, marker), cause)) => {
-                (head(status, marker, Body::Whole), cause)
-            }
-            Some((Spoilt::Body(body), cause)) => (head(200, MarkerFate::Kept, body), cause),
-        };
-        Answer { seen, cause }
     }
 }
 

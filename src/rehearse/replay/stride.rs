@@ -26,12 +26,26 @@ pub(super) struct Quiet {
     since: Duration,
     /// When the last stride ended, if no request has come by itself since.
     ended: Option<Duration>,
-    /// Share of heads in each duration bucket.
-    buckets: [f64; DURATION_BUCKETS],
+    /// How quickly heads come, for each way in which answers are slower.
+    paces: Vec<Pace>,
     /// Fractions of requests left over, by upstream and class, so that none is lost by rounding.
     requests: Vec<[f64; 2]>,
     heads: Vec<[f64; DURATION_BUCKETS]>,
     origin_errors: f64,
+}
+
+/// How quickly heads come while answers are so much slower.
+#[derive(Debug)]
+struct Pace {
+    slower: Vec<(f64, Duration)>,
+    /// Share of heads in each duration bucket.
+    buckets: [f64; DURATION_BUCKETS],
+}
+
+impl Pace {
+    fn new(slower: Vec<(f64, Duration)>, demand: &Demand) -> Self {
+        Self { buckets: demand.latency_shares(&slower, super::steer::bucket), slower }
+    }
 }
 
 impl Quiet {
@@ -39,7 +53,7 @@ impl Quiet {
         Self {
             since: Duration::ZERO,
             ended: None,
-            buckets: demand.latency_shares(super::steer::bucket),
+            paces: vec![Pace::new(Vec::new(), demand)],
             requests: vec![[0.0; 2]; upstreams],
             heads: vec![[0.0; DURATION_BUCKETS]; upstreams],
             origin_errors: 0.0,
@@ -51,15 +65,25 @@ impl Quiet {
         self.since = at;
     }
 
+    /// The place of such a pace; the handful of them that an outage has is kept.
+    fn pace(&mut self, slower: Vec<(f64, Duration)>, demand: &Demand) -> usize {
+        let known = self.paces.iter().position(|known| known.slower == slower);
+        known.unwrap_or_else(|| {
+            self.paces.push(Pace::new(slower, demand));
+            self.paces.len() - 1
+        })
+    }
+
     /// What an upstream counts of `wanted` good answers of each class.
-    fn sample(&mut self, upstream: usize, wanted: [f64; 2]) -> Sample {
+    fn sample(&mut self, upstream: usize, wanted: [f64; 2], pace: usize) -> Sample {
         let mut counts = Counts::default();
         for class in [0, 1] {
             counts.successes[class] = whole(&mut self.requests[upstream][class], wanted[class]);
         }
         let served = f64::from(counts.successes[0] + counts.successes[1]);
         let heads = &mut self.heads[upstream];
-        let durations = std::array::from_fn(|n| whole(&mut heads[n], served * self.buckets[n]));
+        let shares = &self.paces[pace].buckets;
+        let durations = std::array::from_fn(|n| whole(&mut heads[n], served * shares[n]));
         Sample { upstream: UpstreamId::new(upstream), counts, durations }
     }
 }
@@ -83,7 +107,7 @@ impl Replay {
         for plan in self.steer.plans() {
             let serves = |c: &&Candidate| c.safe.get() + c.unsafe_.get() > 0;
             let mut serving = plan.candidates.iter().filter(serves).map(|c| c.upstream.index());
-            if serving.clone().any(|up| self.world.is_faulty(self.places[up], self.now)) {
+            if !serving.clone().all(|upstream| self.is_quiet(upstream)) {
                 self.quiet.disturbed(self.now);
                 return None;
             }
@@ -102,6 +126,17 @@ impl Replay {
             self.quiet.disturbed(end);
         }
         Some(end)
+    }
+
+    /// Whether nothing is wrong with an upstream but that it is slow, and not so slow that it is late.
+    fn is_quiet(&self, upstream: usize) -> bool {
+        let slower = self.world.slowness(self.places[upstream], self.now);
+        slower.is_some_and(|slower| {
+            let by: Duration = slower.iter().map(|(_, by)| *by).sum();
+            let slowest = self.demand.slowest() + by;
+            slower.len() < 5
+                && (slower.is_empty() || slowest < self.steer.flags(upstream).late_after)
+        })
     }
 
     /// Lets time pass.
@@ -165,7 +200,9 @@ impl Replay {
                 requests * (1.0 - SAFE_SHARE) * candidate.unsafe_.fraction(),
             ];
             loads[self.places[upstream]] += wanted[0] + wanted[1];
-            let mut sample = self.quiet.sample(upstream, wanted);
+            let slower = self.world.slowness(self.places[upstream], self.now).unwrap_or_default();
+            let pace = self.quiet.pace(slower, &self.demand);
+            let mut sample = self.quiet.sample(upstream, wanted, pace);
             let served = sample.counts.successes[0] + sample.counts.successes[1];
             if self.rules().marker.is_some() {
                 sample.counts.markable = served;

@@ -66,7 +66,7 @@ fn before_and_after_the_outage_all_is_well() {
     assert_eq!(stage.spoilt(0, 10.0), 0.0);
     assert_eq!(stage.spoilt(0, 5.0), 1.0);
     assert_eq!(stage.spoilt(1, 5.0), 0.0, "the other provider is well");
-    assert!(!stage.world.is_faulty(0, Duration::ZERO));
+    assert_eq!(stage.world.slowness(0, Duration::ZERO), Some(Vec::new()));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn stale_addresses_and_a_providers_api_touch_no_request() {
         "{t_s: 0, provider: resolver, mode: dns, dns: TIMEOUT}",
     ]);
     assert_eq!(stage.spoilt(0, 1.0), 0.0);
-    assert!(!stage.world.is_faulty(0, LEAD + Duration::from_secs(1)));
+    assert_eq!(stage.world.slowness(0, LEAD + Duration::from_secs(1)), Some(Vec::new()));
 }
 
 #[test]
@@ -172,4 +172,14 @@ fn what_exceeds_a_capacity_is_refused() {
     let refused = refused.count() as f64 / 1000.0;
     assert!(near(refused, 0.75), "{refused}");
     assert!(near(stage.world.harm(0, LEAD, None), 0.75));
+}
+
+#[test]
+fn steady_slowness_is_told_apart_from_what_differs_by_request() {
+    let lasting = "{t_s: 0, provider: one, id: a, mode: latency, latency_ms: 300, fraction: 0.2}";
+    let rising = "{t_s: 0, provider: one, id: b, mode: latency, latency_ms: 50, ramp_s: 60}";
+    let at = LEAD + Duration::from_secs(30);
+    let steady = stage(&[lasting]).world.slowness(0, at);
+    assert_eq!(steady, Some(vec![(0.2, Duration::from_millis(300))]));
+    assert_eq!(stage(&[lasting, rising]).world.slowness(0, at), None);
 }

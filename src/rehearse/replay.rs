@@ -135,7 +135,8 @@ impl Ord for Entry {
 impl Replay {
     fn new(scenario: &Scenario, setup: &Setup, seed: u64) -> Self {
         let (topology, places) = cast::topology(scenario, setup);
-        let demand = Demand::new(scenario.named_paths(), &setup.rules.probe.path);
+        let demand =
+            Demand::new(scenario.named_paths(), &setup.rules.probe.path, scenario.audience);
         let began = crate::clock::now();
         let last = LEAD + scenario.last_change();
         let mut replay = Self {

@@ -29,10 +29,27 @@ pub struct Scenario {
     pub upstreams: Vec<Label>,
     /// What providers share with others.
     pub substrates: BTreeMap<String, Vec<Label>>,
+    /// Who asks.
+    pub audience: Audience,
     /// In order of time.
     pub timeline: Vec<Change>,
     /// What must hold at the defaults.
     pub expect: Expect,
+}
+
+/// How many witnesses there can be.
+#[derive(Clone, Copy, Debug)]
+pub struct Audience {
+    /// Clients, each in a network of its own.
+    pub clients: u8,
+    /// URL templates that they ask for, besides those that a fault names.
+    pub pages: u8,
+}
+
+impl Default for Audience {
+    fn default() -> Self {
+        Self { clients: 200, pages: 20 }
+    }
 }
 
 /// The fault of one (subject, id) from an instant on, until the next change of the same pair.

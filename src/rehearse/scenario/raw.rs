@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{
-    Change, Expect, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError, Service,
-    Sticky, Subject, Wave,
+    Audience, Change, Expect, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError,
+    Service, Sticky, Subject, Wave,
 };
 use crate::model::id::Label;
 use crate::rehearse::traffic::RATE;
@@ -28,9 +28,19 @@ pub(super) struct RawScenario {
     services: Option<Vec<RawService>>,
     #[serde(default)]
     substrates: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    audience: RawAudience,
     timeline: Vec<RawChange>,
     #[serde(default)]
     expect: RawExpect,
+}
+
+/// Who asks, and for how much.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAudience {
+    clients: Option<u8>,
+    pages: Option<u8>,
 }
 
 #[derive(Deserialize)]
@@ -193,6 +203,7 @@ impl RawScenario {
         }
         timeline.sort_by_key(|change| change.at);
         let expect = self.expect.lower(&upstreams)?;
+        let audience = self.audience.lower()?;
         Ok(Scenario {
             name,
             source,
@@ -201,9 +212,24 @@ impl RawScenario {
             upstreams,
             services,
             substrates,
+            audience,
             timeline,
             expect,
         })
+    }
+}
+
+impl RawAudience {
+    fn lower(self) -> Result<Audience, ScenarioError> {
+        let Self { clients, pages } = self;
+        let usual = Audience::default();
+        let (clients, pages) = (clients.unwrap_or(usual.clients), pages.unwrap_or(usual.pages));
+        let (most_clients, most_pages) = (usual.clients, usual.pages);
+        if !(1..=most_clients).contains(&clients) || !(1..=most_pages).contains(&pages) {
+            let what = format!("1 to {most_clients} clients, 1 to {most_pages} pages");
+            return Err(wrong("audience", what));
+        }
+        Ok(Audience { clients, pages })
     }
 }
 

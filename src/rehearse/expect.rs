@@ -43,6 +43,7 @@ pub fn check(scenario: &Scenario, played: &Played) -> Vec<Finding> {
         unsafe_replayed,
         not_blamed,
         spared_after_moves,
+        note: _,
     } = &scenario.expect;
     let asked = Asked { scenario, played };
     let mut findings = Vec::new();

@@ -33,6 +33,7 @@ use self::record::Head;
 use self::steer::{Drained, Steer};
 use super::scenario::{MarkerFate, Scenario, Service};
 use super::tally::Tally;
+use super::tally::series::Series;
 use super::traffic::{Demand, Request};
 use super::world::{Answer, Ask, LEAD, Seen, World};
 use crate::exchange::clients::KnownClients;
@@ -154,7 +155,7 @@ impl Replay {
             budgets: scenario.services.iter().map(budget).collect(),
             clients: KnownClients::new(began),
             rng: Rng::with_seed(seed),
-            tally: Tally::new(places.len()),
+            tally: Tally::new(places.len(), Series::new(last + LEAD, scenario.upstreams.len())),
             courses: BTreeMap::new(),
             agenda: BinaryHeap::new(),
             entries: 0,

@@ -3,6 +3,7 @@
 //!
 //! Times are spans since the beginning of the replay, which is [`LEAD`] before the outage.
 
+pub mod band;
 mod load;
 mod track;
 

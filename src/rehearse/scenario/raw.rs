@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::{
     Audience, Change, Expect, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError,
@@ -20,9 +19,8 @@ pub(super) struct RawScenario {
     source: Option<String>,
     start_utc: Option<String>,
     about: Option<String>,
-    /// Which figures are facts and which are a model: for readers of the file.
-    #[serde(rename = "basis")]
-    _basis: Option<IgnoredAny>,
+    /// Which figures are facts and which are a model.
+    basis: Option<BTreeMap<String, String>>,
     upstreams: Vec<String>,
     /// Not in one of the original files: who is served, where it is not one service.
     services: Option<Vec<RawService>>,
@@ -153,9 +151,7 @@ struct RawExpect {
     unsafe_replayed: Option<u32>,
     not_blamed: Vec<String>,
     spared_after_moves: Option<u32>,
-    /// For readers of the file.
-    #[serde(rename = "note")]
-    _note: Option<String>,
+    note: Option<String>,
 }
 
 /// Most services of one file.
@@ -183,7 +179,7 @@ fn share(place: &str, text: &str) -> Result<f64, ScenarioError> {
 
 impl RawScenario {
     pub(super) fn lower(self) -> Result<Scenario, ScenarioError> {
-        let Self { name, source, start_utc, about, _basis, upstreams, substrates, .. } = self;
+        let Self { name, source, start_utc, about, basis, upstreams, substrates, .. } = self;
         let upstreams = labels("upstreams", &upstreams)?;
         if upstreams.is_empty() || upstreams.iter().collect::<BTreeSet<_>>().len() < upstreams.len()
         {
@@ -209,6 +205,7 @@ impl RawScenario {
             source,
             start_utc,
             about,
+            basis: basis.map(basis_words),
             upstreams,
             services,
             substrates,
@@ -231,6 +228,12 @@ impl RawAudience {
         }
         Ok(Audience { clients, pages })
     }
+}
+
+/// What each figure of a file stands on.
+fn basis_words(basis: BTreeMap<String, String>) -> String {
+    let words: Vec<String> = basis.iter().map(|(what, kind)| format!("{what} ({kind})")).collect();
+    words.join(", ")
 }
 
 /// Every service by itself; one at the usual rate where the file names none.
@@ -419,6 +422,7 @@ impl RawExpect {
             unsafe_replayed: self.unsafe_replayed,
             not_blamed: self.not_blamed,
             spared_after_moves: self.spared_after_moves,
+            note: self.note,
         })
     }
 }

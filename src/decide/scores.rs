@@ -5,7 +5,7 @@
 //! moving everybody, and so would keep a service that *has* one URL or one client where it is. There
 //! a cascade takes at least `LEAST_RUN` failures with no success between them, for as long as the
 //! cascade's dwell, and for so long that at least `SILENCE` successes were due (by chance once in a
-//! thousand times), by the rate of the last hour or, where that is higher, of the last ten seconds.
+//! thousand times), by the rate of the last hour or, where that is higher, of the last seconds.
 //! So while anyone else's requests still succeed, even a few a minute, one loud client proves nothing.
 //!
 //! Not here: blame, and what follows from a trip ([`super::pool`]).
@@ -38,7 +38,7 @@ pub struct Scores {
 pub struct Yardstick {
     /// What a score has to reach.
     pub threshold: f64,
-    /// Successes a second of the last hour or, if higher, of the last ten seconds, by which an
+    /// Successes a second of the last hour or, if higher, of the last seconds, by which an
     /// unbroken run of failures is judged; `None` where what fails is no fair sample of the service's
     /// requests, so that no run means anything.
     pub success_rate: Option<f64>,

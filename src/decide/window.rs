@@ -81,10 +81,14 @@ impl Seconds {
         self.slots.iter().map(|slot| slot.safe).sum::<f64>() / self.covered()
     }
 
-    /// Successes a second.
+    /// Successes a second: the mean or, where a client has just come to a service that slept, what
+    /// the best second of them all proves (three standard deviations less than it counted, so that
+    /// the luckiest of ten quiet seconds proves nothing).
     pub fn success_rate(&self) -> f64 {
-        let failures: f64 = self.slots.iter().map(|slot| slot.failures).sum();
-        (self.attempts() - failures).max(0.0) / self.covered()
+        let successes = |slot: &Second| (slot.attempts - slot.failures).max(0.0);
+        let mean = self.slots.iter().map(successes).sum::<f64>() / self.covered();
+        let best = self.slots.iter().map(successes).fold(0.0, f64::max);
+        mean.max(best - 3.0 * best.sqrt())
     }
 
     /// Attempts of the last ten seconds.
@@ -235,6 +239,18 @@ mod tests {
         assert_eq!(seconds.failing(), Permille::from_fraction(0.1));
         seconds.advance(at(400));
         assert!(seconds.attempts() == 0.0 && seconds.rate() == 0.0);
+    }
+
+    #[test]
+    fn the_best_second_says_what_a_client_that_has_just_come_would_get() {
+        let begin = start();
+        for (best, least, most) in [(200, 155.0, 160.0), (50, 28.0, 29.0), (4, 0.3, 0.5)] {
+            let mut seconds = Seconds::new(begin);
+            seconds.advance(begin + Duration::from_secs(60));
+            seconds.add(&counts(best, 0), Duration::from_millis(100));
+            let rate = seconds.success_rate();
+            assert!((least..=most).contains(&rate), "{best}: {rate}");
+        }
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub fn play(scenario: &Scenario, total: Duration) -> Result<Summary, DemoError> 
 
 /// What clients ask for in a demo.
 fn demand(script: &Scenario) -> Demand {
-    Demand::new(script.named_paths(), "/").of(RATE, METHOD_SHARES)
+    Demand::new(script.named_paths(), "/", script.audience).of(RATE, METHOD_SHARES)
 }
 
 async fn stage(scenario: &Scenario, timing: &Timing) -> Result<Summary, DemoError> {

@@ -33,7 +33,7 @@ macro_rules! outage {
 }
 
 /// Every outage, by name.
-pub const OUTAGES: [Outage; 32] = [
+pub const OUTAGES: [Outage; 33] = [
     outage!("afd-2025-10-09-regional-gray", Claimed),
     outage!("akamai-2021-07-22-edge-dns", Claimed),
     outage!("all-edges-refuse", Claimed),
@@ -59,6 +59,7 @@ pub const OUTAGES: [Outage; 32] = [
     outage!("health-ok-traffic-5xx", Claimed),
     outage!("http-200-error-page", Claimed),
     outage!("one-bad-url-one-bad-client", Claimed),
+    outage!("one-client-one-page", Claimed),
     outage!("origin-5xx-with-marker", Claimed),
     outage!("origin-down-all-providers", Needs("one retry a second while the origin is blamed")),
     outage!("ovh-2021-03-10-fire-permanent", Claimed),

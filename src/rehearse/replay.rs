@@ -144,7 +144,8 @@ impl Replay {
     fn new(scenario: &Scenario, setup: &Setup, seed: u64) -> Self {
         let (topology, places) = cast::topology(scenario, setup);
         let rates = scenario.services.iter().map(|service| service.rate);
-        let demand = Demand::new(scenario.named_paths(), &setup.rules.probe.path);
+        let demand =
+            Demand::new(scenario.named_paths(), &setup.rules.probe.path, scenario.audience);
         let demand = demand.for_services(rates);
         let began = crate::clock::now();
         let budget = |service: &Service| Budget::new(service.name.clone(), service.rate, began);

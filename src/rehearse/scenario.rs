@@ -33,6 +33,8 @@ pub struct Scenario {
     pub services: Vec<Service>,
     /// What providers share with others.
     pub substrates: BTreeMap<String, Vec<Label>>,
+    /// Who asks.
+    pub audience: Audience,
     /// In order of time.
     pub timeline: Vec<Change>,
     /// What must hold at the defaults.
@@ -46,6 +48,21 @@ pub struct Service {
     pub name: Label,
     /// Requests a second.
     pub rate: f64,
+}
+
+/// How many witnesses there can be.
+#[derive(Clone, Copy, Debug)]
+pub struct Audience {
+    /// Clients, each in a network of its own.
+    pub clients: u8,
+    /// URL templates that they ask for, besides those that a fault names.
+    pub pages: u8,
+}
+
+impl Default for Audience {
+    fn default() -> Self {
+        Self { clients: 200, pages: 20 }
+    }
 }
 
 /// The fault of one (subject, id) from an instant on, until the next change of the same pair.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use http::Method;
 
-use super::scenario::{Family, Match};
+use super::scenario::{Audience, Family, Match};
 
 /// Requests a second of a service whose file says nothing else.
 pub const RATE: f64 = 100.0;
@@ -22,10 +22,6 @@ const TURN: u64 = 81;
 pub const SAFE_SHARE: f64 = 0.85;
 /// Public hosts, half of the requests each.
 pub const HOSTS: [&str; 2] = ["a.example.eu", "b.example.eu"];
-/// Clients, each in a network of its own.
-const CLIENTS: u8 = 200;
-/// URL templates that no scenario names, in a Zipf distribution.
-const TEMPLATES: usize = 20;
 /// What a URL path that a scenario names gets, in thousandths.
 const NAMED_SHARE: usize = 10;
 /// Share of bodies that are big.
@@ -62,6 +58,7 @@ pub struct Demand {
     pages: Vec<u8>,
     latencies: Vec<Duration>,
     probe_page: u8,
+    clients: u8,
     /// Requests a second.
     rate: f64,
     /// Of each method, in per cent.
@@ -84,14 +81,20 @@ pub struct Filter {
 }
 
 impl Demand {
-    /// With 1 % for each of the `named` URL paths, and a place for the path that probes ask.
-    pub fn new<'a>(named: impl IntoIterator<Item = &'a str>, probe_path: &str) -> Self {
+    /// With 1 % for each of the `named` URL paths, and a place for the path that probes ask; the
+    /// audience's own pages in a Zipf distribution.
+    pub fn new<'a>(
+        named: impl IntoIterator<Item = &'a str>,
+        probe_path: &str,
+        audience: Audience,
+    ) -> Self {
         let mut url_paths: Vec<String> = named.into_iter().map(str::to_owned).collect();
         let mut pages: Vec<u8> =
             (0..url_paths.len()).flat_map(|page| [page as u8; NAMED_SHARE]).collect();
         let first = url_paths.len();
-        url_paths.extend((0..TEMPLATES).map(template));
-        fill_by_zipf(&mut pages, first);
+        let templates = usize::from(audience.pages);
+        url_paths.extend((0..templates).map(template));
+        fill_by_zipf(&mut pages, first, templates);
         let probe_page = url_paths.iter().position(|known| known == probe_path);
         let probe_page = probe_page.unwrap_or_else(|| {
             url_paths.push(probe_path.to_owned());
@@ -103,6 +106,7 @@ impl Demand {
             url_paths,
             pages,
             probe_page,
+            clients: audience.clients,
             rate: RATE,
             method_shares: METHOD_SHARES,
             services: vec![1.0],
@@ -164,7 +168,7 @@ impl Demand {
             method: method.unwrap_or_default() as u8,
             host: rng.u8(0..HOSTS.len() as u8),
             page: self.pages[rng.usize(0..self.pages.len())],
-            client: rng.u8(0..CLIENTS),
+            client: rng.u8(0..self.clients),
             size: u8::from(rng.f64() < BIG_BODIES),
             origin_fails: rng.f64() < ORIGIN_ERRORS,
             service: self.service(rng),
@@ -245,7 +249,7 @@ impl Demand {
 
     /// Every client.
     pub fn clients(&self) -> impl Iterator<Item = IpAddr> + use<> {
-        (0..CLIENTS).map(address)
+        (0..self.clients).map(address)
     }
 
     /// The URL path of a request.
@@ -284,12 +288,12 @@ fn template(n: usize) -> String {
 
 /// Fills what is left of a thousand with the templates from page `first` on, the n-th one n times
 /// more rarely than the first.
-fn fill_by_zipf(pages: &mut Vec<u8>, first: usize) {
+fn fill_by_zipf(pages: &mut Vec<u8>, first: usize, templates: usize) {
     let weight = |n: usize| 1.0 / (n + 1) as f64;
-    let total: f64 = (0..TEMPLATES).map(weight).sum();
+    let total: f64 = (0..templates).map(weight).sum();
     let room = 1000 - pages.len();
     let mut reached = 0.0;
-    for n in 0..TEMPLATES {
+    for n in 0..templates {
         reached += weight(n) / total * room as f64;
         pages.resize((1000 - room) + reached.round() as usize, (first + n) as u8);
     }
@@ -367,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_steady_stream_spreads_its_rare_methods() {
-        let demand = Demand::new([], "/").of(200.0, [95, 4, 1]);
+        let demand = Demand::new([], "/", Audience::default()).of(200.0, [95, 4, 1]);
         let mut rng = Rng::with_seed(1);
         let drawn: Vec<bool> =
             (0..1000).map(|n| *demand.draw_in_turn(n, &mut rng).method() != Method::GET).collect();
@@ -380,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_filter_takes_its_share_of_what_is_drawn() {
-        let demand = Demand::new(["/crash"], "/");
+        let demand = Demand::new(["/crash"], "/", Audience::default());
         let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
         #[rustfmt::skip]
         let table = [
@@ -401,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_healthy_upstream_answers_as_the_model_says() {
-        let demand = Demand::new([], "/");
+        let demand = Demand::new([], "/", Audience::default());
         let at = |n: usize| demand.latencies[n].as_millis();
         assert!((39..=41).contains(&at(499)), "{}", at(499));
         assert!((240..=260).contains(&at(989)), "{}", at(989));
@@ -410,7 +414,7 @@ mod tests {
 
     #[test]
     fn the_page_that_probes_ask_has_a_place_without_traffic() {
-        let demand = Demand::new([], "/never-asked");
+        let demand = Demand::new([], "/never-asked", Audience::default());
         assert_eq!(demand.url_path(&demand.probe()), "/never-asked");
         let mut rng = Rng::with_seed(1);
         assert!((0..10_000).all(|_| demand.url_path(&demand.draw(&mut rng)) != "/never-asked"));

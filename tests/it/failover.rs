@@ -185,6 +185,42 @@ async fn resets_before_the_head_are_left_in_cleartext() {
     leaves(Transport::Plain, Fault::ResetsBeforeTheHead).await;
 }
 
+/// One client that asks for so few pages that no three witnesses fail, of a service that had been
+/// asked for `before` requests.
+async fn leaves_for_one_client(pages: usize, before: usize) {
+    let _turn = turn().await;
+    let stage = Stage::start(Transport::Plain, watched).await;
+    let load = Load::reading(&stage.proxy, RATE, pages);
+    load.goes_on(before).await;
+    let struck = now();
+    stage.us.behave(Script::all(Act::status(500)));
+    load.until("the fallback to serve everybody", |records| is_settled(records, "eu")).await;
+    let outside = struck.elapsed();
+    load.goes_on(RATE as usize).await;
+    let report = load.stop().await;
+    let metrics = stage.proxy.metrics().await;
+    show(&format!("{pages} pages after {before} requests"), &report, &metrics, outside);
+    assert!(report.failed_gets().is_empty(), "failed: {:?}", report.failed_gets());
+    assert_left_for_good(&metrics);
+    let reaction = reaction(&metrics);
+    assert!(reaction <= Duration::from_secs(1), "the first candidate changed after {reaction:?}");
+}
+
+#[tokio::test]
+async fn errors_are_left_however_few_pages_one_client_asks_for() {
+    for pages in 1..=4 {
+        leaves_for_one_client(pages, RATE as usize).await;
+    }
+}
+
+#[tokio::test]
+async fn errors_are_left_by_one_client_that_has_just_come() {
+    for pages in [1, 2] {
+        // However a second begins in it, one second holds a quarter of a second of it.
+        leaves_for_one_client(pages, RATE as usize / 2).await;
+    }
+}
+
 async fn leaves_cut_bodies(transport: Transport) {
     let _turn = turn().await;
     let stage = Stage::start(transport, watched).await;

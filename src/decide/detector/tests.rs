@@ -107,6 +107,25 @@ fn a_dead_primary_is_left_within_half_a_second_however_few_witnesses_there_are()
 }
 
 #[test]
+fn a_client_that_has_just_come_to_a_sleeping_service_is_believed() {
+    for (witnesses, before) in [(1, 0.5), (1, 1.0), (2, 0.5), (2, 5.0)] {
+        let witness = |dice| (dice * f64::from(witnesses)) as u32 + 1;
+        let behaviour = |rate| Behaviour {
+            rate,
+            safe: 100,
+            witness: &witness,
+            answer: &|place, at, _| if place == 0 && at >= BEGIN { BAD } else { Answer::Good },
+            ..calm()
+        };
+        let mut world = World::new(three());
+        world.run(&behaviour(0.0), BEGIN - before);
+        world.run(&behaviour(200.0), BEGIN + 10.0);
+        let took = left_after(&world).expect("left");
+        assert!(took <= 0.5, "{witnesses} witnesses, {before} s: {took} s\n{}", world.told());
+    }
+}
+
+#[test]
 fn edges_that_all_refuse_connections_leave_a_pool_that_fails_open() {
     for rate in [0.0, 0.1, 200.0] {
         let refuses = |at: f64| if at >= BEGIN { REFUSED } else { Answer::Good };

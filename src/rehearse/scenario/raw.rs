@@ -1,5 +1,6 @@
 //! The mirror of an outage's file, and what it means: `Raw*` to [`Scenario`], or the first mistake.
 
+mod demand;
 mod expect;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,14 +8,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::demand::{RawAudience, RawService, services};
 use self::expect::RawExpect;
-
 use super::{
-    Change, DnsFailure, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError, Service,
-    Sticky, Subject, Wave,
+    Change, DnsFailure, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError, Sticky,
+    Subject, Wave,
 };
 use crate::model::id::Label;
-use crate::rehearse::traffic::RATE;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,18 +30,11 @@ pub(super) struct RawScenario {
     services: Option<Vec<RawService>>,
     #[serde(default)]
     substrates: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    audience: RawAudience,
     timeline: Vec<RawChange>,
     #[serde(default)]
     expect: RawExpect,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawService {
-    name: String,
-    count: Option<usize>,
-    /// Requests a second, of each.
-    rate: f64,
 }
 
 #[derive(Deserialize)]
@@ -117,11 +110,6 @@ struct RawWave {
     until_s: f64,
 }
 
-/// Most services of one file.
-const MOST_SERVICES: usize = 100;
-/// Most requests a second of one service.
-const MOST_REQUESTS: f64 = 10_000.0;
-
 /// The place of a mistake and its text, as the parts below report it.
 fn wrong(place: &str, what: impl Into<String>) -> ScenarioError {
     ScenarioError::Sense { place: place.to_owned(), what: what.into() }
@@ -162,6 +150,7 @@ impl RawScenario {
         }
         timeline.sort_by_key(|change| change.at);
         let expect = self.expect.lower(&upstreams)?;
+        let audience = self.audience.lower()?;
         Ok(Scenario {
             name,
             source,
@@ -171,6 +160,7 @@ impl RawScenario {
             upstreams,
             services,
             substrates,
+            audience,
             timeline,
             expect,
         })
@@ -181,36 +171,6 @@ impl RawScenario {
 fn basis_words(basis: BTreeMap<String, String>) -> String {
     let words: Vec<String> = basis.iter().map(|(what, kind)| format!("{what} ({kind})")).collect();
     words.join(", ")
-}
-
-/// Every service by itself; one at the usual rate where the file names none.
-fn services(named: Option<Vec<RawService>>) -> Result<Vec<Service>, ScenarioError> {
-    let place = "services";
-    let usual = RawService { name: "service".to_owned(), count: None, rate: RATE };
-    let mut services = Vec::new();
-    for RawService { name, count, rate } in named.unwrap_or_else(|| vec![usual]) {
-        if !(rate > 0.0 && rate <= MOST_REQUESTS) {
-            return Err(wrong(
-                place,
-                format!("{rate} requests a second: above 0, at most {MOST_REQUESTS}"),
-            ));
-        }
-        let names = match count {
-            None => vec![name],
-            Some(count) if count <= MOST_SERVICES => {
-                (1..=count).map(|n| format!("{name}-{n}")).collect()
-            }
-            Some(count) => {
-                return Err(wrong(place, format!("{count} are too many, {MOST_SERVICES} at most")));
-            }
-        };
-        services.extend(labels(place, &names)?.into_iter().map(|name| Service { name, rate }));
-    }
-    let distinct: BTreeSet<&Label> = services.iter().map(|service| &service.name).collect();
-    if services.is_empty() || services.len() > MOST_SERVICES || distinct.len() < services.len() {
-        return Err(wrong(place, format!("at least one, {MOST_SERVICES} at most, and each once")));
-    }
-    Ok(services)
 }
 
 fn labels(place: &str, names: &[String]) -> Result<Vec<Label>, ScenarioError> {

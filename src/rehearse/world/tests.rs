@@ -13,7 +13,7 @@ fn stage(events: &[&str]) -> Stage {
     let events: String = events.iter().map(|event| format!("- {event}\n")).collect();
     let text = format!("name: x\nupstreams: [one, two, direct]\ntimeline:\n{events}");
     let scenario = Scenario::read(&text).expect("a scenario");
-    let demand = Demand::new(scenario.named_paths(), "/");
+    let demand = Demand::new(scenario.named_paths(), "/", scenario.audience);
     Stage { world: World::new(&scenario, &demand), demand, rng: Rng::with_seed(1) }
 }
 

@@ -70,9 +70,31 @@ struct Shared {
     http2: tokio::sync::Mutex<Option<Session>>,
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Mix {
+    pages: &'static [&'static str],
+    posts: Posts,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Posts {
+    None,
+    EveryFourth,
+}
+
 impl Load {
-    /// Starts it.
+    /// Starts it, over every page.
     pub fn start(proxy: &RunningProxy, per_second: u32) -> Self {
+        Self::of(proxy, per_second, Mix { pages: &PAGES, posts: Posts::EveryFourth })
+    }
+
+    /// Starts one that only reads the first so many pages: few witnesses.
+    pub fn reading(proxy: &RunningProxy, per_second: u32, pages: usize) -> Self {
+        Self::of(proxy, per_second, Mix { pages: &PAGES[..pages], posts: Posts::None })
+    }
+
+    fn of(proxy: &RunningProxy, per_second: u32, mix: Mix) -> Self {
         let shared = Arc::new(Shared {
             address: proxy.tls,
             records: Mutex::default(),
@@ -82,7 +104,7 @@ impl Load {
             http2: tokio::sync::Mutex::default(),
         });
         let mut driver = JoinSet::new();
-        driver.spawn(drive(Arc::clone(&shared), per_second));
+        driver.spawn(drive(Arc::clone(&shared), per_second, mix));
         Self { shared, driver }
     }
 
@@ -114,14 +136,14 @@ impl Load {
     }
 }
 
-async fn drive(shared: Arc<Shared>, per_second: u32) {
+async fn drive(shared: Arc<Shared>, per_second: u32, mix: Mix) {
     let mut tick = interval(Duration::from_secs(1) / per_second);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut requests = JoinSet::new();
     let mut number = 0;
     while !shared.over.load(Ordering::Relaxed) {
         tick.tick().await;
-        requests.spawn(one(Arc::clone(&shared), number));
+        requests.spawn(one(Arc::clone(&shared), number, mix));
         number += 1;
         while requests.try_join_next().is_some() {}
         assert!(requests.len() < MOST_IN_FLIGHT, "nothing is answered any more");
@@ -129,11 +151,15 @@ async fn drive(shared: Arc<Shared>, per_second: u32) {
     requests.join_all().await;
 }
 
-async fn one(shared: Arc<Shared>, number: usize) {
-    let page = PAGES[number % PAGES.len()];
+async fn one(shared: Arc<Shared>, number: usize, mix: Mix) {
+    let pages = mix.pages.len();
+    let page = mix.pages[number % pages];
     let id = format!("request-{number}");
     // The page and the method must not go in step, or no page would see both methods.
-    let is_post = (number / PAGES.len() + number).is_multiple_of(POST_EVERY);
+    let is_post = match mix.posts {
+        Posts::None => false,
+        Posts::EveryFourth => (number / pages + number).is_multiple_of(POST_EVERY),
+    };
     let ask = if is_post { Ask::post(page, "an order") } else { Ask::get(page) };
     let ask = ask.header(ID, &id);
     let began = now();

@@ -340,7 +340,8 @@ fn detail(reason: Reason) -> Option<String> {
         | Reason::Fallback
         | Reason::Recovered
         | Reason::Reload
-        | Reason::AllBad => None,
+        | Reason::AllBad
+        | Reason::Demoted => None,
     }
 }
 

@@ -71,6 +71,7 @@ fn board(now: Instant) -> BoardView {
             incident: Some(ago),
             attribution: Some(ATTRIBUTION),
             origin_incident: false,
+            common_cause: false,
         }],
         recent: Arc::new(VecDeque::from([failover(ago)])),
     }

@@ -63,7 +63,11 @@ fn count(transition: &Transition, in_force: InForce<'_>, metrics: &Metrics) {
         | Transition::Withheld { .. }
         | Transition::Mode { .. }
         | Transition::OriginIncident { .. }
-        | Transition::GrayAlert { .. } => {}
+        | Transition::GrayAlert { .. }
+        | Transition::Slice { .. }
+        | Transition::Provider { .. }
+        | Transition::CommonCause { .. }
+        | Transition::Limit { .. } => {}
     }
 }
 
@@ -97,61 +101,55 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn of(transition: &Transition, topology: &'a Topology) -> Self {
+        let words = words(transition);
+        let pool = |pool: PoolId| Self::of_pool(topology, pool, words);
+        let upstream = |upstream: UpstreamId| Self::of_upstream(topology, upstream, words);
         match *transition {
-            Transition::Health { upstream, from, to, reason, hold, .. } => {
-                let (level, text) = health_words(to);
-                let line = Self::of_upstream(topology, upstream, level, text);
+            Transition::Health { upstream: whose, from, to, reason, hold, .. } => {
                 let (from, to) = (Some(from.as_str()), Some(to.as_str()));
-                Self { from, to, hold, ..line }.because(reason)
+                Self { from, to, hold, ..upstream(whose) }.because(reason)
             }
-            Transition::Withheld { upstream, tier, evidence, .. } => {
-                let text = "trip withheld: the evidence does not blame the provider";
-                Self {
-                    reason: Some(tier.as_str()),
-                    evidence: Some(evidence),
-                    attribution: Some(evidence.attribution),
-                    ..Self::of_upstream(topology, upstream, Level::Warn, text)
-                }
-            }
-            Transition::Failover { pool, from, to, reason, detection, .. } => {
-                let line = Self::of_pool(topology, pool, Level::Warn, "failover");
+            Transition::Withheld { upstream: whose, tier, evidence, .. } => Self {
+                reason: Some(tier.as_str()),
+                evidence: Some(evidence),
+                attribution: Some(evidence.attribution),
+                ..upstream(whose)
+            },
+            Transition::Failover { pool: whose, from, to, reason, detection, .. } => {
                 let detection = Some(detection);
-                Self { detection, ..line }.between(topology, from, to).because(reason)
+                Self { detection, ..pool(whose) }.between(topology, from, to).because(reason)
             }
-            Transition::Failback { pool, from, to, reason, .. } => {
-                let line = Self::of_pool(topology, pool, Level::Info, "failback");
-                line.between(topology, from, to).because(reason)
+            Transition::Failback { pool: whose, from, to, reason, .. } => {
+                pool(whose).between(topology, from, to).because(reason)
             }
-            Transition::Mode { pool, from, to, .. } => {
-                let (level, text) = mode_words(to);
-                let line = Self::of_pool(topology, pool, level, text);
-                Self { from: Some(from.as_str()), to: Some(to.as_str()), ..line }
+            Transition::Mode { pool: whose, from, to, .. } => {
+                Self { from: Some(from.as_str()), to: Some(to.as_str()), ..pool(whose) }
             }
-            Transition::OriginIncident { pool, edge, attribution, .. } => {
-                let (level, text) = match edge {
-                    IncidentEdge::Raised => {
-                        (Level::Error, "origin incident: the origin fails through every provider")
-                    }
-                    IncidentEdge::Ended => (Level::Info, "origin incident ended"),
-                };
-                let line = Self::of_pool(topology, pool, level, text);
-                Self { attribution: Some(attribution), ..line }
+            Transition::OriginIncident { pool: whose, attribution, .. } => {
+                Self { attribution: Some(attribution), ..pool(whose) }
             }
-            Transition::GrayAlert { upstream, edge, .. } => {
-                let (level, text) = match edge {
-                    IncidentEdge::Raised => (Level::Warn, "gray alert: a few per cent fail"),
-                    IncidentEdge::Ended => (Level::Info, "gray alert ended"),
-                };
-                Self::of_upstream(topology, upstream, level, text)
+            Transition::Slice { upstream: whose, reason, .. } => upstream(whose).because(reason),
+            Transition::Provider { provider, .. } => {
+                let provider = Some(topology.provider(provider).name.as_str());
+                Self { provider, ..Self::bare("all", words) }
             }
+            Transition::CommonCause { pool: whose, ground, .. } => {
+                Self { reason: Some(ground.as_str()), ..pool(whose) }
+            }
+            Transition::GrayAlert { upstream: whose, .. }
+            | Transition::Limit { upstream: whose, .. } => upstream(whose),
         }
     }
 
-    fn of_pool(topology: &'a Topology, pool: PoolId, level: Level, text: &'static str) -> Self {
+    fn of_pool(topology: &'a Topology, pool: PoolId, words: (Level, &'static str)) -> Self {
+        Self::bare(topology.pool(pool).service.as_str(), words)
+    }
+
+    const fn bare(service: &'a str, (level, text): (Level, &'static str)) -> Self {
         Self {
             level,
             text,
-            service: topology.pool(pool).service.as_str(),
+            service,
             provider: None,
             from: None,
             to: None,
@@ -167,10 +165,9 @@ impl<'a> Line<'a> {
     fn of_upstream(
         topology: &'a Topology,
         upstream: UpstreamId,
-        level: Level,
-        text: &'static str,
+        words: (Level, &'static str),
     ) -> Self {
-        let line = Self::of_pool(topology, topology.upstream(upstream).pool, level, text);
+        let line = Self::of_pool(topology, topology.upstream(upstream).pool, words);
         Self { provider: Some(topology.provider_of(upstream).name.as_str()), ..line }
     }
 
@@ -240,7 +237,39 @@ fn kind_of(reason: Reason) -> Option<&'static str> {
         | Reason::Fallback
         | Reason::Recovered
         | Reason::Reload
-        | Reason::AllBad => None,
+        | Reason::AllBad
+        | Reason::Demoted => None,
+    }
+}
+
+/// How much a transition matters, and what it is called.
+const fn words(transition: &Transition) -> (Level, &'static str) {
+    use IncidentEdge::{Ended, Raised};
+    use Level::{Error, Info, Warn};
+    match transition {
+        Transition::Health { to, .. } => health_words(*to),
+        Transition::Withheld { .. } => {
+            (Warn, "trip withheld: the evidence does not blame the provider")
+        }
+        Transition::Failover { .. } => (Warn, "failover"),
+        Transition::Failback { .. } => (Info, "failback"),
+        Transition::Mode { to, .. } => mode_words(*to),
+        Transition::OriginIncident { edge: Raised, .. } => {
+            (Error, "origin incident: the origin fails through every provider")
+        }
+        Transition::OriginIncident { edge: Ended, .. } => (Info, "origin incident ended"),
+        Transition::GrayAlert { edge: Raised, .. } => (Warn, "gray alert: a few per cent fail"),
+        Transition::GrayAlert { edge: Ended, .. } => (Info, "gray alert ended"),
+        Transition::Slice { edge: Raised, .. } => (Warn, "a part of the requests moved"),
+        Transition::Slice { edge: Ended, .. } => (Info, "a part of the requests is back"),
+        Transition::Provider { edge: Raised, .. } => (Error, "provider demoted for every service"),
+        Transition::Provider { edge: Ended, .. } => (Info, "provider steady again"),
+        Transition::CommonCause { edge: Raised, .. } => {
+            (Error, "common cause: our own network or resolver fails")
+        }
+        Transition::CommonCause { edge: Ended, .. } => (Info, "common cause ended"),
+        Transition::Limit { limit: Some(_), .. } => (Warn, "upstream limited to what it can hold"),
+        Transition::Limit { limit: None, .. } => (Info, "upstream holds all it is asked for again"),
     }
 }
 

@@ -8,4 +8,5 @@ pub mod prober;
 pub mod reload;
 pub mod schedule;
 pub mod steering;
+pub mod targets;
 pub mod watch;

@@ -12,13 +12,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::common_cause::CommonCause;
 use super::course::Occasion;
 use super::pool::{Context, PoolWatch};
 use super::watch::{Standing, Watch};
 use crate::model::health::{Health, PoolStanding, ProbePace, Transition, UpstreamStanding};
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
+use crate::model::outcome::FailureKind;
 use crate::model::plan::PoolPlan;
-use crate::model::signal::Signal;
+use crate::model::signal::{ProbeResult, Signal, Subject};
 use crate::model::topology::{Pool, Topology};
 use crate::model::unit::Permille;
 
@@ -30,6 +32,7 @@ pub struct Detector {
     pools: Vec<PoolWatch>,
     /// Place of each upstream within its pool.
     places: Vec<usize>,
+    common_cause: CommonCause,
     now: Instant,
 }
 
@@ -38,7 +41,8 @@ impl Detector {
     pub fn new(topology: Arc<Topology>, seed: u64, now: Instant) -> Self {
         let nothing = Arc::new(Topology::default());
         let (pools, places) = (Vec::new(), Vec::new());
-        let mut detector = Self { topology: nothing, seed, pools, places, now };
+        let common_cause = CommonCause::default();
+        let mut detector = Self { topology: nothing, seed, pools, places, common_cause, now };
         detector.adopt(topology, now);
         detector
     }
@@ -55,10 +59,12 @@ impl Detector {
             self.pools.push(known.resume(pool, &topology, now));
         }
         self.topology = topology;
+        self.common_cause.adopt(self.topology.upstreams.len());
+        let frozen = self.common_cause.ground();
         let mut transitions = Vec::new();
         for (index, pool) in self.pools.iter_mut().enumerate() {
-            let topology = &self.topology;
-            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            let (topology, id) = (&self.topology, PoolId::new(index));
+            let context = Context { topology, id, seed: self.seed, frozen, now };
             pool.replan(Occasion::Reload, &context, &mut transitions);
         }
         transitions
@@ -69,12 +75,16 @@ impl Detector {
     pub fn observe(&mut self, signal: &Signal, now: Instant) {
         match signal {
             Signal::Sample(sample) => {
+                if sample.counts.successes != [0; 2] {
+                    self.common_cause.heard(sample.upstream);
+                }
                 if let Some((pool, place)) = self.find(sample.upstream) {
                     pool.watches[place].sample(sample, now);
                     pool.origin.sample(sample, now);
                 }
             }
             Signal::Note(note) => {
+                self.contact(note.upstream, note.at, kind_of(note.subject));
                 if let Some((pool, place)) = self.find(note.upstream) {
                     pool.watches[place].note(note);
                     pool.origin.note(note);
@@ -86,6 +96,11 @@ impl Detector {
                 }
             }
             Signal::Probe(report) => {
+                let kind = match report.result {
+                    ProbeResult::Failed(kind) => Some(kind),
+                    ProbeResult::Passed | ProbeResult::OriginError => None,
+                };
+                self.contact(report.upstream, report.at, kind);
                 if let Some((pool, place)) = self.find(report.upstream) {
                     pool.watches[place].probe(report);
                 }
@@ -95,6 +110,17 @@ impl Detector {
                     pool.origin.report(report);
                 }
             }
+            Signal::Resolution(report) => {
+                self.common_cause.looked_up(report.upstream, report.at, report.reply);
+            }
+            Signal::Control(report) => self.common_cause.control(report.at, report.reply),
+        }
+    }
+
+    fn contact(&mut self, upstream: UpstreamId, at: Instant, failed: Option<FailureKind>) {
+        match failed {
+            Some(FailureKind::Dns | FailureKind::Connect) => self.common_cause.shut(upstream, at),
+            Some(_) | None => self.common_cause.heard(upstream),
         }
     }
 
@@ -106,10 +132,11 @@ impl Detector {
     /// Draws conclusions: moves every machine to `now`, recomputes the plans that changed.
     pub fn decide(&mut self, now: Instant) -> Vec<Transition> {
         self.now = now;
+        let frozen = self.common_cause.decide(&self.topology, now);
         let mut transitions = Vec::new();
         for (index, pool) in self.pools.iter_mut().enumerate() {
-            let topology = &self.topology;
-            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            let (topology, id) = (&self.topology, PoolId::new(index));
+            let context = Context { topology, id, seed: self.seed, frozen, now };
             pool.decide(&context, &mut transitions);
         }
         transitions
@@ -157,20 +184,31 @@ impl Detector {
             incident: pool.incident.map(|incident| incident.since),
             attribution: pool.incident.and_then(|incident| incident.attribution),
             origin_incident: pool.origin.is_at_fault(),
+            common_cause: pool.frozen.is_some(),
         }
     }
 
     /// When `decide` must be called again at the latest even if no evidence comes.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let context = |id| Context { topology: &self.topology, id, seed: self.seed, now: self.now };
+        let (topology, seed, now) = (&self.topology, self.seed, self.now);
+        let frozen = self.common_cause.ground();
+        let context = |id| Context { topology, id, seed, frozen, now };
         let deadline =
             |(index, pool): (usize, &PoolWatch)| pool.deadline(&context(PoolId::new(index)));
-        self.pools.iter().enumerate().filter_map(deadline).min()
+        let pools = self.pools.iter().enumerate().filter_map(deadline);
+        pools.chain(self.common_cause.deadline(now)).min()
     }
 
     /// Whether anything is in doubt, so that evidence should be drained every 10 ms, not 100 ms.
     pub fn in_doubt(&self) -> bool {
         self.pools.iter().any(PoolWatch::in_doubt)
+    }
+}
+
+fn kind_of(subject: Subject) -> Option<FailureKind> {
+    match subject {
+        Subject::Failure(kind) => Some(kind),
+        Subject::OriginError => None,
     }
 }
 

@@ -17,7 +17,9 @@ use super::probes;
 use super::scores::tier_index;
 use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
-use crate::model::health::{Attribution, Health, HealthTag, Tier, Transition};
+use crate::model::health::{
+    Attribution, Ground, Health, HealthTag, IncidentEdge, Tier, Transition,
+};
 use crate::model::id::{PoolId, UpstreamId, UpstreamKey};
 use crate::model::signal::{Pair, PairEnd};
 use crate::model::topology::{Pool, Topology};
@@ -43,6 +45,8 @@ pub struct Context<'a> {
     pub id: PoolId,
     /// Seed of jitter.
     pub seed: u64,
+    /// Whether our own network or resolver is at fault, by what.
+    pub frozen: Option<Ground>,
     /// When.
     pub now: Instant,
 }
@@ -65,6 +69,8 @@ pub struct PoolWatch {
     pub course: Course,
     /// From the first suspect until nothing has failed for a minute.
     pub incident: Option<Incident>,
+    /// While our own network or resolver is at fault: by what, as far as it was told.
+    pub frozen: Option<Ground>,
     /// Whose watches they are.
     order: Vec<UpstreamKey>,
     members: Vec<Member>,
@@ -87,8 +93,8 @@ impl PoolWatch {
         let origin = Origin::new(pool.rules.failover.sensitivity, now);
         let (course, incident) = (Course::default(), None);
         let (members, pairs) = (Vec::new(), Vec::new());
-        let order = Vec::new();
-        let mut new = Self { watches, origin, course, incident, order, members, pairs };
+        let (frozen, order) = (None, Vec::new());
+        let mut new = Self { watches, origin, course, incident, frozen, order, members, pairs };
         new.settle_in(pool, now);
         new
     }
@@ -124,11 +130,29 @@ impl PoolWatch {
     /// Draws conclusions.
     pub fn decide(&mut self, context: &Context, out: &mut Vec<Transition>) {
         self.absorb(context);
+        self.freeze_or_thaw(context, out);
         self.judge(context, out);
         self.advance(context, out);
         self.keep_incident(context, out);
         self.replan(Occasion::Decision, context, out);
         self.keep_cases(context);
+    }
+
+    /// What fails while our own network does says nothing about any upstream: at the thaw every score
+    /// begins anew.
+    fn freeze_or_thaw(&mut self, context: &Context, out: &mut Vec<Transition>) {
+        let (pool, at) = (context.id, context.now);
+        let edge = match (self.frozen, context.frozen) {
+            (None, Some(_)) => IncidentEdge::Raised,
+            (Some(_), None) => IncidentEdge::Ended,
+            (Some(_), Some(_)) | (None, None) => return,
+        };
+        let Some(ground) = self.frozen.or(context.frozen) else { return };
+        self.frozen = context.frozen;
+        if edge == IncidentEdge::Ended && ground == Ground::Connections {
+            self.watches.iter_mut().for_each(Watch::forget);
+        }
+        out.push(Transition::CommonCause { pool, edge, ground, at });
     }
 
     fn absorb(&mut self, context: &Context) {
@@ -240,6 +264,7 @@ impl PoolWatch {
             Health::Healthy | Health::Suspect | Health::Ejected { .. } => false,
         };
         let gate = match self.others(place) {
+            _ if context.frozen == Some(Ground::Connections) => Gate::Closed,
             Others::Able if better_where_it_is() => Gate::Closed,
             Others::Able | Others::None => Gate::Open,
         };

@@ -34,7 +34,7 @@ use super::tally::Tally;
 use super::traffic::{Demand, Request};
 use super::world::{Answer, Ask, LEAD, Seen, World};
 use crate::exchange::clients::KnownClients;
-use crate::model::health::{HealthTag, ProbePace, Transition};
+use crate::model::health::{HealthTag, IncidentEdge, ProbePace, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
 use crate::model::signal::{ProbeReport, ProbeResult, Signal};
@@ -111,6 +111,8 @@ enum Event {
     Probe { upstream: usize },
     /// A probe is over.
     Probed { upstream: usize, result: ProbeResult, took: Duration },
+    /// An upstream's name is looked up, after so many look-ups in a row that failed.
+    LookUp { upstream: usize, failed: u32 },
     /// The origin fails a request while all else is quiet.
     OriginFails,
 }
@@ -164,6 +166,9 @@ impl Replay {
         };
         for upstream in 0..replay.places.len() {
             replay.plan(Duration::ZERO, Event::Probe { upstream });
+            if replay.world.has_name_faults() {
+                replay.plan(Duration::ZERO, Event::LookUp { upstream, failed: 0 });
+            }
         }
         replay
     }
@@ -229,6 +234,7 @@ impl Replay {
                 let (upstream, at) = (UpstreamId::new(upstream), self.steer.instant(self.now));
                 self.steer.tell(Signal::Probe(ProbeReport { upstream, at, result, took }));
             }
+            Event::LookUp { upstream, failed } => self.look_up(upstream, failed),
             Event::OriginFails => self.origin_fails(),
         }
     }
@@ -339,7 +345,15 @@ impl Replay {
                 | Transition::Withheld { .. }
                 | Transition::Mode { .. }
                 | Transition::OriginIncident { .. }
-                | Transition::GrayAlert { .. } => {}
+                | Transition::GrayAlert { .. }
+                | Transition::Provider { .. }
+                | Transition::CommonCause { .. }
+                | Transition::Limit { .. } => {}
+                Transition::Slice { upstream, edge, .. } => {
+                    if *edge == IncidentEdge::Raised {
+                        self.tally.ejected.insert(upstream.index());
+                    }
+                }
             }
         }
     }

@@ -10,6 +10,7 @@
 //! | at least half of what goes wrong is a 5xx with the origin marker | −4.6 |
 //! | a 5xx or a 200 lacks an armed marker | +2.3 each, at most +4.6 |
 //! | a third of the failures are at the front door (connect, TLS) of an edge | +4.6 |
+//! | nearly all of them are | siblings that fail too say nothing |
 //! | the same of `kind: origin`, or the origin probe failed | −2.3 |
 //! | the origin probe passed | +2.3 |
 //! | all siblings (at least two independent ones) fail too | −4.6 |
@@ -22,7 +23,9 @@
 //!
 //! One sibling that clearly succeeds refutes the origin's fault, whatever the others do: leaving for
 //! it helps. A sibling that shares a substrate with the suspect may fail with it and says nothing by
-//! failing; siblings that share one with each other count once.
+//! failing; siblings that share one with each other count once. Nor does the origin close an edge's
+//! front door, however many of them are closed at once: else two dead edges would acquit each other,
+//! and a pool of which nothing is left would never be known for one.
 //!
 //! Not here: what follows ([`super::pool`]).
 
@@ -53,6 +56,8 @@ pub const SETTLING: Duration = Duration::from_millis(250);
 const CLEARLY_FOR: f64 = 2.3;
 /// Below this a sibling clearly fails.
 const CLEARLY_AGAINST: f64 = -2.0;
+/// The front door is all there is to see from this share of the failures on.
+const DOOR_ALONE: f64 = 0.9;
 /// Fewer marked 5xx than this say nothing.
 const LEAST_MARKS: f64 = 3.0;
 
@@ -97,7 +102,14 @@ pub struct Surroundings<'a> {
 
 /// Weighs everything.
 pub fn attribute(doubt: &Doubt, around: &Surroundings) -> Attribution {
-    let siblings = Siblings::weigh(doubt, around);
+    let suspect = around.members[doubt.place].upstream;
+    let kind = around.topology.provider_of(suspect).kind;
+    let door = front_door(doubt);
+    let weighed = Siblings::weigh(doubt, around);
+    let siblings = match (kind, door) {
+        (ProviderKind::Edge, Door::Shut) => weighed.without_the_failing(),
+        (ProviderKind::Edge, Door::Ajar | Door::Open) | (ProviderKind::Origin, _) => weighed,
+    };
     let case = doubt.case;
     let origin_probe = around
         .origin_probe
@@ -108,7 +120,7 @@ pub fn attribute(doubt: &Doubt, around: &Surroundings) -> Attribution {
     let mut log_odds = siblings.log_odds;
     log_odds += if marker_spoke { ORIGIN } else { 0.0 };
     log_odds += (2.3 * case.marker_missing).min(4.6);
-    log_odds += beyond_siblings(doubt, around, origin_probe);
+    log_odds += beyond_siblings(kind, door, origin_probe);
 
     let proven = siblings.failing >= 2
         || marker_spoke
@@ -131,15 +143,36 @@ fn marker_spoke(case: &Case) -> bool {
     case.marked >= LEAST_MARKS && case.marked >= case.failures
 }
 
+/// How much of what goes wrong does so at the front door.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Door {
+    /// Less than a third.
+    Open,
+    /// A third at least.
+    Ajar,
+    /// Nearly all.
+    Shut,
+}
+
+fn front_door(doubt: &Doubt) -> Door {
+    let Case { failures, front_door, .. } = *doubt.case;
+    if doubt.probe_kind.is_some_and(FailureKind::is_front_door) {
+        Door::Shut
+    } else if failures <= 0.0 || front_door * 3.0 < failures {
+        Door::Open
+    } else if front_door < failures * DOOR_ALONE {
+        Door::Ajar
+    } else {
+        Door::Shut
+    }
+}
+
 /// The front door and the origin's own probe.
-fn beyond_siblings(doubt: &Doubt, around: &Surroundings, origin_probe: Option<bool>) -> f64 {
-    let case = doubt.case;
-    let mostly = case.failures > 0.0 && case.front_door * 3.0 >= case.failures;
-    let at_front_door = mostly || doubt.probe_kind.is_some_and(FailureKind::is_front_door);
-    let suspect = around.members[doubt.place].upstream;
-    let (edge_door, origin_door) = match around.topology.provider_of(suspect).kind {
-        ProviderKind::Edge => (at_front_door, false),
-        ProviderKind::Origin => (false, at_front_door),
+fn beyond_siblings(kind: ProviderKind, door: Door, origin_probe: Option<bool>) -> f64 {
+    let (edge_door, origin_door) = match (kind, door) {
+        (_, Door::Open) => (false, false),
+        (ProviderKind::Edge, Door::Ajar | Door::Shut) => (true, false),
+        (ProviderKind::Origin, Door::Ajar | Door::Shut) => (false, true),
     };
     let mut log_odds = 0.0;
     if edge_door {
@@ -156,6 +189,8 @@ fn beyond_siblings(doubt: &Doubt, around: &Surroundings, origin_probe: Option<bo
 /// What all siblings together say.
 struct Siblings {
     log_odds: f64,
+    /// The part of it that speaks for the provider's fault.
+    pro: f64,
     /// Independent ones that clearly fail too.
     failing: usize,
 }
@@ -194,10 +229,15 @@ impl Siblings {
         }
         let (pro, contra) = (f64::min(pro, MOST_FOR), f64::max(contra, ORIGIN - MOST_FOR));
         if best >= CLEARLY_FOR {
-            Self { log_odds: pro, failing: 0 }
+            Self { log_odds: pro, pro, failing: 0 }
         } else {
-            Self { log_odds: pro + contra, failing }
+            Self { log_odds: pro + contra, pro, failing }
         }
+    }
+
+    /// As if those that fail too had not been asked.
+    fn without_the_failing(self) -> Self {
+        Self { log_odds: self.pro, failing: 0, ..self }
     }
 }
 

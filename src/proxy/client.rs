@@ -17,6 +17,7 @@ use crate::clock;
 use crate::exchange::edge::ListenerState;
 use crate::exchange::settings::Settings;
 use crate::model::limits::Limits;
+use crate::request::framing::Framing;
 use crate::request::headers::{Proto, Trust, forwarded_element};
 
 /// What every request of one connection has in common.
@@ -136,10 +137,11 @@ impl Drop for Active {
     }
 }
 
-/// A client's bytes, with an eye on when they come.
+/// A client's bytes, with an eye on when they come and on how they are framed.
 pub(super) struct Watched<S> {
     pub(super) stream: S,
     pub(super) activity: Rc<Activity>,
+    pub(super) framing: Framing,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -148,9 +150,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let known = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         if let Poll::Ready(Ok(())) = result {
             self.activity.bytes_came();
+            self.framing.follow(&mut buffer.filled_mut()[known..]);
         }
         result
     }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -22,12 +22,14 @@ use tokio_rustls::TlsAcceptor;
 
 use super::client::{self, Activity, Client, Patience, Watched};
 use super::connections::OnThisWorker;
+use super::gather::Gathered;
 use super::service;
 use super::worker::{Stage, Worker};
 use crate::clock;
 use crate::exchange::edge::{ListenerState, Place};
 use crate::exchange::settings::Settings;
 use crate::model::refusal::Refusal;
+use crate::request::framing::Framing;
 use crate::request::headers::{Proto, Trust};
 
 /// For the whole TLS handshake.
@@ -118,7 +120,7 @@ struct Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut context = Context::from_waker(std::task::Waker::noop());
         while let Poll::Ready(Ok((stream, peer))) = self.socket.0.poll_accept(&mut context) {
             self.admit(stream, peer);
         }
@@ -235,7 +237,8 @@ impl Connection {
     ) {
         let client = self.client(proto);
         let activity = Rc::clone(&client.activity);
-        let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity) });
+        let framing = Framing::of_requests();
+        let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity), framing });
         let service = service_fn(move |request| service::serve(Rc::clone(&client), request));
         let most = self.settings.limits.max_header_bytes;
         let mut connection = http1::Builder::new()
@@ -244,10 +247,12 @@ impl Connection {
             .max_header_size(most)
             .max_buf_size(most.max(64 * 1024))
             .serve_connection(io, service);
-        let end = self.attend(&activity, Pin::new(&mut connection), |connection| {
-            connection.graceful_shutdown();
-        });
-        match end.await {
+        let driven = Driven {
+            connection: Pin::new(&mut connection),
+            finish: |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown(),
+            send: |_: &mut Context<'_>| Poll::Ready(Ok(())),
+        };
+        match self.attend(&activity, driven).await {
             Attended::SlowHead => {
                 self.refuse(Refusal::SlowHead);
                 let mut stream = connection.into_parts().io.into_inner().stream;
@@ -262,7 +267,7 @@ impl Connection {
                 self.refuse(Refusal::HeadTooLarge);
             }
             Attended::Ended(Err(error)) if error.is_parse() => self.refuse(Refusal::Malformed),
-            Attended::Ended(Ok(()) | Err(_)) | Attended::Idle => {}
+            Attended::Ended(Ok(()) | Err(_)) | Attended::Unsent | Attended::Idle => {}
         }
         drop(self.place);
     }
@@ -274,7 +279,9 @@ impl Connection {
     ) {
         let client = self.client(proto);
         let activity = Rc::clone(&client.activity);
-        let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity) });
+        let framing = Framing::not_followed();
+        let gathered = Gathered::new(Watched { stream, activity: Rc::clone(&activity), framing });
+        let io = TokioIo::new(gathered.other_hand());
         let service = service_fn(move |request| service::serve(Rc::clone(&client), request));
         let most = u32::try_from(self.settings.limits.max_header_bytes).unwrap_or(u32::MAX);
         let mut connection = http2::Builder::new(OnThisWorker)
@@ -287,12 +294,16 @@ impl Connection {
             .initial_stream_window_size(64 * 1024)
             .initial_connection_window_size(1024 * 1024)
             .serve_connection(io, service);
-        let end = self.attend(&activity, Pin::new(&mut connection), |connection| {
-            connection.graceful_shutdown();
-        });
-        match end.await {
+        let driven = Driven {
+            connection: Pin::new(&mut connection),
+            finish: |connection: Pin<&mut http2::Connection<_, _, _>>| {
+                connection.graceful_shutdown();
+            },
+            send: |context: &mut Context<'_>| gathered.poll_send(context),
+        };
+        match self.attend(&activity, driven).await {
             Attended::SlowHead => self.refuse(Refusal::SlowHead),
-            Attended::Ended(_) | Attended::Idle => {}
+            Attended::Ended(_) | Attended::Unsent | Attended::Idle => {}
         }
         drop(self.place);
     }
@@ -301,9 +312,9 @@ impl Connection {
     async fn attend<C: Future<Output = hyper::Result<()>>>(
         &self,
         activity: &Activity,
-        mut connection: Pin<&mut C>,
-        finish: impl Fn(Pin<&mut C>),
+        driven: Driven<'_, C, impl Fn(Pin<&mut C>), impl Fn(&mut Context<'_>) -> Sent>,
     ) -> Attended {
+        let Driven { mut connection, finish, send } = driven;
         let limits = &self.settings.limits;
         let mut draining = pin!(self.worker.draining.notified());
         let mut finishing = false;
@@ -322,6 +333,9 @@ impl Connection {
             }
             if let Poll::Ready(end) = connection.as_mut().poll(context) {
                 return Poll::Ready(Attended::Ended(end));
+            }
+            if let Poll::Ready(Err(_)) = send(context) {
+                return Poll::Ready(Attended::Unsent);
             }
             loop {
                 let (until, attended) = match activity.patience(limits) {
@@ -348,9 +362,22 @@ impl Connection {
     }
 }
 
+/// A connection, and what its driver does besides polling it.
+struct Driven<'a, C, F, S> {
+    connection: Pin<&'a mut C>,
+    /// Begins its graceful end.
+    finish: F,
+    /// Sends what it wrote in this turn.
+    send: S,
+}
+
+type Sent = Poll<io::Result<()>>;
+
 /// How a connection ended.
 enum Attended {
     Ended(hyper::Result<()>),
+    /// The client takes nothing any more.
+    Unsent,
     Idle,
     SlowHead,
 }

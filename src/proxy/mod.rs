@@ -9,6 +9,7 @@ mod attempt;
 mod client;
 mod connections;
 mod course;
+mod gather;
 mod judge;
 mod lent;
 mod listener;

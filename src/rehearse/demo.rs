@@ -38,8 +38,9 @@ use crate::model::topology::FailoverRule;
 
 /// Requests a second, of each of the two streams.
 const RATE: f64 = 200.0;
-/// Of a hundred requests: GET, POST, PUT. A POST that met the fault before it was detected is lost
-/// by right: nobody may send it twice. In a demo of seconds, more of them would be all there is.
+/// Of a hundred requests: GET, POST, PUT, by turns. A POST that met the fault before it was detected
+/// is lost by right: nobody may send it twice. In a demo of seconds, more of them would be all there
+/// is, and a handful that came at once by chance could be more than a thousandth of its requests.
 const METHOD_SHARES: [u8; 3] = [95, 4, 1];
 /// Between two looks at the proxy.
 const LOOK: Duration = Duration::from_millis(100);
@@ -278,7 +279,7 @@ impl fmt::Display for Opening<'_> {
         writeln!(f)?;
         writeln!(
             f,
-            "  clients   {RATE} requests a second, {unsafe_share} % of them POST and PUT, to http://{proxy}"
+            "  clients   {RATE} requests a second, {unsafe_share} in a hundred of them POST or PUT, to http://{proxy}"
         )?;
         writeln!(f, "  compared  with the same requests straight to {first}")?;
         writeln!(f, "  look      http://{admin}/v1/status and /metrics")?;

@@ -33,9 +33,10 @@ macro_rules! outage {
 }
 
 /// Every outage, by name.
-pub const OUTAGES: [Outage; 29] = [
+pub const OUTAGES: [Outage; 30] = [
     outage!("afd-2025-10-09-regional-gray", Claimed),
     outage!("akamai-2021-07-22-edge-dns", Claimed),
+    outage!("all-edges-refuse", Claimed),
     outage!(
         "big-bodies-truncated",
         Needs("the standby trickle: cut bodies leave no pair that says whose fault they are")

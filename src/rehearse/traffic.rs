@@ -15,6 +15,9 @@ pub const RATE: f64 = 100.0;
 static METHODS: [Method; 3] = [Method::GET, Method::POST, Method::PUT];
 /// How often each, in per cent.
 const METHOD_SHARES: [u8; 3] = [85, 12, 3];
+/// From one request's place among a hundred to the next one's. 81 is prime to 100 and its inverse is
+/// 21, so that neighbouring places are met 21 requests apart.
+const TURN: u64 = 81;
 /// Share of requests with a safe method.
 pub const SAFE_SHARE: f64 = 0.85;
 /// Public hosts, half of the requests each.
@@ -115,7 +118,19 @@ impl Demand {
 
     /// One request.
     pub fn draw(&self, rng: &mut Rng) -> Request {
-        let mut left = rng.u8(0..100);
+        let hundredth = rng.u8(0..100);
+        self.draw_of(hundredth, rng)
+    }
+
+    /// One request of a steady stream: its methods are not drawn but come by turns, the rare ones as
+    /// far apart as they can, so that each stretch of the stream holds its share of them.
+    pub fn draw_in_turn(&self, number: u64, rng: &mut Rng) -> Request {
+        let hundredth = number.wrapping_mul(TURN) % 100;
+        self.draw_of(hundredth as u8, rng)
+    }
+
+    fn draw_of(&self, hundredth: u8, rng: &mut Rng) -> Request {
+        let mut left = hundredth;
         let method = self.method_shares.iter().position(|share| {
             let found = left < *share;
             left = left.saturating_sub(*share);
@@ -281,6 +296,19 @@ mod tests {
         let drawn = 40_000;
         let hits = (0..drawn).filter(|_| demand.draw(&mut rng).is_matched(&filter)).count();
         (filter.share, hits as f64 / f64::from(drawn))
+    }
+
+    #[test]
+    fn a_steady_stream_spreads_its_rare_methods() {
+        let demand = Demand::new([], "/").of(200.0, [95, 4, 1]);
+        let mut rng = Rng::with_seed(1);
+        let drawn: Vec<bool> =
+            (0..1000).map(|n| *demand.draw_in_turn(n, &mut rng).method() != Method::GET).collect();
+        assert_eq!(drawn.iter().filter(|rare| **rare).count(), 50);
+        for stretch in drawn.windows(60) {
+            let rare = stretch.iter().filter(|rare| **rare).count();
+            assert!((2..=4).contains(&rare), "{rare} among sixty");
+        }
     }
 
     #[test]

@@ -284,6 +284,18 @@ async fn an_upstream_without_traffic_is_left_by_its_probes_alone() {
 }
 
 #[tokio::test]
+async fn a_pool_that_refuses_as_a_whole_is_known_to_fail_open_without_a_client() {
+    let stage = Stage::start(Transport::Plain, watched).await;
+    stage.us.close().await;
+    stage.eu.close().await;
+    let open = |m: &Metrics| m.sum("bascule_fail_open", &[("service", "portal")]) == 1.0;
+    let metrics = stage.proxy.metrics_when("fail-open", open).await;
+    assert_eq!(metrics.sum("bascule_attempts_total", &[]), 0.0, "no client was needed for it");
+    assert_eq!(metrics.sum("bascule_origin_incident", &[]), 0.0, "no origin closes an edge's door");
+    assert_eq!(stage.proxy.get("/page").await.status, 502, "an answer in any case");
+}
+
+#[tokio::test]
 async fn when_the_fallback_dies_too_the_least_bad_serves_and_a_return_is_noticed() {
     let _turn = turn().await;
     let stage = Stage::start(Transport::Plain, watched).await;
@@ -292,6 +304,8 @@ async fn when_the_fallback_dies_too_the_least_bad_serves_and_a_return_is_noticed
     stage.us.behave(Script::all(Act::status(500)));
     load.until("the fallback to serve everybody", |records| is_settled(records, "eu")).await;
     stage.eu.close().await;
+    let open = |m: &Metrics| m.sum("bascule_fail_open", &[("service", "portal")]) == 1.0;
+    stage.proxy.metrics_when("fail-open", open).await;
     load.goes_on(2 * RATE as usize).await;
     // Everything is bad now. The first choice comes back; nobody waits for its hold to end.
     stage.us.behave(Script::all(Act::Serve));

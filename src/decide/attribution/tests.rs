@@ -114,6 +114,8 @@ fn each_row_adds_what_the_table_says() {
         ("a closed front door",                 new().failures(Connect, absent, 9), 4.6),
         ("a third of them",                     new().failures(Tls, absent, 1).failures(EdgeLeg, absent, 2), 4.6),
         ("less than that",                      new().failures(Tls, absent, 1).failures(EdgeLeg, absent, 3), 0.0),
+        ("siblings cannot acquit a shut door",  new().failures(Connect, absent, 9).pairs(1, FailedToo, 9).pairs(2, FailedToo, 9), 4.6),
+        ("they can where it is only ajar",      new().failures(Connect, absent, 1).failures(EdgeLeg, absent, 1).pairs(1, FailedToo, 9), 0.7),
         ("the origin's own front door",         at_the_origin, -2.3),
         ("the origin probe passes",             asked(true), 2.3),
         ("the origin probe fails",              asked(false), -2.3),

@@ -105,6 +105,24 @@ fn a_dead_primary_is_left_within_half_a_second_however_few_witnesses_there_are()
 }
 
 #[test]
+fn edges_that_all_refuse_connections_leave_a_pool_that_fails_open() {
+    for rate in [0.0, 0.1, 200.0] {
+        let refuses = |at: f64| if at >= BEGIN { REFUSED } else { Answer::Good };
+        let behaviour = Behaviour {
+            rate,
+            answer: &|_, at, _| refuses(at),
+            probe: &|_, at| refuses(at),
+            ..calm()
+        };
+        let mut world = World::new(two());
+        world.run(&behaviour, BEGIN + 60.0);
+        assert_eq!(world.ejections(), 2, "at {rate} a second\n{}", world.told());
+        assert_eq!(world.plan().mode, PoolMode::FailOpen);
+        assert_eq!(origin_incidents(&world, IncidentEdge::Raised), 0, "{}", world.told());
+    }
+}
+
+#[test]
 fn one_client_hammering_one_crashing_url_moves_nobody() {
     // The url crashes at the origin, or at the first provider alone.
     for (share, everywhere) in [(0.1, true), (0.1, false), (0.5, true), (0.5, false), (0.95, true)]

@@ -159,10 +159,10 @@ impl Asked {
 pub async fn send(demand: Demand, streams: [Rc<Clients>; 2]) {
     let mut rng = Rng::with_seed(1);
     let mut next = tokio::time::Instant::from_std(crate::clock::now());
-    loop {
+    for number in 0.. {
         next += demand.gap(&mut rng);
         tokio::time::sleep_until(next).await;
-        let asked = Asked::new(&demand.draw(&mut rng), &demand);
+        let asked = Asked::new(&demand.draw_in_turn(number, &mut rng), &demand);
         for clients in &streams {
             clients.send(asked.clone());
         }

@@ -33,7 +33,7 @@ macro_rules! outage {
 }
 
 /// Every outage, by name.
-pub const OUTAGES: [Outage; 30] = [
+pub const OUTAGES: [Outage; 32] = [
     outage!("afd-2025-10-09-regional-gray", Claimed),
     outage!("akamai-2021-07-22-edge-dns", Claimed),
     outage!("all-edges-refuse", Claimed),
@@ -48,6 +48,7 @@ pub const OUTAGES: [Outage; 30] = [
     outage!("cf-2025-12-05-waf-lua", Claimed),
     outage!("cf-2026-02-20-byoip-one-host", Needs("cells: one host moved alone")),
     outage!("cold-cache-return", Claimed),
+    outage!("fallback-holds-60pct", Needs("capacity told from fault")),
     outage!("fallback-overload-metastable", Needs("capacity told from fault")),
     outage!("fallback-waf-blocks-us", Claimed),
     outage!("fastly-2021-06-08", Claimed),
@@ -63,6 +64,7 @@ pub const OUTAGES: [Outage; 30] = [
     outage!("ovh-2021-03-10-fire-permanent", Claimed),
     outage!("ovh-2021-10-13-ipv4-only", Claimed),
     outage!("post-only-500", Claimed),
+    outage!("quiet-services-warned", Needs("a provider demoted for all services")),
     outage!("resolver-1111-2025-07-14", Claimed),
     outage!("shared-substrate", Claimed),
     outage!("slow-loris-upstream", Claimed),

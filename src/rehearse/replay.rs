@@ -13,6 +13,7 @@
 mod budget;
 mod cast;
 mod course;
+mod peer;
 mod record;
 mod steer;
 mod stride;
@@ -25,11 +26,12 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use self::budget::Budget;
-pub use self::cast::Setup;
+pub use self::cast::{Decider, Setup};
 use self::course::Course;
+pub use self::peer::Rule;
 use self::record::Head;
 use self::steer::{Drained, Steer};
-use super::scenario::{MarkerFate, Scenario};
+use super::scenario::{MarkerFate, Scenario, Service};
 use super::tally::Tally;
 use super::traffic::{Demand, Request};
 use super::world::{Answer, Ask, LEAD, Seen, World};
@@ -69,7 +71,8 @@ struct Replay {
     world: World,
     demand: Demand,
     steer: Steer,
-    budget: Budget,
+    /// By pool.
+    budgets: Vec<Budget>,
     clients: KnownClients,
     rng: Rng,
     tally: Tally,
@@ -140,13 +143,16 @@ impl Ord for Entry {
 impl Replay {
     fn new(scenario: &Scenario, setup: &Setup, seed: u64) -> Self {
         let (topology, places) = cast::topology(scenario, setup);
+        let rates = scenario.services.iter().map(|service| service.rate);
         let demand = Demand::new(scenario.named_paths(), &setup.rules.probe.path);
+        let demand = demand.for_services(rates);
         let began = crate::clock::now();
+        let budget = |service: &Service| Budget::new(service.name.clone(), service.rate, began);
         let last = LEAD + scenario.last_change();
         let mut replay = Self {
             world: World::new(scenario, &demand),
-            steer: Steer::new(&topology, seed, began),
-            budget: Budget::new(began),
+            steer: Steer::new(&topology, setup, (seed, began)),
+            budgets: scenario.services.iter().map(budget).collect(),
             clients: KnownClients::new(began),
             rng: Rng::with_seed(seed),
             tally: Tally::new(places.len()),
@@ -164,11 +170,14 @@ impl Replay {
             places,
             demand,
         };
-        for upstream in 0..replay.places.len() {
-            replay.plan(Duration::ZERO, Event::Probe { upstream });
-            if replay.world.has_name_faults() {
-                replay.plan(Duration::ZERO, Event::LookUp { upstream, failed: 0 });
-            }
+        match setup.decider {
+            Decider::Bascule => (0..replay.places.len()).for_each(|upstream| {
+                replay.plan(Duration::ZERO, Event::Probe { upstream });
+                if replay.world.has_name_faults() {
+                    replay.plan(Duration::ZERO, Event::LookUp { upstream, failed: 0 });
+                }
+            }),
+            Decider::Peer(_) => {}
         }
         replay
     }
@@ -222,7 +231,7 @@ impl Replay {
                 let answer = Head { took, status: 200, fate: MarkerFate::Kept };
                 self.head(upstream, &request, answer);
                 let class = MethodClass::of(request.method());
-                self.steer.count(upstream, class, Outcome::Success);
+                self.steer.count(self.now, upstream, (class, Outcome::Success));
             }
             Event::Known { course, attempt } => self.known(course, attempt),
             Event::Late { course, attempt } => self.late(course, attempt),

@@ -246,7 +246,7 @@ pub fn fault_words(mode: &Mode, fraction: f64) -> String {
 
 /// `None` for what a reader of an outage does not need.
 fn transition_text(played: &Played, transition: &Transition) -> Option<String> {
-    let name = |upstream: &UpstreamId| expect::name(played, *upstream);
+    let name = |upstream: &UpstreamId| expect::label(played, *upstream);
     Some(match transition {
         Transition::Health { to: HealthTag::Suspect, .. }
         | Transition::Health { from: HealthTag::Suspect, to: HealthTag::Healthy, .. } => {

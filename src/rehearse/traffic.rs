@@ -9,7 +9,7 @@ use http::Method;
 
 use super::scenario::{Family, Match};
 
-/// Requests a second.
+/// Requests a second of a service whose file says nothing else.
 pub const RATE: f64 = 100.0;
 /// What clients do.
 static METHODS: [Method; 3] = [Method::GET, Method::POST, Method::PUT];
@@ -49,6 +49,7 @@ pub struct Request {
     page: u8,
     client: u8,
     size: u8,
+    service: u8,
     /// Whether the origin fails this one, whoever asks it.
     pub origin_fails: bool,
 }
@@ -65,6 +66,8 @@ pub struct Demand {
     rate: f64,
     /// Of each method, in per cent.
     method_shares: [u8; 3],
+    /// Share of the requests of each service and of all before it.
+    services: Vec<f64>,
 }
 
 /// A [`Match`], looked up once.
@@ -102,6 +105,7 @@ impl Demand {
             probe_page,
             rate: RATE,
             method_shares: METHOD_SHARES,
+            services: vec![1.0],
         }
     }
 
@@ -111,9 +115,29 @@ impl Demand {
         Self { rate, method_shares, ..self }
     }
 
-    /// Requests a second.
+    /// Of services with these requests a second.
+    #[must_use]
+    pub fn for_services(self, rates: impl Iterator<Item = f64>) -> Self {
+        let mut rate = 0.0;
+        let mut services: Vec<f64> = rates
+            .map(|of_this| {
+                rate += of_this;
+                rate
+            })
+            .collect();
+        services.iter_mut().for_each(|up_to| *up_to /= rate);
+        Self { rate, services, ..self }
+    }
+
+    /// Requests a second, of all services.
     pub fn rate(&self) -> f64 {
         self.rate
+    }
+
+    /// Share of the requests that is for one service.
+    pub fn share_of(&self, service: usize) -> f64 {
+        let before = service.checked_sub(1).map_or(0.0, |before| self.services[before]);
+        self.services[service] - before
     }
 
     /// One request.
@@ -143,6 +167,17 @@ impl Demand {
             client: rng.u8(0..CLIENTS),
             size: u8::from(rng.f64() < BIG_BODIES),
             origin_fails: rng.f64() < ORIGIN_ERRORS,
+            service: self.service(rng),
+        }
+    }
+
+    fn service(&self, rng: &mut Rng) -> u8 {
+        match self.services[..] {
+            [_] => 0,
+            _ => {
+                let luck = rng.f64();
+                self.services.partition_point(|up_to| *up_to <= luck) as u8
+            }
         }
     }
 
@@ -154,6 +189,7 @@ impl Demand {
             page: self.probe_page,
             client: 0,
             size: 0,
+            service: 0,
             origin_fails: false,
         }
     }
@@ -260,6 +296,11 @@ impl Request {
     /// Where it comes from.
     pub fn client(&self) -> IpAddr {
         address(self.client)
+    }
+
+    /// Which service it is for.
+    pub fn service(&self) -> usize {
+        usize::from(self.service)
     }
 
     /// Which of [`HOSTS`] it asks for.

@@ -80,10 +80,10 @@ impl Replay {
     pub(super) fn begin(&mut self) {
         let request = self.demand.draw(&mut self.rng);
         let class = MethodClass::of(request.method());
-        self.budget.count(self.steer.instant(self.now));
+        self.budgets[request.service()].count(self.steer.instant(self.now));
         self.tally.begin(self.now);
         self.tally.lost_without += self.lost_alone;
-        let plan = Arc::clone(self.steer.plan());
+        let plan = Arc::clone(self.steer.plan(request.service()));
         let Some(place) = plan.pick(class, self.rng.u16(0..1000)) else {
             return self.end_of(&request, self.now, (None, Cause::Upstream));
         };
@@ -279,7 +279,7 @@ impl Replay {
         }
         let Some(next) = self.next_candidate(course) else { return false };
         let now = self.steer.instant(self.now);
-        if price == Price::Token && !self.budget.take(rule, now) {
+        if price == Price::Token && !self.budgets[request.service()].take(rule, now) {
             return false;
         }
         let is_safe = MethodClass::of(request.method()) == MethodClass::Safe;
@@ -338,7 +338,7 @@ impl Replay {
         match ending {
             Ending::Well => {}
             Ending::Lost => {
-                self.tally.lost += 1;
+                self.tally.lose(began);
                 self.tally.lost_safe += u64::from(is_safe);
             }
             Ending::Hopeless => self.tally.hopeless += 1,
@@ -360,17 +360,21 @@ impl Replay {
     fn anyone_else_could(&self, by: Option<usize>, request: &Request) -> bool {
         let could =
             |upstream: usize| self.world.harm(self.places[upstream], self.now, Some(request)) < 0.5;
-        (0..self.places.len()).any(|upstream| Some(upstream) != by && could(upstream))
+        let pool = &self.topology.pools[request.service()];
+        let mut others = pool.upstreams.iter().map(|upstream| upstream.index());
+        others.any(|upstream| Some(upstream) != by && could(upstream))
     }
 
     /// What one more request would have lost, had everything gone to the first upstream.
     pub(super) fn lost_without(&self) -> f64 {
-        let harm = |place: usize| self.world.harm(place, self.now, None);
-        match self.places.split_first() {
+        let harm =
+            |upstream: &UpstreamId| self.world.harm(self.places[upstream.index()], self.now, None);
+        // Every service has the same providers in the same order.
+        match self.topology.pools.first().and_then(|pool| pool.upstreams.split_first()) {
             Some((first, others)) => {
-                let harmed = harm(*first);
+                let harmed = harm(first);
                 // Nothing is lost that nobody could have served.
-                if harmed > 0.0 && others.iter().any(|other| harm(*other) < 0.5) {
+                if harmed > 0.0 && others.iter().any(|other| harm(other) < 0.5) {
                     harmed
                 } else {
                     0.0

@@ -70,7 +70,7 @@ impl Replay {
         marker: Marker,
     ) {
         let class = MethodClass::of(request.method());
-        self.steer.count(upstream, class, outcome);
+        self.steer.count(self.now, upstream, (class, outcome));
         let subject = match outcome {
             Outcome::Failure(kind) => Subject::Failure(kind),
             Outcome::OriginError => Subject::OriginError,

@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{
-    Change, Expect, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError, Sticky,
-    Subject, Wave,
+    Change, Expect, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError, Service,
+    Sticky, Subject, Wave,
 };
 use crate::model::id::Label;
+use crate::rehearse::traffic::RATE;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,11 +24,22 @@ pub(super) struct RawScenario {
     #[serde(rename = "basis")]
     _basis: Option<IgnoredAny>,
     upstreams: Vec<String>,
+    /// Not in one of the original files: who is served, where it is not one service.
+    services: Option<Vec<RawService>>,
     #[serde(default)]
     substrates: BTreeMap<String, Vec<String>>,
     timeline: Vec<RawChange>,
     #[serde(default)]
     expect: RawExpect,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawService {
+    name: String,
+    count: Option<usize>,
+    /// Requests a second, of each.
+    rate: f64,
 }
 
 #[derive(Deserialize)]
@@ -130,10 +142,16 @@ struct RawExpect {
     untouched_hosts: Vec<String>,
     unsafe_replayed: Option<u32>,
     not_blamed: Vec<String>,
+    spared_after_moves: Option<u32>,
     /// For readers of the file.
     #[serde(rename = "note")]
     _note: Option<String>,
 }
+
+/// Most services of one file.
+const MOST_SERVICES: usize = 100;
+/// Most requests a second of one service.
+const MOST_REQUESTS: f64 = 10_000.0;
 
 /// The place of a mistake and its text, as the parts below report it.
 fn wrong(place: &str, what: impl Into<String>) -> ScenarioError {
@@ -161,6 +179,7 @@ impl RawScenario {
         {
             return Err(wrong("upstreams", "at least one, and each once"));
         }
+        let services = services(self.services)?;
         let substrates = substrates
             .into_iter()
             .map(|(provider, shared)| {
@@ -174,8 +193,48 @@ impl RawScenario {
         }
         timeline.sort_by_key(|change| change.at);
         let expect = self.expect.lower(&upstreams)?;
-        Ok(Scenario { name, source, start_utc, about, upstreams, substrates, timeline, expect })
+        Ok(Scenario {
+            name,
+            source,
+            start_utc,
+            about,
+            upstreams,
+            services,
+            substrates,
+            timeline,
+            expect,
+        })
     }
+}
+
+/// Every service by itself; one at the usual rate where the file names none.
+fn services(named: Option<Vec<RawService>>) -> Result<Vec<Service>, ScenarioError> {
+    let place = "services";
+    let usual = RawService { name: "service".to_owned(), count: None, rate: RATE };
+    let mut services = Vec::new();
+    for RawService { name, count, rate } in named.unwrap_or_else(|| vec![usual]) {
+        if !(rate > 0.0 && rate <= MOST_REQUESTS) {
+            return Err(wrong(
+                place,
+                format!("{rate} requests a second: above 0, at most {MOST_REQUESTS}"),
+            ));
+        }
+        let names = match count {
+            None => vec![name],
+            Some(count) if count <= MOST_SERVICES => {
+                (1..=count).map(|n| format!("{name}-{n}")).collect()
+            }
+            Some(count) => {
+                return Err(wrong(place, format!("{count} are too many, {MOST_SERVICES} at most")));
+            }
+        };
+        services.extend(labels(place, &names)?.into_iter().map(|name| Service { name, rate }));
+    }
+    let distinct: BTreeSet<&Label> = services.iter().map(|service| &service.name).collect();
+    if services.is_empty() || services.len() > MOST_SERVICES || distinct.len() < services.len() {
+        return Err(wrong(place, format!("at least one, {MOST_SERVICES} at most, and each once")));
+    }
+    Ok(services)
 }
 
 fn labels(place: &str, names: &[String]) -> Result<Vec<Label>, ScenarioError> {
@@ -333,6 +392,7 @@ impl RawExpect {
             untouched_hosts: self.untouched_hosts,
             unsafe_replayed: self.unsafe_replayed,
             not_blamed: self.not_blamed,
+            spared_after_moves: self.spared_after_moves,
         })
     }
 }

@@ -18,6 +18,8 @@ use super::pool::{Context, PoolWatch};
 use super::watch::{Standing, Watch};
 use crate::model::health::{Health, PoolStanding, ProbePace, Transition, UpstreamStanding};
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
+use crate::model::memory::Memory;
+use crate::model::operator::Override;
 use crate::model::outcome::FailureKind;
 use crate::model::plan::PoolPlan;
 use crate::model::signal::{ProbeResult, Signal, Subject};
@@ -33,6 +35,8 @@ pub struct Detector {
     /// Place of each upstream within its pool.
     places: Vec<usize>,
     common_cause: CommonCause,
+    /// What the operator ordered, whether or not it is about anything that exists now.
+    overrides: Vec<Override>,
     now: Instant,
 }
 
@@ -40,9 +44,10 @@ impl Detector {
     /// Knows nothing yet: every upstream is healthy. `seed` varies the jitter of holds.
     pub fn new(topology: Arc<Topology>, seed: u64, now: Instant) -> Self {
         let nothing = Arc::new(Topology::default());
-        let (pools, places) = (Vec::new(), Vec::new());
+        let (pools, places, overrides) = (Vec::new(), Vec::new(), Vec::new());
         let common_cause = CommonCause::default();
-        let mut detector = Self { topology: nothing, seed, pools, places, common_cause, now };
+        let mut detector =
+            Self { topology: nothing, seed, pools, places, common_cause, overrides, now };
         detector.adopt(topology, now);
         detector
     }
@@ -66,6 +71,50 @@ impl Detector {
             let (topology, id) = (&self.topology, PoolId::new(index));
             let context = Context { topology, id, seed: self.seed, frozen, now };
             pool.replan(Occasion::Reload, &context, &mut transitions);
+            pool.obey(&self.overrides, &context, &mut transitions);
+        }
+        transitions
+    }
+
+    /// What should still be known after a restart.
+    pub fn memory(&self) -> Memory {
+        let (topology, seed, now) = (&self.topology, self.seed, self.now);
+        let frozen = self.common_cause.ground();
+        let context = |id| Context { topology, id, seed, frozen, now };
+        let pools = self.pools.iter().enumerate();
+        Memory {
+            upstreams: self.pools.iter().flat_map(|p| &p.watches).map(Watch::memory).collect(),
+            pools: pools.map(|(id, pool)| pool.memory(&context(PoolId::new(id)))).collect(),
+        }
+    }
+
+    /// Goes on from there; to be called before anything is observed. What is not known any more is
+    /// ignored.
+    pub fn resume(&mut self, memory: &Memory, now: Instant) -> Vec<Transition> {
+        self.now = now;
+        let mut transitions = Vec::new();
+        if *memory == Memory::default() {
+            return transitions;
+        }
+        let frozen = self.common_cause.ground();
+        for (index, pool) in self.pools.iter_mut().enumerate() {
+            let (topology, id) = (&self.topology, PoolId::new(index));
+            let context = Context { topology, id, seed: self.seed, frozen, now };
+            pool.resume(memory, &context, &mut transitions);
+        }
+        transitions
+    }
+
+    /// Goes by these orders from now on, and by no others.
+    pub fn obey(&mut self, overrides: Vec<Override>, now: Instant) -> Vec<Transition> {
+        self.now = now;
+        self.overrides = overrides;
+        let mut transitions = Vec::new();
+        let frozen = self.common_cause.ground();
+        for (index, pool) in self.pools.iter_mut().enumerate() {
+            let (topology, id) = (&self.topology, PoolId::new(index));
+            let context = Context { topology, id, seed: self.seed, frozen, now };
+            pool.obey(&self.overrides, &context, &mut transitions);
         }
         transitions
     }
@@ -134,6 +183,11 @@ impl Detector {
         self.now = now;
         let frozen = self.common_cause.decide(&self.topology, now);
         let mut transitions = Vec::new();
+        if self.overrides.iter().any(|order| !order.stands(now)) {
+            let mut standing = std::mem::take(&mut self.overrides);
+            standing.retain(|order| order.stands(now));
+            transitions = self.obey(standing, now);
+        }
         for (index, pool) in self.pools.iter_mut().enumerate() {
             let (topology, id) = (&self.topology, PoolId::new(index));
             let context = Context { topology, id, seed: self.seed, frozen, now };
@@ -164,7 +218,8 @@ impl Detector {
         seconds.advance(now);
         UpstreamStanding {
             health: watch.health,
-            verdict: watch.health.verdict(pool.trickle()),
+            admin: watch.admin,
+            verdict: watch.health.verdict(pool.trickle()).under(watch.admin),
             levels: watch.levels().map(Permille::from_fraction),
             rate: seconds.rate(),
             failing: seconds.failing(),
@@ -182,9 +237,11 @@ impl Detector {
         let pool = &self.pools[id.index()];
         PoolStanding {
             incident: pool.incident.map(|incident| incident.since),
+            failing_since: pool.watches.iter().filter_map(Watch::failing_since).min(),
             attribution: pool.incident.and_then(|incident| incident.attribution),
             origin_incident: pool.origin.is_at_fault(),
             common_cause: pool.frozen.is_some(),
+            intended: pool.course.intended.first(),
         }
     }
 
@@ -195,8 +252,9 @@ impl Detector {
         let context = |id| Context { topology, id, seed, frozen, now };
         let deadline =
             |(index, pool): (usize, &PoolWatch)| pool.deadline(&context(PoolId::new(index)));
-        let pools = self.pools.iter().enumerate().filter_map(deadline);
-        pools.chain(self.common_cause.deadline(now)).min()
+        let lapses = self.overrides.iter().filter_map(|order| order.until);
+        let others = lapses.filter(|at| *at > now).chain(self.common_cause.deadline(now));
+        self.pools.iter().enumerate().filter_map(deadline).chain(others).min()
     }
 
     /// Whether anything is in doubt, so that evidence should be drained every 10 ms, not 100 ms.

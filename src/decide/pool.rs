@@ -8,29 +8,26 @@
 
 use std::time::{Duration, Instant};
 
-use super::attribution::SETTLING;
 use super::breaker::{Gate, Pace};
 use super::case::Member;
 use super::course::{Course, Occasion};
 use super::origin::Origin;
 use super::probes;
-use super::scores::tier_index;
 use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
-use crate::model::health::{
-    Attribution, Ground, Health, HealthTag, IncidentEdge, Tier, Transition,
-};
-use crate::model::id::{PoolId, UpstreamId, UpstreamKey};
-use crate::model::signal::{Pair, PairEnd};
+use crate::model::health::{Attribution, Ground, Health, HealthTag, IncidentEdge, Transition};
+use crate::model::id::{PoolId, UpstreamKey};
+use crate::model::memory::{Memory, PoolMemory};
+use crate::model::operator::{self, Override};
+use crate::model::signal::Pair;
 use crate::model::topology::{Pool, Topology};
 
+mod compare;
 mod lay;
 mod trial;
 
 /// An incident ends after so long without anything failing.
 const INCIDENT_ENDS_AFTER: Duration = Duration::from_secs(60);
-/// Probes of two upstreams within this time are compared; twice the longest usual interval.
-const PROBE_LAG: Duration = Duration::from_secs(10);
 /// Pairs kept between two conclusions; more would say nothing new.
 const MOST_PAIRS: usize = 1024;
 /// Evidence that stands without a conclusion is weighed anew at least this often.
@@ -168,57 +165,6 @@ impl PoolWatch {
         self.compare_probes();
     }
 
-    /// What each member is compared by, under its present number.
-    fn gather(&mut self, upstreams: &[UpstreamId]) {
-        let member = |(watch, upstream): (&Watch, &UpstreamId)| Member {
-            upstream: *upstream,
-            traffic: watch.traffic,
-        };
-        self.members.clear();
-        self.members.extend(self.watches.iter().zip(upstreams).map(member));
-    }
-
-    fn compare_pairs(&mut self, context: &Context) {
-        let upstreams = &context.pool().upstreams;
-        let place = |id: UpstreamId| upstreams.iter().position(|upstream| *upstream == id);
-        for pair in std::mem::take(&mut self.pairs) {
-            let (Some(first), Some(second)) = (place(pair.first), place(pair.second)) else {
-                continue;
-            };
-            let mut compare = |here: usize, there: usize| {
-                for case in &mut self.watches[here].cases {
-                    case.compare(there, pair.second_went);
-                }
-            };
-            compare(first, second);
-            if pair.second_went == PairEnd::FailedToo {
-                // The same two failures, seen from the other one.
-                compare(second, first);
-            }
-        }
-    }
-
-    /// Each failed probe is a pair with the last probe of each sibling, if that is recent and was
-    /// asked after the fault began.
-    fn compare_probes(&mut self) {
-        let probes: Vec<_> = self.watches.iter().map(|watch| watch.probes.last).collect();
-        for (place, watch) in self.watches.iter_mut().enumerate() {
-            let Some(failed) = watch.probes.uncompared.take() else { continue };
-            let Some(began) = watch.fault_began(Tier::Gray) else { continue };
-            if watch.probes.failing_since.is_some_and(|since| since + PROBE_LAG < began) {
-                // These probes failed while requests did not: they ask for something else.
-                continue;
-            }
-            for (sibling, probe) in probes.iter().enumerate().filter(|(other, _)| *other != place) {
-                let Some((at, passed)) = *probe else { continue };
-                if at >= began + SETTLING && at + PROBE_LAG >= failed {
-                    let went = if passed { PairEnd::Succeeded } else { PairEnd::FailedToo };
-                    watch.cases.iter_mut().for_each(|case| case.compare_probe(sibling, went));
-                }
-            }
-        }
-    }
-
     /// Makes the moves that need no one else's word.
     fn advance(&mut self, context: &Context, out: &mut Vec<Transition>) {
         for place in 0..self.watches.len() {
@@ -239,6 +185,7 @@ impl PoolWatch {
 
     fn others(&self, place: usize) -> Others {
         let able = |watch: &Watch| match (watch.health, watch.standing) {
+            _ if watch.admin.is_out() => false,
             (Health::Healthy | Health::Suspect, Standing::Nothing | Standing::Gray) => true,
             (Health::Healthy | Health::Suspect, Standing::Withheld { .. })
             | (Health::Ejected { .. } | Health::HalfOpen { .. } | Health::Ramping { .. }, _) => {
@@ -247,6 +194,43 @@ impl PoolWatch {
         };
         let mut others = self.watches.iter().enumerate().filter(|(other, _)| *other != place);
         if others.any(|(_, watch)| able(watch)) { Others::Able } else { Others::None }
+    }
+
+    /// What should still be known after a restart.
+    pub fn memory(&self, context: &Context) -> PoolMemory {
+        let stay_until = self.course.stay_until().filter(|until| context.now < *until);
+        PoolMemory { service: context.pool().service.clone(), stay_until }
+    }
+
+    /// Goes on from there: plans anew, as if the pool had never had another plan.
+    pub fn resume(&mut self, memory: &Memory, context: &Context, out: &mut Vec<Transition>) {
+        let rule = context.pool().rules.failover;
+        for (watch, upstream) in self.watches.iter_mut().zip(&context.pool().upstreams) {
+            if let Some(known) = memory.upstreams.iter().find(|known| known.key == watch.key) {
+                watch.resume(known, &rule, (*upstream, context.now), out);
+            }
+        }
+        let service = &context.pool().service;
+        let known = memory.pools.iter().find(|known| known.service == *service);
+        let most = context.now + rule.min_stay;
+        let stay_until = known.and_then(|known| known.stay_until).map(|until| until.min(most));
+        self.course = Course::resume(stay_until);
+        self.replan(Occasion::Reload, context, out);
+    }
+
+    /// Takes in what the operator's orders make of each upstream, and plans anew if that changed.
+    pub fn obey(&mut self, overrides: &[Override], context: &Context, out: &mut Vec<Transition>) {
+        let (at, before) = (context.now, out.len());
+        for (watch, upstream) in self.watches.iter_mut().zip(&context.pool().upstreams) {
+            let to = operator::state_of(overrides, &watch.key, at);
+            let from = std::mem::replace(&mut watch.admin, to);
+            if from != to {
+                out.push(Transition::Ordered { upstream: *upstream, from, to, at });
+            }
+        }
+        if out.len() > before {
+            self.replan(Occasion::Order, context, out);
+        }
     }
 
     fn traffic_of_others(&self, place: usize) -> Traffic {
@@ -287,22 +271,6 @@ impl PoolWatch {
         self.incident = self.incident.filter(|i| now < i.last_failing + INCIDENT_ENDS_AFTER);
         if let Some((edge, attribution)) = self.origin.announce(now) {
             out.push(Transition::OriginIncident { pool: context.id, edge, at: now, attribution });
-        }
-    }
-
-    /// Evidence belongs to one fault: where nothing fails, what was compared is forgotten.
-    fn keep_cases(&mut self, context: &Context) {
-        let now = context.now;
-        for watch in &mut self.watches {
-            for tier in Tier::ALL {
-                let began = watch.fault_began(tier);
-                let case = &mut watch.cases[tier_index(tier)];
-                match began {
-                    None => case.reopen(&self.members, now),
-                    Some(began) if now < began + SETTLING => case.compare_from(&self.members),
-                    Some(_) => {}
-                }
-            }
         }
     }
 

@@ -216,8 +216,9 @@ impl Transaction {
         // An upstream ejected since this request read its snapshot is no place to flee to, unless
         // the plan is to serve from the least bad anyway.
         let is_left = |c: &&Candidate| !self.view.states.upstream(c.upstream).is_avoided();
+        let is_out = |c: &Candidate| self.view.states.upstream(c.upstream).is_out();
         let fail_open = self.plan().mode == PoolMode::FailOpen;
-        let mut candidates = open.filter(|c| fail_open || is_left(c));
+        let mut candidates = open.filter(|c| (fail_open || is_left(c)) && !is_out(c));
         candidates.next().map(|candidate| candidate.upstream)
     }
 }

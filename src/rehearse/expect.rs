@@ -129,6 +129,7 @@ fn blamed_by(played: &Played, transition: &Transition) -> Option<String> {
         | Transition::Failover { .. }
         | Transition::Failback { .. }
         | Transition::Mode { .. }
+        | Transition::Ordered { .. }
         | Transition::GrayAlert { .. }
         | Transition::Slice { .. }
         | Transition::Provider { .. }

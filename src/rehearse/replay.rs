@@ -353,6 +353,7 @@ impl Replay {
                 Transition::Health { .. }
                 | Transition::Withheld { .. }
                 | Transition::Mode { .. }
+                | Transition::Ordered { .. }
                 | Transition::OriginIncident { .. }
                 | Transition::GrayAlert { .. }
                 | Transition::Provider { .. }

@@ -280,6 +280,9 @@ fn transition_text(played: &Played, transition: &Transition) -> Option<String> {
             let odds = attribution.log_odds;
             format!("origin incident {} ({odds:+.1})", edge_text(*edge))
         }
+        Transition::Ordered { upstream, to, .. } => {
+            format!("{}: {} by order", name(upstream), to.as_str().replace('_', " "))
+        }
         Transition::GrayAlert { upstream, edge, .. } => {
             format!("{}: gray alert {}", name(upstream), edge_text(*edge))
         }
@@ -341,8 +344,10 @@ fn reason_text(reason: &Reason) -> String {
         | Reason::Fallback
         | Reason::Recovered
         | Reason::Reload
+        | Reason::Remembered
         | Reason::AllBad
-        | Reason::Demoted => reason.as_str().replace('_', " "),
+        | Reason::Demoted
+        | Reason::Ordered => reason.as_str().replace('_', " "),
     }
 }
 

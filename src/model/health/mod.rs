@@ -1,12 +1,15 @@
 //! What we believe of an upstream, what may be done with it, and every change of either.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::operator::AdminState;
 use super::outcome::FailureKind;
 use super::unit::Permille;
 
+mod standing;
 mod transition;
 
+pub use standing::{PoolStanding, ProbePace, UpstreamStanding};
 pub use transition::{Ground, IncidentEdge, Reason, Transition};
 
 /// What we have observed of one upstream. The machine that moves it is `decide::breaker`.
@@ -103,6 +106,18 @@ pub enum Verdict {
     Trickle(Permille),
     /// Nothing.
     Avoid,
+}
+
+impl Verdict {
+    /// The same, once the operator has had a word: it comes first.
+    #[must_use]
+    pub const fn under(self, admin: AdminState) -> Self {
+        match admin {
+            AdminState::Auto => self,
+            AdminState::Draining | AdminState::ForcedOut => Self::Avoid,
+            AdminState::ForcedIn => Self::Serve,
+        }
+    }
 }
 
 /// How bad a failure must look to trip.
@@ -202,55 +217,4 @@ pub enum ProviderHealth {
         /// How many they were.
         witnesses: u32,
     },
-}
-
-/// How fast an upstream should be probed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ProbePace {
-    /// At `probe.interval`.
-    Normal,
-    /// Every second: half-open.
-    Brisk,
-    /// Every 500 ms: suspect.
-    Urgent,
-}
-
-/// One upstream as the detector sees it, for people.
-#[derive(Clone, Copy, Debug)]
-pub struct UpstreamStanding {
-    /// What we have observed.
-    pub health: Health,
-    /// What routing may do.
-    pub verdict: Verdict,
-    /// Score over threshold of each tier, in the order of [`Tier::ALL`]; 1000 is a trip.
-    pub levels: [Permille; 3],
-    /// Attempts a second, mean of the last 10 s.
-    pub rate: f64,
-    /// Failing share of the last 10 s.
-    pub failing: Permille,
-    /// The last probe: whether it passed, and when it was.
-    pub probe: Option<(Instant, bool)>,
-    /// How fast to probe.
-    pub pace: ProbePace,
-    /// From when a head counts as late.
-    pub late_after: Duration,
-    /// Whether the absence of its origin marker means something.
-    pub marker_armed: bool,
-    /// Whether a gray alert stands.
-    pub gray_alert: bool,
-    /// The last change of health: when and why.
-    pub last: Option<(Instant, Reason)>,
-}
-
-/// One pool as the detector sees it, for people.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolStanding {
-    /// Whether an incident is open, and since when.
-    pub incident: Option<Instant>,
-    /// The evidence of the open incident about blame.
-    pub attribution: Option<Attribution>,
-    /// Whether the origin itself is at fault.
-    pub origin_incident: bool,
-    /// Whether our own network or resolver is.
-    pub common_cause: bool,
 }

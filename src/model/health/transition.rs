@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Attribution, Evidence, HealthTag, Tier};
 use crate::model::cell::Slice;
 use crate::model::id::{PoolId, ProviderId, UpstreamId};
+use crate::model::operator::AdminState;
 use crate::model::outcome::FailureKind;
 use crate::model::plan::PoolMode;
 use crate::model::unit::Permille;
@@ -46,8 +47,12 @@ pub enum Reason {
     Recovered,
     /// The configuration changed.
     Reload,
+    /// It was so before a restart.
+    Remembered,
     /// Nothing permitted is healthy; the best of the bad serves.
     AllBad,
+    /// The operator ordered it, or took an order back, or it lapsed.
+    Ordered,
     /// Its provider is avoided by every service.
     Demoted,
 }
@@ -68,7 +73,9 @@ impl Reason {
             Self::Fallback => "fallback",
             Self::Recovered => "recovered",
             Self::Reload => "reload",
+            Self::Remembered => "remembered",
             Self::AllBad => "all_bad",
+            Self::Ordered => "ordered",
             Self::Demoted => "demoted",
         }
     }
@@ -152,6 +159,17 @@ pub enum Transition {
         at: Instant,
         /// On what.
         attribution: Attribution,
+    },
+    /// The operator's word about an upstream changed.
+    Ordered {
+        /// Whose.
+        upstream: UpstreamId,
+        /// From what.
+        from: AdminState,
+        /// To what.
+        to: AdminState,
+        /// When.
+        at: Instant,
     },
     /// The gray tier tripped without the blame that an ejection takes: alert, move nothing.
     GrayAlert {

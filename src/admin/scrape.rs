@@ -8,7 +8,7 @@ use crate::exchange::edge::Edge;
 use crate::exchange::evidence::EvidenceSender;
 use crate::exchange::ledger::{CODE_CLASSES, DurationCounts};
 use crate::exchange::state::{PoolState, UpstreamState};
-use crate::model::health::{HealthTag, UpstreamStanding};
+use crate::model::health::{HealthTag, ProviderHealth, UpstreamStanding};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::Order;
 use crate::model::outcome::{MethodClass, Outcome};
@@ -49,6 +49,11 @@ pub fn page(sources: &Sources, now: Instant) -> prometheus::Result<Vec<u8>> {
     for (id, _) in board.view.routing.topology.upstreams() {
         upstream(&mut page, &board, id);
         address_age(&mut page, &board, id, now);
+    }
+    let providers = &board.view.routing.topology.providers;
+    for (provider, health) in providers.iter().zip(&board.providers) {
+        let is_demoted = *health != ProviderHealth::Steady;
+        page.flag(&f::PROVIDER_DEMOTED, &[provider.name.as_str()], is_demoted);
     }
     edge(&mut page, &sources.edge);
     let generation = board.view.routing.generation.get();

@@ -23,8 +23,8 @@ use crate::exchange::snapshot::View;
 use crate::exchange::state::{Seed, States};
 use crate::model::example::{self, Example};
 use crate::model::health::{
-    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, Reason, Tier, UpstreamStanding,
-    Verdict,
+    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, ProviderHealth, Reason, Tier,
+    UpstreamStanding, Verdict,
 };
 use crate::model::id::UpstreamId;
 use crate::model::operator::AdminState;
@@ -78,6 +78,7 @@ fn board(now: Instant) -> BoardView {
             common_cause: false,
             intended: Some(UpstreamId::new(1)),
         }],
+        providers: vec![ProviderHealth::Steady; 2],
         orders: Arc::new([]),
         recent: Arc::new(VecDeque::from([Arc::new(failover())])),
     }

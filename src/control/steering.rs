@@ -26,7 +26,7 @@ use crate::exchange::evidence::{Evidence, EvidenceReceiver};
 use crate::exchange::snapshot::{self, SnapshotPublisher, SnapshotReader, View};
 use crate::exchange::state::{Seed, States};
 use crate::model::health::Transition;
-use crate::model::id::{Label, PoolId, UpstreamId};
+use crate::model::id::{Label, PoolId, ProviderId, UpstreamId};
 use crate::model::plan::PoolPlan;
 use crate::model::signal::{
     ControlReport, Note, OriginReport, Pair, ProbeReport, ResolutionReport, Signal,
@@ -374,6 +374,9 @@ fn look(
         at: clock::wall(),
         upstreams: topology.upstreams().map(|(id, _)| detector.upstream(id, now)).collect(),
         pools: topology.pools().map(|(id, _)| detector.pool(id)).collect(),
+        providers: (0..topology.providers.len())
+            .map(|index| detector.provider(ProviderId::new(index)))
+            .collect(),
         orders: orders.all(),
         recent: journal.recent(),
         view,

@@ -15,6 +15,7 @@ pub mod origin;
 pub mod plan;
 pub mod pool;
 pub mod probes;
+pub mod provider;
 pub mod rank;
 pub mod scores;
 pub mod share;

@@ -13,6 +13,7 @@ use super::case::Member;
 use super::course::{Course, Occasion};
 use super::origin::Origin;
 use super::probes;
+use super::provider::Providers;
 use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
 use crate::model::health::{Attribution, Ground, Health, HealthTag, IncidentEdge, Transition};
@@ -44,6 +45,8 @@ pub struct Context<'a> {
     pub seed: u64,
     /// Whether our own network or resolver is at fault, by what.
     pub frozen: Option<Ground>,
+    /// Who is avoided by all services.
+    pub providers: &'a Providers,
     /// When.
     pub now: Instant,
 }
@@ -170,14 +173,22 @@ impl PoolWatch {
         for place in 0..self.watches.len() {
             let pace = self.pace(place, context);
             let (others, traffic) = (self.others(place), self.traffic_of_others(place));
+            let upstream = context.pool().upstreams[place];
+            let provider = context.topology.upstream(upstream).provider;
             let watch = &mut self.watches[place];
+            let waits = matches!(watch.health, Health::Ejected { .. })
+                && others == Others::Able
+                && context.providers.holds_back(provider, &context.pool().service);
+            if waits {
+                continue;
+            }
             let Some((event, reason)) = watch.due(&pace, others) else { continue };
             let from = watch.health.tag();
             watch.make(event, &pace, traffic);
             let to = watch.health.tag();
             if from != to {
                 watch.last = Some((context.now, reason));
-                let (upstream, at) = (context.pool().upstreams[place], context.now);
+                let at = context.now;
                 out.push(Transition::Health { upstream, from, to, at, reason, hold: None });
             }
         }

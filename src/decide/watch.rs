@@ -12,12 +12,13 @@ use super::cusum::{Failure, Guard};
 use super::hold::Record;
 use super::intake::Intake;
 use super::probes::{self, Probes, Word};
+use super::provider::{Presence, Stay};
 use super::rank::Doubt;
 use super::scores::{Scores, Yardstick};
 use super::share::Traffic;
 use super::window::{Hour, Seconds};
 use crate::model::health::{Health, Reason, Tier};
-use crate::model::id::UpstreamKey;
+use crate::model::id::{Label, ProviderId, UpstreamKey};
 use crate::model::operator::AdminState;
 use crate::model::signal::{Note, ProbeReport, Sample, Subject};
 use crate::model::topology::FailoverRule;
@@ -278,6 +279,16 @@ impl Watch {
                 self.probes.failing_since
             }
         }
+    }
+
+    /// How the service fares at its provider.
+    pub fn presence<'a>(&self, service: &'a Label, provider: ProviderId) -> Presence<'a> {
+        let stay = match self.health {
+            Health::Healthy | Health::Suspect | Health::Ramping { .. } => Stay::In,
+            Health::Ejected { .. } | Health::HalfOpen { .. } => Stay::Out,
+        };
+        let (attempts, failing) = (self.seconds.attempts(), self.seconds.failing());
+        Presence { service, provider, attempts, failing, stay }
     }
 
     /// What is held against it in the order, if it takes no requests of its own.

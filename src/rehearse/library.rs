@@ -64,7 +64,7 @@ pub const OUTAGES: [Outage; 32] = [
     outage!("ovh-2021-03-10-fire-permanent", Claimed),
     outage!("ovh-2021-10-13-ipv4-only", Claimed),
     outage!("post-only-500", Claimed),
-    outage!("quiet-services-warned", Needs("a provider demoted for all services")),
+    outage!("quiet-services-warned", Claimed),
     outage!("resolver-1111-2025-07-14", Claimed),
     outage!("shared-substrate", Claimed),
     outage!("slow-loris-upstream", Claimed),

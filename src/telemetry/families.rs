@@ -91,6 +91,8 @@ families! {
         "Attempts beyond a request's first.";
     RETRY_BUDGET_EXHAUSTED: Counter "bascule_retry_budget_exhausted_total" ["service"]
         "Retries that the budget refused.";
+    PROVIDER_DEMOTED: Gauge "bascule_provider_demoted" ["provider"]
+        "1 while a provider is avoided by every service, because several tripped on it.";
     FAILOVERS: Counter "bascule_failovers_total" ["service", "from", "to", "reason"]
         "Changes of a service's first candidate because the one before could not serve.";
     FAILBACKS: Counter "bascule_failbacks_total" ["service", "from", "to", "reason"]

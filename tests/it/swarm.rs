@@ -360,7 +360,7 @@ fn is_ground(reason: Reason) -> bool {
             evidence.attribution.log_odds >= 0.0 && evidence.score >= 0.0 && evidence.failures > 0
         }
         Reason::Probes { failed, .. } => failed >= 3,
-        Reason::ProbeVeto(_) => true,
+        Reason::ProbeVeto(_) | Reason::Demoted => true,
         _ => false,
     }
 }

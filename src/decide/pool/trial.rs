@@ -17,15 +17,17 @@
 use super::super::attribution::{
     self, Doubt, ORIGIN_STILL, PROVIDER, PROVIDER_STRONG, Sampling, Surroundings,
 };
+use super::super::course::Occasion;
 use super::super::hold;
 use super::super::probes;
 use super::super::scores::tier_index;
 use super::super::share::Share;
-use super::super::watch::{Standing, Watch};
+use super::super::watch::{Others, Standing, Watch};
 use super::{Context, PoolWatch};
 use crate::model::health::{
     Attribution, Blame, Health, HealthTag, IncidentEdge, Reason, Tier, Transition,
 };
+use crate::model::id::ProviderId;
 use crate::model::outcome::FailureKind;
 
 /// A gray failure ejects only if at least this share of the attempts fails.
@@ -131,6 +133,24 @@ impl PoolWatch {
             Some(Reason::ProbeVeto(kind))
         } else {
             watch.probes_trip().then_some(Reason::Probes { failed, kind })
+        }
+    }
+
+    /// Leaves a provider that others found to fail, if there is anybody else.
+    pub fn leave(&mut self, provider: ProviderId, context: &Context, out: &mut Vec<Transition>) {
+        let before = out.len();
+        for (place, upstream) in context.pool().upstreams.iter().enumerate() {
+            let is_there = context.topology.upstream(*upstream).provider == provider;
+            let serves = match self.watches[place].health {
+                Health::Healthy | Health::Suspect | Health::Ramping { .. } => true,
+                Health::Ejected { .. } | Health::HalfOpen { .. } => false,
+            };
+            if is_there && serves && self.others(place) == Others::Able {
+                self.eject(place, Reason::Demoted, context, out);
+            }
+        }
+        if out.len() > before {
+            self.replan(Occasion::Decision, context, out);
         }
     }
 

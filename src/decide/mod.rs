@@ -2,6 +2,7 @@
 //! logging or locks.
 
 pub mod attribution;
+pub mod baseline;
 pub mod breaker;
 pub mod case;
 pub mod common_cause;

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::attribution::Sampling;
+use super::baseline::{Baseline, Minute};
 use super::breaker::{Event, Pace};
 use super::case::{Armed, Case};
 use super::cusum::{Failure, Guard};
@@ -61,6 +62,7 @@ pub struct Watch {
     pub failing_since: Option<Instant>,
     /// Whether its attempts are a fair sample of the service's requests.
     pub sampling: Sampling,
+    baseline: Baseline,
     scores: Scores,
     intake: Intake,
     safe_successes: u32,
@@ -104,6 +106,7 @@ impl Watch {
             traffic: Traffic::default(),
             failing_since: None,
             sampling: Sampling::Fair,
+            baseline: Baseline::new(now),
             scores: Scores::new(rule.sensitivity),
             intake: Intake::default(),
             safe_successes: 0,
@@ -117,7 +120,7 @@ impl Watch {
 
     /// Goes by other rules from now on; what it did is kept.
     pub fn adopt(&mut self, rule: &FailoverRule) {
-        self.scores.adopt(rule.sensitivity);
+        self.scores.adopt(rule.sensitivity, self.baseline.share());
     }
 
     /// Counters since the last drain.
@@ -174,6 +177,7 @@ impl Watch {
         self.now = now;
         self.seconds.advance(now);
         self.hour.advance(now);
+        self.learn(now);
         self.cases.iter_mut().for_each(|case| case.fade(now));
         let drain = self.intake.drain(now);
         if drain.successes > 0 || !drain.failures.is_empty() {
@@ -208,6 +212,23 @@ impl Watch {
             // What is out is not judged by its scores, but they say whether it was good meanwhile.
             self.record.bad(now);
             self.scores.reset();
+        }
+    }
+
+    fn learn(&mut self, now: Instant) {
+        let minute = match (self.health, self.standing) {
+            (Health::Healthy | Health::Suspect, Standing::Nothing) => Minute::Good,
+            (
+                Health::Healthy
+                | Health::Suspect
+                | Health::Ejected { .. }
+                | Health::HalfOpen { .. }
+                | Health::Ramping { .. },
+                _,
+            ) => Minute::Bad,
+        };
+        if let Some(share) = self.baseline.pass(self.traffic, minute, now) {
+            self.scores.learn(share);
         }
     }
 

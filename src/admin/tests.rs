@@ -57,7 +57,7 @@ fn board(now: Instant) -> BoardView {
         rescue: Rescue::Takes,
         place: Place::EuFirst,
     };
-    let plan = PoolPlan { mode: PoolMode::Normal, candidates: vec![serves] };
+    let plan = PoolPlan { mode: PoolMode::Normal, candidates: vec![serves], standby: None };
     let routing = RoutingSnapshot {
         generation: Generation::ZERO.next().next(),
         matcher: Arc::new(Matcher::new(&topology.routes)),

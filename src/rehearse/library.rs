@@ -37,10 +37,7 @@ pub const OUTAGES: [Outage; 32] = [
     outage!("afd-2025-10-09-regional-gray", Claimed),
     outage!("akamai-2021-07-22-edge-dns", Claimed),
     outage!("all-edges-refuse", Claimed),
-    outage!(
-        "big-bodies-truncated",
-        Needs("the standby trickle: cut bodies leave no pair that says whose fault they are")
-    ),
+    outage!("big-bodies-truncated", Claimed),
     outage!("bunny-2021-06-22-dns", Needs("capacity told from fault")),
     outage!("cf-2020-07-17-backbone-regions", Claimed),
     outage!("cf-2025-11-18-fl1-botscore-zero", Claimed),

@@ -121,6 +121,7 @@ fn lay(members: &[Member], pool: &Pool, rule: Rule) -> PoolPlan {
     PoolPlan {
         mode: PoolMode::Normal,
         candidates: able.into_iter().enumerate().map(candidate).collect(),
+        standby: None,
     }
 }
 

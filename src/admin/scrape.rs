@@ -8,7 +8,7 @@ use crate::exchange::edge::Edge;
 use crate::exchange::evidence::EvidenceSender;
 use crate::exchange::ledger::{CODE_CLASSES, DurationCounts};
 use crate::exchange::state::{PoolState, UpstreamState};
-use crate::model::health::{HealthTag, UpstreamStanding};
+use crate::model::health::{HealthTag, ProviderHealth, UpstreamStanding};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::Order;
 use crate::model::outcome::{MethodClass, Outcome};
@@ -50,6 +50,11 @@ pub fn page(sources: &Sources, now: Instant) -> prometheus::Result<Vec<u8>> {
         upstream(&mut page, &board, id);
         address_age(&mut page, &board, id, now);
     }
+    let providers = &board.view.routing.topology.providers;
+    for (provider, health) in providers.iter().zip(&board.providers) {
+        let is_demoted = *health != ProviderHealth::Steady;
+        page.flag(&f::PROVIDER_DEMOTED, &[provider.name.as_str()], is_demoted);
+    }
     edge(&mut page, &sources.edge);
     let generation = board.view.routing.generation.get();
     page.add(&f::ROUTING_GENERATION, &[], generation as f64);
@@ -68,6 +73,7 @@ fn pool(page: &mut Page, board: &BoardView, id: PoolId) {
     let plan = view.routing.plan(id);
     let service = [pool.service.as_str()];
     page.flag(&f::ORIGIN_INCIDENT, &service, board.pools[id.index()].origin_incident);
+    page.flag(&f::COMMON_CAUSE, &service, board.pools[id.index()].common_cause);
     page.flag(&f::FAIL_OPEN, &service, plan.mode == PoolMode::FailOpen);
     page.flag(&f::FAIL_CLOSED, &service, plan.mode == PoolMode::FailClosed);
     page.flag(&f::FALLBACK_OUTSIDE_EU, &service, is_fallback_outside_eu(board, id));

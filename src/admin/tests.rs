@@ -23,8 +23,8 @@ use crate::exchange::snapshot::View;
 use crate::exchange::state::{Seed, States};
 use crate::model::example::{self, Example};
 use crate::model::health::{
-    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, Reason, Tier, UpstreamStanding,
-    Verdict,
+    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, ProviderHealth, Reason, Tier,
+    UpstreamStanding, Verdict,
 };
 use crate::model::id::UpstreamId;
 use crate::model::operator::AdminState;
@@ -57,7 +57,7 @@ fn board(now: Instant) -> BoardView {
         rescue: Rescue::Takes,
         place: Place::EuFirst,
     };
-    let plan = PoolPlan { mode: PoolMode::Normal, candidates: vec![serves] };
+    let plan = PoolPlan { mode: PoolMode::Normal, candidates: vec![serves], standby: None };
     let routing = RoutingSnapshot {
         generation: Generation::ZERO.next().next(),
         matcher: Arc::new(Matcher::new(&topology.routes)),
@@ -75,8 +75,10 @@ fn board(now: Instant) -> BoardView {
             failing_since: Some(ago),
             attribution: Some(ATTRIBUTION),
             origin_incident: false,
+            common_cause: false,
             intended: Some(UpstreamId::new(1)),
         }],
+        providers: vec![ProviderHealth::Steady; 2],
         orders: Arc::new([]),
         recent: Arc::new(VecDeque::from([Arc::new(failover())])),
     }

@@ -79,6 +79,9 @@ pub(super) fn rate(text: &str) -> Result<u64, Flaw> {
 pub(super) fn share(text: &str) -> Result<Permille, Flaw> {
     const MEND: &str = "write a share from 0% to 100%, with at most one decimal, as in `20%`";
     let parsed = || {
+        if text == "0" {
+            return Some(Permille::ZERO);
+        }
         let (whole, tenths) = match text.strip_suffix('%')?.split_once('.') {
             Some((whole, tenths)) => (whole, tenths),
             None => (text.strip_suffix('%')?, "0"),

@@ -74,6 +74,11 @@ impl Course {
         !lent && has_share(&self.intended, upstream)
     }
 
+    /// Share of the safe requests of nobody in particular that goes to a standby.
+    pub fn aside(&self) -> Permille {
+        self.layout.aside
+    }
+
     /// What its attempts are a sample of.
     pub fn sampling(&self, upstream: UpstreamId) -> Sampling {
         if has_share(&self.plan, upstream) { Sampling::Fair } else { Sampling::Retries }
@@ -219,6 +224,7 @@ fn has_share(plan: &PoolPlan, upstream: UpstreamId) -> bool {
 fn all_well(layout: &Layout) -> Layout {
     let mut layout = layout.clone();
     layout.experiment = None;
+    layout.aside = Permille::ZERO;
     for member in &mut layout.members {
         member.health = Health::Healthy;
         member.contender.doubt = super::rank::Doubt::None;

@@ -17,6 +17,10 @@ use crate::model::outcome::FailureKind;
 use crate::model::signal::Witness;
 use crate::model::topology::Sensitivity;
 
+/// A baseline raises `p0` and `p1` no further than this.
+const MOST_P0: f64 = 0.15;
+const MOST_P1: f64 = 0.6;
+
 /// One failed attempt as a score sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure {
@@ -50,13 +54,16 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The tier's share at rest `p0`, its share in trouble `p1`, and its dwell.
-    pub fn of(tier: Tier, sensitivity: Sensitivity) -> Self {
+    /// The tier's share at rest `p0`, its share in trouble `p1`, and its dwell. Where a share of
+    /// `baseline` fails on good days, `p0` rises to three times that, and `p1` by the same factor.
+    pub fn of(tier: Tier, sensitivity: Sensitivity, baseline: f64) -> Self {
         let (p0, p1, dwell) = match tier {
             Tier::Cascade => (0.005, 0.50, 200),
             Tier::Brownout => (0.01, 0.20, 500),
             Tier::Gray => (0.005, 0.03, 2000),
         };
+        let raised = f64::clamp(3.0 * baseline, p0, MOST_P0);
+        let (p0, p1) = (raised, f64::min(p1 * raised / p0, MOST_P1));
         let dwell = Duration::from_millis(dwell);
         Self {
             failure: f64::ln(p1 / p0),
@@ -200,12 +207,12 @@ mod tests {
             (Tier::Gray, 1.792, 0.0254, 2000),
         ];
         for (tier, failure, success, dwell) in table {
-            let rule = Rule::of(tier, Sensitivity::Balanced);
+            let rule = Rule::of(tier, Sensitivity::Balanced, 0.0);
             assert!((rule.failure - failure).abs() < 1e-3, "{tier:?} {rule:?}");
             assert!((rule.success - success).abs() < 1e-3, "{tier:?} {rule:?}");
             assert_eq!(rule.dwell, Duration::from_millis(dwell));
-            assert_eq!(Rule::of(tier, Sensitivity::Cautious).dwell, rule.dwell * 2);
-            assert_eq!(Rule::of(tier, Sensitivity::Fast).dwell, rule.dwell / 2);
+            assert_eq!(Rule::of(tier, Sensitivity::Cautious, 0.0).dwell, rule.dwell * 2);
+            assert_eq!(Rule::of(tier, Sensitivity::Fast, 0.0).dwell, rule.dwell / 2);
         }
     }
 
@@ -215,12 +222,30 @@ mod tests {
         assert!((at(1.0) - 15.87).abs() < 0.01);
         assert!((at(100.0) - 20.47).abs() < 0.01);
         let more =
-            (at(10_000.0) - at(1.0)) / Rule::of(Tier::Cascade, Sensitivity::Balanced).failure;
+            (at(10_000.0) - at(1.0)) / Rule::of(Tier::Cascade, Sensitivity::Balanced, 0.0).failure;
         assert!((1.9..2.1).contains(&more), "{more}");
         assert!((at(0.0) - 13.1).abs() < 0.01, "no traffic at all");
         assert!((at(1e12) - 27.1).abs() < 0.01);
         assert!((threshold(1.0, Sensitivity::Cautious) - at(1.0) - 4.0).abs() < 1e-9);
         assert!((at(1.0) - threshold(1.0, Sensitivity::Fast) - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_baseline_raises_what_counts_as_rest_and_never_lowers_it() {
+        for tier in Tier::ALL {
+            let of = |baseline| Rule::of(tier, Sensitivity::Balanced, baseline);
+            let usual = of(0.0);
+            assert!((of(0.001).failure - usual.failure).abs() < 1e-9, "0.1 % is below any rest");
+            let (mut failure, rest) = (usual.failure, |share: f64, rule: Rule| {
+                share * rule.failure - (1.0 - share) * rule.success
+            });
+            for baseline in [0.004, 0.01, 0.03, 0.05, 0.5] {
+                let rule = of(baseline);
+                assert!(rule.failure <= failure + 1e-9 && rule.failure > 0.0 && rule.success > 0.0);
+                assert!(baseline > 0.05 || rest(baseline, rule) < 0.0, "it falls at rest");
+                failure = rule.failure;
+            }
+        }
     }
 
     proptest! {
@@ -230,7 +255,7 @@ mod tests {
         fn the_sum_stays_between_nothing_and_the_threshold(
             outcomes in vec(proptest::option::of(0_u32..40), 0..400),
         ) {
-            let rule = Rule::of(Tier::Brownout, Sensitivity::Balanced);
+            let rule = Rule::of(Tier::Brownout, Sensitivity::Balanced, 0.0);
             let (mut score, threshold, now) = (Score::default(), 20.0, start());
             for outcome in outcomes {
                 match outcome {
@@ -254,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_score_that_was_there_is_there_until_it_has_fallen_to_half() {
-        let rule = Rule::of(Tier::Cascade, Sensitivity::Balanced);
+        let rule = Rule::of(Tier::Cascade, Sensitivity::Balanced, 0.0);
         let (mut score, now) = (Score::default(), start());
         for witness in 0..5 {
             let failure = Failure { at: now, kind: FailureKind::Tls, witness: Witness(witness) };

@@ -12,45 +12,74 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::common_cause::CommonCause;
 use super::course::Occasion;
 use super::pool::{Context, PoolWatch};
+use super::provider::{Presence, Providers};
 use super::watch::{Standing, Watch};
-use crate::model::health::{Health, PoolStanding, ProbePace, Transition, UpstreamStanding};
-use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
+use crate::model::health::{
+    Blame, Health, PoolStanding, ProbePace, ProviderHealth, Reason, Transition, UpstreamStanding,
+};
+use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::memory::Memory;
 use crate::model::operator::Override;
+use crate::model::outcome::FailureKind;
 use crate::model::plan::PoolPlan;
-use crate::model::signal::Signal;
-use crate::model::topology::{Pool, Topology};
+use crate::model::signal::{ProbeResult, Signal, Subject};
+use crate::model::topology::{Pool, Topology, Upstream};
 use crate::model::unit::Permille;
 
 /// Holds every score, machine and incident of one topology.
 #[derive(Debug)]
 pub struct Detector {
-    topology: Arc<Topology>,
-    seed: u64,
+    shared: Shared,
     pools: Vec<PoolWatch>,
     /// Place of each upstream within its pool.
     places: Vec<usize>,
     /// What the operator ordered, whether or not it is about anything that exists now.
     overrides: Vec<Override>,
+}
+
+/// What every pool's step depends on.
+#[derive(Debug)]
+struct Shared {
+    topology: Arc<Topology>,
+    seed: u64,
+    common_cause: CommonCause,
+    providers: Providers,
     now: Instant,
+}
+
+impl Shared {
+    fn context(&self, pool: usize) -> Context<'_> {
+        Context {
+            topology: &self.topology,
+            id: PoolId::new(pool),
+            seed: self.seed,
+            frozen: self.common_cause.ground(),
+            providers: &self.providers,
+            now: self.now,
+        }
+    }
 }
 
 impl Detector {
     /// Knows nothing yet: every upstream is healthy. `seed` varies the jitter of holds.
     pub fn new(topology: Arc<Topology>, seed: u64, now: Instant) -> Self {
         let nothing = Arc::new(Topology::default());
+        let (common_cause, providers) = (CommonCause::default(), Providers::default());
+        let shared = Shared { topology: nothing, seed, common_cause, providers, now };
         let (pools, places, overrides) = (Vec::new(), Vec::new(), Vec::new());
-        let mut detector = Self { topology: nothing, seed, pools, places, overrides, now };
+        let mut detector = Self { shared, pools, places, overrides };
         detector.adopt(topology, now);
         detector
     }
 
     /// Takes over a new topology; what is known under the same key is kept.
     pub fn adopt(&mut self, topology: Arc<Topology>, now: Instant) -> Vec<Transition> {
-        self.now = now;
-        let mut known = Known::of(std::mem::take(&mut self.pools), &self.topology, &topology);
+        self.shared.now = now;
+        let mut known =
+            Known::of(std::mem::take(&mut self.pools), &self.shared.topology, &topology);
         self.places = vec![0; topology.upstreams.len()];
         for (_, pool) in topology.pools() {
             for (place, upstream) in pool.upstreams.iter().enumerate() {
@@ -58,11 +87,12 @@ impl Detector {
             }
             self.pools.push(known.resume(pool, &topology, now));
         }
-        self.topology = topology;
+        self.shared.topology = topology;
+        self.shared.common_cause.adopt(self.shared.topology.upstreams.len());
+        self.shared.providers.adopt(&self.shared.topology);
         let mut transitions = Vec::new();
         for (index, pool) in self.pools.iter_mut().enumerate() {
-            let topology = &self.topology;
-            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            let context = self.shared.context(index);
             pool.replan(Occasion::Reload, &context, &mut transitions);
             pool.obey(&self.overrides, &context, &mut transitions);
         }
@@ -71,25 +101,23 @@ impl Detector {
 
     /// What should still be known after a restart.
     pub fn memory(&self) -> Memory {
-        let context = |id| Context { topology: &self.topology, id, seed: self.seed, now: self.now };
         let pools = self.pools.iter().enumerate();
         Memory {
             upstreams: self.pools.iter().flat_map(|p| &p.watches).map(Watch::memory).collect(),
-            pools: pools.map(|(id, pool)| pool.memory(&context(PoolId::new(id)))).collect(),
+            pools: pools.map(|(id, pool)| pool.memory(&self.shared.context(id))).collect(),
         }
     }
 
     /// Goes on from there; to be called before anything is observed. What is not known any more is
     /// ignored.
     pub fn resume(&mut self, memory: &Memory, now: Instant) -> Vec<Transition> {
-        self.now = now;
+        self.shared.now = now;
         let mut transitions = Vec::new();
         if *memory == Memory::default() {
             return transitions;
         }
         for (index, pool) in self.pools.iter_mut().enumerate() {
-            let topology = &self.topology;
-            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            let context = self.shared.context(index);
             pool.resume(memory, &context, &mut transitions);
         }
         transitions
@@ -97,12 +125,11 @@ impl Detector {
 
     /// Goes by these orders from now on, and by no others.
     pub fn obey(&mut self, overrides: Vec<Override>, now: Instant) -> Vec<Transition> {
-        self.now = now;
+        self.shared.now = now;
         self.overrides = overrides;
         let mut transitions = Vec::new();
         for (index, pool) in self.pools.iter_mut().enumerate() {
-            let topology = &self.topology;
-            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            let context = self.shared.context(index);
             pool.obey(&self.overrides, &context, &mut transitions);
         }
         transitions
@@ -113,12 +140,16 @@ impl Detector {
     pub fn observe(&mut self, signal: &Signal, now: Instant) {
         match signal {
             Signal::Sample(sample) => {
+                if sample.counts.successes != [0; 2] {
+                    self.shared.common_cause.heard(sample.upstream);
+                }
                 if let Some((pool, place)) = self.find(sample.upstream) {
                     pool.watches[place].sample(sample, now);
                     pool.origin.sample(sample, now);
                 }
             }
             Signal::Note(note) => {
+                self.contact(note.upstream, note.at, kind_of(note.subject));
                 if let Some((pool, place)) = self.find(note.upstream) {
                     pool.watches[place].note(note);
                     pool.origin.note(note);
@@ -130,6 +161,11 @@ impl Detector {
                 }
             }
             Signal::Probe(report) => {
+                let kind = match report.result {
+                    ProbeResult::Failed(kind) => Some(kind),
+                    ProbeResult::Passed | ProbeResult::OriginError => None,
+                };
+                self.contact(report.upstream, report.at, kind);
                 if let Some((pool, place)) = self.find(report.upstream) {
                     pool.watches[place].probe(report);
                 }
@@ -139,17 +175,32 @@ impl Detector {
                     pool.origin.report(report);
                 }
             }
+            Signal::Resolution(report) => {
+                self.shared.common_cause.looked_up(report.upstream, report.at, report.reply);
+            }
+            Signal::Control(report) => self.shared.common_cause.control(report.at, report.reply),
+        }
+    }
+
+    fn contact(&mut self, upstream: UpstreamId, at: Instant, failed: Option<FailureKind>) {
+        match failed {
+            Some(FailureKind::Dns | FailureKind::Connect) => {
+                self.shared.common_cause.shut(upstream, at)
+            }
+            Some(_) | None => self.shared.common_cause.heard(upstream),
         }
     }
 
     fn find(&mut self, upstream: UpstreamId) -> Option<(&mut PoolWatch, usize)> {
-        let pool = self.topology.upstreams.get(upstream.index())?.pool;
+        let pool = self.shared.topology.upstreams.get(upstream.index())?.pool;
         Some((self.pools.get_mut(pool.index())?, self.places[upstream.index()]))
     }
 
     /// Draws conclusions: moves every machine to `now`, recomputes the plans that changed.
     pub fn decide(&mut self, now: Instant) -> Vec<Transition> {
-        self.now = now;
+        self.shared.now = now;
+        let Shared { topology, common_cause, .. } = &mut self.shared;
+        common_cause.decide(topology, now);
         let mut transitions = Vec::new();
         if self.overrides.iter().any(|order| !order.stands(now)) {
             let mut standing = std::mem::take(&mut self.overrides);
@@ -157,11 +208,39 @@ impl Detector {
             transitions = self.obey(standing, now);
         }
         for (index, pool) in self.pools.iter_mut().enumerate() {
-            let topology = &self.topology;
-            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            let context = self.shared.context(index);
             pool.decide(&context, &mut transitions);
         }
+        self.demote(&mut transitions);
         transitions
+    }
+
+    /// Where several services left a provider at once, the others leave it too.
+    fn demote(&mut self, transitions: &mut Vec<Transition>) {
+        let Shared { topology, providers, now, .. } = &mut self.shared;
+        for transition in transitions.iter() {
+            if let Transition::Health { upstream, reason: Reason::Trip(_, evidence), .. } =
+                transition
+                && evidence.attribution.blame == Blame::Provider
+            {
+                let Upstream { provider, pool, .. } = topology.upstream(*upstream);
+                providers.tripped(*provider, &topology.pool(*pool).service, *now);
+            }
+        }
+        if !providers.is_concerned() {
+            return;
+        }
+        let presences: Vec<Presence<'_>> = (topology.upstreams())
+            .map(|(id, upstream)| {
+                let watch = &self.pools[upstream.pool.index()].watches[self.places[id.index()]];
+                watch.presence(&topology.pool(upstream.pool).service, upstream.provider)
+            })
+            .collect();
+        for provider in providers.decide(&presences, *now, transitions) {
+            for (index, pool) in self.pools.iter_mut().enumerate() {
+                pool.leave(provider, &self.shared.context(index), transitions);
+            }
+        }
     }
 
     /// The plan of every pool, by `PoolId`. An unchanged plan is the same `Arc` as before.
@@ -171,7 +250,7 @@ impl Detector {
 
     /// One upstream, for people, the prober and the shared states.
     pub fn upstream(&self, id: UpstreamId, now: Instant) -> UpstreamStanding {
-        let pool = &self.pools[self.topology.upstream(id).pool.index()];
+        let pool = &self.pools[self.shared.topology.upstream(id).pool.index()];
         let watch = &pool.watches[self.places[id.index()]];
         let pace = match watch.health {
             Health::HalfOpen { .. } => ProbePace::Brisk,
@@ -208,23 +287,36 @@ impl Detector {
             failing_since: pool.watches.iter().filter_map(Watch::failing_since).min(),
             attribution: pool.incident.and_then(|incident| incident.attribution),
             origin_incident: pool.origin.is_at_fault(),
+            common_cause: pool.frozen.is_some(),
             intended: pool.course.intended.first(),
         }
     }
 
+    /// One provider, for people.
+    pub fn provider(&self, id: ProviderId) -> ProviderHealth {
+        self.shared.providers.health(id)
+    }
+
     /// When `decide` must be called again at the latest even if no evidence comes.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let context = |id| Context { topology: &self.topology, id, seed: self.seed, now: self.now };
+        let now = self.shared.now;
         let deadline =
-            |(index, pool): (usize, &PoolWatch)| pool.deadline(&context(PoolId::new(index)));
+            |(index, pool): (usize, &PoolWatch)| pool.deadline(&self.shared.context(index));
         let lapses = self.overrides.iter().filter_map(|order| order.until);
-        let lapses = lapses.filter(|at| *at > self.now);
-        self.pools.iter().enumerate().filter_map(deadline).chain(lapses).min()
+        let others = lapses.filter(|at| *at > now).chain(self.shared.common_cause.deadline(now));
+        self.pools.iter().enumerate().filter_map(deadline).chain(others).min()
     }
 
     /// Whether anything is in doubt, so that evidence should be drained every 10 ms, not 100 ms.
     pub fn in_doubt(&self) -> bool {
         self.pools.iter().any(PoolWatch::in_doubt)
+    }
+}
+
+fn kind_of(subject: Subject) -> Option<FailureKind> {
+    match subject {
+        Subject::Failure(kind) => Some(kind),
+        Subject::OriginError => None,
     }
 }
 

@@ -2,8 +2,10 @@
 //! logging or locks.
 
 pub mod attribution;
+pub mod baseline;
 pub mod breaker;
 pub mod case;
+pub mod common_cause;
 pub mod course;
 pub mod cusum;
 pub mod detector;
@@ -14,6 +16,7 @@ pub mod origin;
 pub mod plan;
 pub mod pool;
 pub mod probes;
+pub mod provider;
 pub mod rank;
 pub mod scores;
 pub mod share;

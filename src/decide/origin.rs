@@ -55,7 +55,7 @@ impl Origin {
 
     /// Goes by another sensitivity from now on.
     pub fn adopt(&mut self, sensitivity: Sensitivity) {
-        self.scores.adopt(sensitivity);
+        self.scores.adopt(sensitivity, 0.0);
     }
 
     /// Counters of one upstream.

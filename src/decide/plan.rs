@@ -11,7 +11,7 @@ use crate::model::health::Health;
 use crate::model::id::UpstreamId;
 use crate::model::operator::AdminState;
 use crate::model::place::{Jurisdiction, Residency};
-use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue};
+use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue, Standby};
 use crate::model::unit::Permille;
 
 use super::breaker;
@@ -60,6 +60,8 @@ pub struct Layout {
     pub residency: Residency,
     /// Share of safe requests of a half-open upstream.
     pub trickle: Permille,
+    /// Share of the safe requests of nobody in particular that a standby takes.
+    pub aside: Permille,
     /// The best of the bad; asked only where all are.
     pub least_bad: Option<UpstreamId>,
     /// Whose share is lent to whom, to find out whose fault it is.
@@ -79,7 +81,7 @@ pub struct Experiment {
 pub fn compile(layout: &Layout) -> PoolPlan {
     let members = ordered(layout);
     if members.is_empty() {
-        return PoolPlan { mode: PoolMode::FailClosed, candidates: Vec::new() };
+        return PoolPlan { mode: PoolMode::FailClosed, ..PoolPlan::default() };
     }
     let serving = serving(&members);
     if serving.is_empty() {
@@ -87,10 +89,11 @@ pub fn compile(layout: &Layout) -> PoolPlan {
     }
     let mut shares = Shares::new(layout, &members, &serving);
     shares.lend(layout.experiment, &members);
-    let candidates = members
+    let present = |member: &Member| !matches!(member.health, Health::Ejected { .. });
+    let candidates: Vec<Candidate> = members
         .iter()
         .enumerate()
-        .filter(|(_, member)| !matches!(member.health, Health::Ejected { .. }))
+        .filter(|(_, member)| present(member))
         .map(|(place, member)| Candidate {
             upstream: member.contender.upstream,
             safe: permille(shares.safe[place]),
@@ -99,7 +102,29 @@ pub fn compile(layout: &Layout) -> PoolPlan {
             place: place_of(layout, &members, place, &shares),
         })
         .collect();
-    PoolPlan { mode: PoolMode::Normal, candidates }
+    let present: Vec<Member> = members.into_iter().filter(present).collect();
+    let standby = standby(layout, &present, &candidates);
+    PoolPlan { mode: PoolMode::Normal, candidates, standby }
+}
+
+/// The first in order that has nothing to do and nothing held against it. While one in the EU serves
+/// under `prefer-eu`, nobody outside is tried.
+fn standby(layout: &Layout, members: &[Member], candidates: &[Candidate]) -> Option<Standby> {
+    if layout.aside == Permille::ZERO {
+        return None;
+    }
+    let idle = |candidate: &Candidate| candidate.safe.max(candidate.unsafe_) == Permille::ZERO;
+    let inside = |member: &Member| member.contender.jurisdiction == Jurisdiction::Eu;
+    let mut both = candidates.iter().zip(members);
+    let serves_inside = both.any(|(candidate, member)| !idle(candidate) && inside(member));
+    let may = |(candidate, member): (&Candidate, &Member)| {
+        idle(candidate)
+            && member.health == Health::Healthy
+            && member.contender.doubt == Doubt::None
+            && (inside(member) || layout.residency != Residency::PreferEu || !serves_inside)
+    };
+    let place = candidates.iter().zip(members).position(may)?;
+    Some(Standby { place, share: layout.aside })
 }
 
 impl Layout {
@@ -285,7 +310,7 @@ fn fail_open(layout: &Layout, members: &[Member]) -> PoolPlan {
             place: Place::LeastBad,
         })
         .collect();
-    PoolPlan { mode: PoolMode::FailOpen, candidates }
+    PoolPlan { mode: PoolMode::FailOpen, candidates, standby: None }
 }
 
 #[cfg(test)]

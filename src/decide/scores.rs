@@ -57,14 +57,19 @@ struct Run {
 impl Scores {
     /// All at zero.
     pub fn new(sensitivity: Sensitivity) -> Self {
-        let rules = Tier::ALL.map(|tier| Rule::of(tier, sensitivity));
+        let rules = Tier::ALL.map(|tier| Rule::of(tier, sensitivity, 0.0));
         Self { rules, sensitivity, tiers: Default::default(), run: None }
     }
 
-    /// Goes by another sensitivity from now on.
-    pub fn adopt(&mut self, sensitivity: Sensitivity) {
+    /// Goes by another sensitivity, or another share that fails on good days, from now on.
+    pub fn adopt(&mut self, sensitivity: Sensitivity, baseline: f64) {
         self.sensitivity = sensitivity;
-        self.rules = Tier::ALL.map(|tier| Rule::of(tier, sensitivity));
+        self.rules = Tier::ALL.map(|tier| Rule::of(tier, sensitivity, baseline));
+    }
+
+    /// Goes by another share that fails on good days.
+    pub fn learn(&mut self, baseline: f64) {
+        self.adopt(self.sensitivity, baseline);
     }
 
     /// What a score has to reach at so many attempts a second.

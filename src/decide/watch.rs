@@ -6,18 +6,20 @@
 use std::time::{Duration, Instant};
 
 use super::attribution::Sampling;
+use super::baseline::{Baseline, Minute};
 use super::breaker::{Event, Pace};
 use super::case::{Armed, Case};
 use super::cusum::{Failure, Guard};
 use super::hold::Record;
 use super::intake::Intake;
 use super::probes::{self, Probes, Word};
+use super::provider::{Presence, Stay};
 use super::rank::Doubt;
 use super::scores::{Scores, Yardstick};
 use super::share::Traffic;
 use super::window::{Hour, Seconds};
 use crate::model::health::{Health, Reason, Tier};
-use crate::model::id::UpstreamKey;
+use crate::model::id::{Label, ProviderId, UpstreamKey};
 use crate::model::operator::AdminState;
 use crate::model::signal::{Note, ProbeReport, Sample, Subject};
 use crate::model::topology::FailoverRule;
@@ -60,6 +62,7 @@ pub struct Watch {
     pub failing_since: Option<Instant>,
     /// Whether its attempts are a fair sample of the service's requests.
     pub sampling: Sampling,
+    baseline: Baseline,
     scores: Scores,
     intake: Intake,
     safe_successes: u32,
@@ -103,6 +106,7 @@ impl Watch {
             traffic: Traffic::default(),
             failing_since: None,
             sampling: Sampling::Fair,
+            baseline: Baseline::new(now),
             scores: Scores::new(rule.sensitivity),
             intake: Intake::default(),
             safe_successes: 0,
@@ -116,7 +120,7 @@ impl Watch {
 
     /// Goes by other rules from now on; what it did is kept.
     pub fn adopt(&mut self, rule: &FailoverRule) {
-        self.scores.adopt(rule.sensitivity);
+        self.scores.adopt(rule.sensitivity, self.baseline.share());
     }
 
     /// Counters since the last drain.
@@ -153,6 +157,13 @@ impl Watch {
         self.intake.note(Failure { at: note.at, kind, witness: note.witness });
     }
 
+    /// What failed lately was nobody's fault here: scores and probes begin anew.
+    pub fn forget(&mut self) {
+        self.scores.reset();
+        self.probes = Probes { last: self.probes.last, ..Probes::default() };
+        self.standing = Standing::Nothing;
+    }
+
     /// One probe.
     pub fn probe(&mut self, report: &ProbeReport) {
         match self.probes.record(report) {
@@ -166,6 +177,7 @@ impl Watch {
         self.now = now;
         self.seconds.advance(now);
         self.hour.advance(now);
+        self.learn(now);
         self.cases.iter_mut().for_each(|case| case.fade(now));
         let drain = self.intake.drain(now);
         if drain.successes > 0 || !drain.failures.is_empty() {
@@ -200,6 +212,23 @@ impl Watch {
             // What is out is not judged by its scores, but they say whether it was good meanwhile.
             self.record.bad(now);
             self.scores.reset();
+        }
+    }
+
+    fn learn(&mut self, now: Instant) {
+        let minute = match (self.health, self.standing) {
+            (Health::Healthy | Health::Suspect, Standing::Nothing) => Minute::Good,
+            (
+                Health::Healthy
+                | Health::Suspect
+                | Health::Ejected { .. }
+                | Health::HalfOpen { .. }
+                | Health::Ramping { .. },
+                _,
+            ) => Minute::Bad,
+        };
+        if let Some(share) = self.baseline.pass(self.traffic, minute, now) {
+            self.scores.learn(share);
         }
     }
 
@@ -271,6 +300,16 @@ impl Watch {
                 self.probes.failing_since
             }
         }
+    }
+
+    /// How the service fares at its provider.
+    pub fn presence<'a>(&self, service: &'a Label, provider: ProviderId) -> Presence<'a> {
+        let stay = match self.health {
+            Health::Healthy | Health::Suspect | Health::Ramping { .. } => Stay::In,
+            Health::Ejected { .. } | Health::HalfOpen { .. } => Stay::Out,
+        };
+        let (attempts, failing) = (self.seconds.attempts(), self.seconds.failing());
+        Presence { service, provider, attempts, failing, stay }
     }
 
     /// What is held against it in the order, if it takes no requests of its own.

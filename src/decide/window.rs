@@ -188,6 +188,11 @@ impl Hour {
         self.total.successes as f64 / covered
     }
 
+    /// Successes.
+    pub fn successes(&self) -> u64 {
+        self.total.successes
+    }
+
     /// Whether so many answers carried the marker that its absence means something.
     pub fn marker_armed(&self) -> bool {
         let Minute { marked, markable, .. } = self.total;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 
 use super::snapshot::View;
-use crate::model::health::{PoolStanding, UpstreamStanding};
+use crate::model::health::{PoolStanding, ProviderHealth, UpstreamStanding};
 use crate::model::operator::StandingOrder;
 use crate::model::unit::Generation;
 
@@ -25,6 +25,8 @@ pub struct BoardView {
     pub upstreams: Vec<UpstreamStanding>,
     /// By `PoolId`.
     pub pools: Vec<PoolStanding>,
+    /// By `ProviderId`.
+    pub providers: Vec<ProviderHealth>,
     /// What the operator ordered.
     pub orders: Arc<[StandingOrder]>,
     /// The last [`RECENT`] entries of the journal, oldest first.

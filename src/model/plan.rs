@@ -12,6 +12,18 @@ pub struct PoolPlan {
     /// In the order in which a request tries them; those that take nothing but a retry included.
     /// Empty only when fail-closed. What is to be avoided while something better is left is absent.
     pub candidates: Vec<Candidate>,
+    /// Who is kept warm, and known to work, before it is needed.
+    pub standby: Option<Standby>,
+}
+
+/// A standby that takes a few safe requests of nobody in particular: without cookie and without
+/// authorization.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Standby {
+    /// Its place among the candidates.
+    pub place: usize,
+    /// Of those requests.
+    pub share: Permille,
 }
 
 /// An upstream at its place in a plan.
@@ -115,6 +127,13 @@ impl PoolPlan {
         None
     }
 
+    /// Place of the standby, if it is its turn to take a safe request of nobody in particular: the
+    /// last of the tickets are its.
+    pub fn aside(&self, ticket: u16) -> Option<usize> {
+        let standby = self.standby?;
+        (ticket >= standby.share.rest().get()).then_some(standby.place)
+    }
+
     /// The candidate with the largest share of all requests; the earlier one on a tie. This is the
     /// pool's *first*: whose change is a failover or a failback.
     pub fn first(&self) -> Option<UpstreamId> {
@@ -142,6 +161,7 @@ mod tests {
         let plan = PoolPlan {
             mode: PoolMode::Normal,
             candidates: vec![candidate(0, 10, 0), candidate(1, 990, 1000)],
+            standby: None,
         };
         assert_eq!(plan.pick(MethodClass::Safe, 9), Some(0));
         assert_eq!(plan.pick(MethodClass::Safe, 10), Some(1));
@@ -152,8 +172,20 @@ mod tests {
 
     #[test]
     fn a_closed_pool_has_no_candidate() {
-        let plan = PoolPlan { mode: PoolMode::FailClosed, candidates: Vec::new() };
+        let plan = PoolPlan { mode: PoolMode::FailClosed, ..PoolPlan::default() };
         assert_eq!(plan.pick(MethodClass::Safe, 0), None);
         assert_eq!(plan.first(), None);
+    }
+
+    #[test]
+    fn a_standby_takes_the_last_tickets_and_no_other() {
+        let share = Permille::from_fraction(0.01);
+        let plan = PoolPlan {
+            candidates: vec![candidate(0, 1000, 1000), candidate(1, 0, 0)],
+            standby: Some(Standby { place: 1, share }),
+            ..PoolPlan::default()
+        };
+        assert_eq!((plan.aside(989), plan.aside(990), plan.aside(999)), (None, Some(1), Some(1)));
+        assert_eq!(PoolPlan { standby: None, ..plan }.aside(999), None);
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{AUTHORIZATION, COOKIE, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -30,6 +30,15 @@ pub(super) struct Head {
     pub(super) class: MethodClass,
     /// Whether a second execution is harmless, by `retry.methods`.
     pub(super) repeatable: bool,
+}
+
+impl Head {
+    /// Whether it is a safe request of nobody in particular: any upstream may be tried with it.
+    pub(super) fn is_nobodys(&self) -> bool {
+        self.class == MethodClass::Safe
+            && !self.headers.contains_key(COOKIE)
+            && !self.headers.contains_key(AUTHORIZATION)
+    }
 }
 
 /// Everything one attempt needs; owned, so that two can run side by side.

@@ -17,7 +17,7 @@ use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::limits::Limits;
 use crate::model::outcome::{FailureKind, MethodClass, Outcome};
 use crate::model::place::{Country, Jurisdiction, Residency};
-use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue};
+use crate::model::plan::{Candidate, Place, PoolPlan, Rescue};
 use crate::model::topology::{
     Endpoint, EndpointHost, HostPattern, HostRule, HttpRule, Pool, Provider, ProviderKind, Route,
     Rules, Scheme, Topology, Upstream,
@@ -113,7 +113,7 @@ fn in_order(count: usize) -> PoolPlan {
         rescue: Rescue::Takes,
         place: Place::Preferred,
     });
-    PoolPlan { mode: PoolMode::Normal, candidates: candidates.collect() }
+    PoolPlan { candidates: candidates.collect(), ..PoolPlan::default() }
 }
 
 struct Running {

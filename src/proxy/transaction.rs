@@ -99,7 +99,8 @@ impl Transaction {
     /// Runs it to the head of the client's answer.
     pub(super) async fn run(&self) -> End {
         let ticket = fastrand::u16(0..1000);
-        let Some(place) = self.plan().pick(self.head.class, ticket) else {
+        let aside = self.plan().aside(ticket).filter(|_| self.head.is_nobodys());
+        let Some(place) = aside.or_else(|| self.plan().pick(self.head.class, ticket)) else {
             return End::Own(reject::page(&self.pool().rules.all_down.page, &self.head.method));
         };
         let first = self.start(self.plan().candidates[place].upstream);

@@ -37,10 +37,7 @@ pub const OUTAGES: [Outage; 33] = [
     outage!("afd-2025-10-09-regional-gray", Claimed),
     outage!("akamai-2021-07-22-edge-dns", Claimed),
     outage!("all-edges-refuse", Claimed),
-    outage!(
-        "big-bodies-truncated",
-        Needs("the standby trickle: cut bodies leave no pair that says whose fault they are")
-    ),
+    outage!("big-bodies-truncated", Claimed),
     outage!("bunny-2021-06-22-dns", Needs("capacity told from fault")),
     outage!("cf-2020-07-17-backbone-regions", Claimed),
     outage!("cf-2025-11-18-fl1-botscore-zero", Claimed),
@@ -65,8 +62,8 @@ pub const OUTAGES: [Outage; 33] = [
     outage!("ovh-2021-03-10-fire-permanent", Claimed),
     outage!("ovh-2021-10-13-ipv4-only", Claimed),
     outage!("post-only-500", Claimed),
-    outage!("quiet-services-warned", Needs("a provider demoted for all services")),
-    outage!("resolver-1111-2025-07-14", Needs("common cause")),
+    outage!("quiet-services-warned", Claimed),
+    outage!("resolver-1111-2025-07-14", Claimed),
     outage!("shared-substrate", Claimed),
     outage!("slow-loris-upstream", Claimed),
     outage!("total-loss-all-edges", Claimed),

@@ -320,7 +320,32 @@ pub fn transition_text(topology: &Topology, transition: &Transition) -> Option<S
         Transition::GrayAlert { upstream, edge, .. } => {
             format!("{}: gray alert {}", name(upstream), edge_text(*edge))
         }
+        Transition::Slice { pool, slice, edge, upstream, reason, .. } => {
+            let words = slice.words(topology, *pool);
+            slice_text(&words, &name(upstream), *edge, reason)
+        }
+        Transition::Provider { provider, edge, witnesses, .. } => {
+            let name = &topology.provider(*provider).name;
+            match edge {
+                IncidentEdge::Raised => format!("{name} demoted: {witnesses} services tripped"),
+                IncidentEdge::Ended => format!("{name} steady again"),
+            }
+        }
+        Transition::CommonCause { edge, ground, .. } => {
+            format!("common cause {} ({} fail from here)", edge_text(*edge), ground.as_str())
+        }
+        Transition::Limit { upstream, limit, .. } => match limit {
+            Some(limit) => format!("{} limited to {limit} requests in flight", name(upstream)),
+            None => format!("{} holds all it is asked for", name(upstream)),
+        },
     })
+}
+
+fn slice_text(words: &str, upstream: &str, edge: IncidentEdge, reason: &Reason) -> String {
+    match edge {
+        IncidentEdge::Raised => format!("{words} leave {upstream}: {}", reason_text(reason)),
+        IncidentEdge::Ended => format!("{words} are back at {upstream}"),
+    }
 }
 
 const fn edge_text(edge: IncidentEdge) -> &'static str {
@@ -355,6 +380,7 @@ fn reason_text(reason: &Reason) -> String {
         | Reason::Reload
         | Reason::Remembered
         | Reason::AllBad
+        | Reason::Demoted
         | Reason::Ordered => reason.as_str().replace('_', " "),
     }
 }

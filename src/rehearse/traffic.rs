@@ -20,6 +20,8 @@ const METHOD_SHARES: [u8; 3] = [85, 12, 3];
 const TURN: u64 = 81;
 /// Share of requests with a safe method.
 pub const SAFE_SHARE: f64 = 0.85;
+/// Share of safe requests without cookie and authorization.
+pub const NOBODYS: f64 = 0.5;
 /// Public hosts, half of the requests each.
 pub const HOSTS: [&str; 2] = ["a.example.eu", "b.example.eu"];
 /// What a URL path that a scenario names gets, in thousandths.
@@ -331,6 +333,12 @@ impl Request {
     /// Which service it is for.
     pub fn service(&self) -> usize {
         usize::from(self.service)
+    }
+
+    /// Whether it is safe and carries neither cookie nor authorization: half of the clients are
+    /// never logged in.
+    pub fn is_nobodys(&self) -> bool {
+        self.method().is_safe() && self.client.is_multiple_of(2)
     }
 
     /// Which of [`HOSTS`] it asks for.

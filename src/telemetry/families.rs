@@ -77,6 +77,8 @@ families! {
         "1 while a prefer-eu service is served from outside the EU by other than its first choice.";
     ORIGIN_INCIDENT: Gauge "bascule_origin_incident" ["service"]
         "1 while the origin itself is found at fault.";
+    COMMON_CAUSE: Gauge "bascule_common_cause" ["service"]
+        "1 while our own network or resolver is found at fault and the plan is frozen.";
     FAIL_OPEN: Gauge "bascule_fail_open" ["service"]
         "1 while every permitted upstream is bad and the least bad serves.";
     FAIL_CLOSED: Gauge "bascule_fail_closed" ["service"]
@@ -89,6 +91,8 @@ families! {
         "Attempts beyond a request's first.";
     RETRY_BUDGET_EXHAUSTED: Counter "bascule_retry_budget_exhausted_total" ["service"]
         "Retries that the budget refused.";
+    PROVIDER_DEMOTED: Gauge "bascule_provider_demoted" ["provider"]
+        "1 while a provider is avoided by every service, because several tripped on it.";
     FAILOVERS: Counter "bascule_failovers_total" ["service", "from", "to", "reason"]
         "Changes of a service's first candidate because the one before could not serve.";
     FAILBACKS: Counter "bascule_failbacks_total" ["service", "from", "to", "reason"]

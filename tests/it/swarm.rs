@@ -336,6 +336,18 @@ impl Walk {
             Transition::GrayAlert { upstream, edge, at } => {
                 format!("{} {upstream:?} gray {edge:?}", offset(at))
             }
+            Transition::Slice { slice, edge, at, .. } => {
+                format!("{} {slice:?} {edge:?}", offset(at))
+            }
+            Transition::Provider { provider, edge, at, .. } => {
+                format!("{} {provider:?} demotion {edge:?}", offset(at))
+            }
+            Transition::CommonCause { edge, at, .. } => {
+                format!("{} common cause {edge:?}", offset(at))
+            }
+            Transition::Limit { upstream, limit, at } => {
+                format!("{} {upstream:?} limit {limit:?}", offset(at))
+            }
         };
         self.seen.told.push(line);
     }
@@ -348,7 +360,7 @@ fn is_ground(reason: Reason) -> bool {
             evidence.attribution.log_odds >= 0.0 && evidence.score >= 0.0 && evidence.failures > 0
         }
         Reason::Probes { failed, .. } => failed >= 3,
-        Reason::ProbeVeto(_) => true,
+        Reason::ProbeVeto(_) | Reason::Demoted => true,
         _ => false,
     }
 }

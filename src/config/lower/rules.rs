@@ -200,7 +200,9 @@ fn method(text: &str) -> Result<Method, Flaw> {
 
 fn failover(context: &Context<'_>, raw: At<RawFailover>, base: FailoverRule) -> FailoverRule {
     let place = raw.place;
-    let Some(RawFailover { mode, sensitivity, hold, max_hold, min_stay, ramp }) = raw.value else {
+    let Some(RawFailover { mode, sensitivity, hold, max_hold, min_stay, ramp, standby_trickle }) =
+        raw.value
+    else {
         return base;
     };
     let mode = match mode.and_then(|at| at.value) {
@@ -245,6 +247,12 @@ fn failover(context: &Context<'_>, raw: At<RawFailover>, base: FailoverRule) -> 
             Bounds { least: "0s", most: "1h", why: "the way back has to end" },
             base.ramp,
         ),
+        standby_trickle: standby_trickle
+            .and_then(|at| {
+                let text = at.value.as_ref().map(|RawShare(text)| text.as_str())?;
+                context.sound("standby_trickle", &at, values::share(text))
+            })
+            .unwrap_or(base.standby_trickle),
     }
 }
 

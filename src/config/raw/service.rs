@@ -216,6 +216,9 @@ pub(in crate::config) struct RawFailover {
     pub(in crate::config) min_stay: Option<At<RawDuration>>,
     /// From the first share of a readmitted upstream to its full one. Default: 120s.
     pub(in crate::config) ramp: Option<At<RawDuration>>,
+    /// Share of safe requests without cookie and authorization that keeps a standby warm. 0 = off.
+    /// Default: 1%, and at least one in two seconds.
+    pub(in crate::config) standby_trickle: Option<At<RawShare>>,
 }
 
 /// Whether decisions move traffic.

@@ -21,8 +21,8 @@ pub(in crate::config) struct RawSize(pub(in crate::config) String);
 #[schemars(inline, extend("pattern" = "^[0-9]+(B|KiB|MiB|GiB)/s$"))]
 pub(in crate::config) struct RawRate(pub(in crate::config) String);
 
-/// A share: `20%` or `0.5%`.
+/// A share: `20%`, `0.5%` or `0`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
-#[schemars(inline, extend("pattern" = "^[0-9]+([.][0-9])?%$"))]
+#[schemars(inline, extend("pattern" = "^(0|[0-9]+([.][0-9])?%)$"))]
 pub(in crate::config) struct RawShare(pub(in crate::config) String);

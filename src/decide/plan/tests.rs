@@ -192,3 +192,31 @@ proptest! {
         prop_assert_eq!(sum(|c| c.unsafe_), 1000);
     }
 }
+
+#[test]
+fn a_standby_is_kept_warm_where_the_law_and_its_health_allow_it() {
+    use Jurisdiction::{Eu, NonEu};
+    let now = start();
+    let aside = Permille::from_fraction(0.01);
+    let warm = |residency, seats: &[(Jurisdiction, Health)]| {
+        let numbered = seats.iter().enumerate();
+        let members = numbered.map(|(index, (seat, health))| member(index, *seat, *health));
+        let layout = Layout { members: members.collect(), residency, aside, ..Layout::default() };
+        let plan = compile(&layout);
+        plan.standby.map(|standby| plan.candidates[standby.place].upstream.index())
+    };
+    let (prefer, any) = (Residency::PreferEu, Residency::Any);
+    let (good, out) = (Health::Healthy, ejected(now));
+    #[rustfmt::skip]
+    let table = [
+        ("the next in order",                  prefer, vec![(NonEu, good), (Eu, good), (Eu, good)], Some(1)),
+        ("nobody outside while the EU serves", prefer, vec![(NonEu, out), (Eu, good), (NonEu, good)], None),
+        ("anyone where all are alike",         any,    vec![(NonEu, out), (Eu, good), (NonEu, good)], Some(2)),
+        ("nobody in doubt",                    prefer, vec![(NonEu, good), (Eu, Health::Suspect)], None),
+        ("nobody who is being tried out",      prefer, vec![(NonEu, good), (Eu, half_open(now))], None),
+        ("nobody where there is nobody",       any,    vec![(Eu, good)], None),
+    ];
+    for (shows, residency, seats, expected) in table {
+        assert_eq!(warm(residency, &seats), expected, "{shows}");
+    }
+}

@@ -26,6 +26,9 @@ const TRICKLE_RATE: f64 = 0.5;
 /// plan. At most a quarter: a service so quiet that it would take more lets probes decide.
 const TRICKLES: [u16; 6] = [10, 20, 40, 80, 160, 250];
 
+/// Good answers of the last hour before its mean rate means anything.
+const ENOUGH_TO_KNOW_THE_RATE: u64 = 100;
+
 impl PoolWatch {
     /// Makes the plan anew if anything that it depends on changed.
     pub fn replan(&mut self, occasion: Occasion, context: &Context, out: &mut Vec<Transition>) {
@@ -53,7 +56,8 @@ impl PoolWatch {
         };
         let residency = context.pool().residency;
         let (trickle, experiment) = (self.trickle(), None);
-        let mut layout = Layout { members, residency, trickle, least_bad, experiment };
+        let aside = self.aside(context);
+        let mut layout = Layout { members, residency, trickle, aside, least_bad, experiment };
         layout.experiment = self.experiment(&layout, context);
         let change = Change { context, watches: &self.watches };
         self.course.set(layout, occasion, &change, out);
@@ -83,10 +87,24 @@ impl PoolWatch {
 
     /// Share of the safe requests that a half-open upstream takes: max(1 %, 0.5 a second).
     pub fn trickle(&self) -> Permille {
-        let rate: f64 = self.watches.iter().map(|watch| watch.seconds.safe_rate()).sum();
-        let wanted = 1000.0 * TRICKLE_RATE / rate.max(f64::MIN_POSITIVE);
-        let enough = TRICKLES.into_iter().find(|share| f64::from(*share) >= wanted);
-        Permille::new(enough.unwrap_or(TRICKLES[TRICKLES.len() - 1])).unwrap_or(Permille::ZERO)
+        trickle_at(self.watches.iter().map(|watch| watch.seconds.safe_rate()).sum())
+    }
+
+    /// Share that keeps a standby warm: what the file says, and at least as much as half-open would
+    /// take at the mean rate of the last hour. It stays while it is no more than four times that, or
+    /// traffic that comes and goes would make a new plan each time.
+    fn aside(&self, context: &Context) -> Permille {
+        let share = context.pool().rules.failover.standby_trickle;
+        let before = self.course.aside();
+        let known: u64 = self.watches.iter().map(|watch| watch.hour.successes()).sum();
+        if share == Permille::ZERO {
+            return Permille::ZERO;
+        } else if known < ENOUGH_TO_KNOW_THE_RATE {
+            return before.max(share);
+        }
+        let rates = self.watches.iter().map(|watch| watch.hour.success_rate(context.now));
+        let wanted = share.max(trickle_at(rates.sum()));
+        if before >= wanted && before.get() <= wanted.get() * 4 { before } else { wanted }
     }
 
     /// Where a trip has stood for a while and nothing says whose fault it is, a part of the requests
@@ -116,4 +134,11 @@ impl PoolWatch {
             .min_by_key(|m| (m.health != Health::Healthy, order.rank(&m.contender)))?;
         Some(Experiment { from, to: to.contender.upstream })
     }
+}
+
+/// The share that is max(1 %, 0.5 a second) at this many requests a second.
+fn trickle_at(rate: f64) -> Permille {
+    let wanted = 1000.0 * TRICKLE_RATE / rate.max(f64::MIN_POSITIVE);
+    let enough = TRICKLES.into_iter().find(|share| f64::from(*share) >= wanted);
+    Permille::new(enough.unwrap_or(TRICKLES[TRICKLES.len() - 1])).unwrap_or(Permille::ZERO)
 }

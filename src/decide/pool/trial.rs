@@ -10,24 +10,31 @@
 //!
 //! One that is being tried out goes unless the evidence speaks for it: sending its trickle elsewhere
 //! again costs nobody anything. While the origin is to blame, nobody goes without strong evidence of
-//! its own: an origin that fails a little must not keep everyone with a provider that dies.
+//! its own: an origin that fails a little must not keep everyone with a provider that dies. The same
+//! holds while our own network or resolver is at fault, and then requests must have succeeded
+//! elsewhere: the plan is frozen but for what is certain in spite of it.
 
 use super::super::attribution::{
     self, Doubt, ORIGIN_STILL, PROVIDER, PROVIDER_STRONG, Sampling, Surroundings,
 };
+use super::super::course::Occasion;
 use super::super::hold;
 use super::super::probes;
 use super::super::scores::tier_index;
 use super::super::share::Share;
-use super::super::watch::{Standing, Watch};
+use super::super::watch::{Others, Standing, Watch};
 use super::{Context, PoolWatch};
 use crate::model::health::{
     Attribution, Blame, Health, HealthTag, IncidentEdge, Reason, Tier, Transition,
 };
+use crate::model::id::ProviderId;
 use crate::model::outcome::FailureKind;
 
 /// A gray failure ejects only if at least this share of the attempts fails.
 const GRAY_LEAST_SHARE: f64 = 0.02;
+
+/// Requests that succeeded elsewhere, for an ejection while our own network or resolver is at fault.
+const LEAST_PAIRS_FROZEN: u32 = 3;
 
 impl PoolWatch {
     /// Meets every trip with blame: ejects, withholds, or alerts.
@@ -100,10 +107,12 @@ impl PoolWatch {
         };
         let least = match self.origin.blamed {
             Some(_) => PROVIDER_STRONG,
-            None if tried => 0.0,
+            None if tried && self.frozen.is_none() => 0.0,
+            None if self.frozen.is_some() => PROVIDER_STRONG,
             None => PROVIDER,
         };
-        let enough = attribution.log_odds >= least;
+        let seen = self.frozen.is_none() || attribution.pairs_for >= LEAST_PAIRS_FROZEN;
+        let enough = seen && attribution.log_odds >= least;
         if let Some(tier) = watch.trip() {
             let enough = match tier {
                 Tier::Cascade | Tier::Brownout => enough,
@@ -124,6 +133,24 @@ impl PoolWatch {
             Some(Reason::ProbeVeto(kind))
         } else {
             watch.probes_trip().then_some(Reason::Probes { failed, kind })
+        }
+    }
+
+    /// Leaves a provider that others found to fail, if there is anybody else.
+    pub fn leave(&mut self, provider: ProviderId, context: &Context, out: &mut Vec<Transition>) {
+        let before = out.len();
+        for (place, upstream) in context.pool().upstreams.iter().enumerate() {
+            let is_there = context.topology.upstream(*upstream).provider == provider;
+            let serves = match self.watches[place].health {
+                Health::Healthy | Health::Suspect | Health::Ramping { .. } => true,
+                Health::Ejected { .. } | Health::HalfOpen { .. } => false,
+            };
+            if is_there && serves && self.others(place) == Others::Able {
+                self.eject(place, Reason::Demoted, context, out);
+            }
+        }
+        if out.len() > before {
+            self.replan(Occasion::Decision, context, out);
         }
     }
 

@@ -160,6 +160,8 @@ pub struct FailoverRule {
     pub min_stay: Duration,
     /// From the first step of the ramp to the full share.
     pub ramp: Duration,
+    /// Least share of the safe requests of nobody in particular that keeps a standby warm; 0 = off.
+    pub standby_trickle: Permille,
 }
 
 impl Default for FailoverRule {
@@ -171,6 +173,7 @@ impl Default for FailoverRule {
             max_hold: Duration::from_secs(15 * 60),
             min_stay: Duration::from_secs(10 * 60),
             ramp: Duration::from_secs(120),
+            standby_trickle: Permille::from_fraction(0.01),
         }
     }
 }

@@ -86,7 +86,9 @@ impl Replay {
             cell.lost_without += self.lost_alone as f32;
         }
         let plan = Arc::clone(self.steer.plan(request.service()));
-        let Some(place) = plan.pick(class, self.rng.u16(0..1000)) else {
+        let ticket = self.rng.u16(0..1000);
+        let aside = plan.aside(ticket).filter(|_| request.is_nobodys());
+        let Some(place) = aside.or_else(|| plan.pick(class, ticket)) else {
             return self.end_of(&request, self.now, (None, Cause::Upstream));
         };
         let upstream = plan.candidates[place].upstream.index();

@@ -9,7 +9,7 @@ use crate::model::outcome::{Marker, MethodClass, Outcome};
 use crate::model::plan::Candidate;
 use crate::model::signal::{Counts, DURATION_BUCKETS, Sample};
 use crate::rehearse::tally::series::Cell;
-use crate::rehearse::traffic::{Demand, HOSTS, ORIGIN_ERRORS, SAFE_SHARE};
+use crate::rehearse::traffic::{Demand, HOSTS, NOBODYS, ORIGIN_ERRORS, SAFE_SHARE};
 use crate::request::witness::client_prefix;
 
 /// Shortest and longest stride.
@@ -107,7 +107,9 @@ impl Replay {
         for plan in self.steer.plans() {
             let serves = |c: &&Candidate| c.safe.get() + c.unsafe_.get() > 0;
             let mut serving = plan.candidates.iter().filter(serves).map(|c| c.upstream.index());
-            if !serving.clone().all(|upstream| self.is_quiet(upstream)) {
+            let standby =
+                plan.standby.map(|standby| plan.candidates[standby.place].upstream.index());
+            if !serving.clone().chain(standby).all(|upstream| self.is_quiet(upstream)) {
                 self.quiet.disturbed(self.now);
                 return None;
             }
@@ -190,13 +192,18 @@ impl Replay {
         let mut loads = vec![0.0; self.world.size()];
         let plans = self.steer.plans().to_vec();
         let candidates = plans.iter().enumerate().flat_map(|(pool, plan)| {
-            plan.candidates.iter().map(move |candidate| (pool, candidate))
+            let aside = plan.standby.map_or(0.0, |standby| NOBODYS * standby.share.fraction());
+            plan.candidates.iter().enumerate().map(move |(place, candidate)| {
+                let kept = candidate.safe.fraction() * (1.0 - aside);
+                let is_standby = plan.standby.is_some_and(|standby| standby.place == place);
+                (pool, candidate, if is_standby { kept + aside } else { kept })
+            })
         });
-        for (pool, candidate) in candidates {
+        for (pool, candidate, safe) in candidates {
             let upstream = candidate.upstream.index();
             let requests = requests * self.demand.share_of(pool);
             let wanted = [
-                requests * SAFE_SHARE * candidate.safe.fraction(),
+                requests * SAFE_SHARE * safe,
                 requests * (1.0 - SAFE_SHARE) * candidate.unsafe_.fraction(),
             ];
             loads[self.places[upstream]] += wanted[0] + wanted[1];

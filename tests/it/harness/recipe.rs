@@ -95,6 +95,10 @@ impl Recipe {
         for line in &self.top {
             text.push_str(&format!("{line}\n"));
         }
+        // A test says who is asked; whoever wants a trickle says so.
+        if !self.top.iter().any(|line| line.starts_with("defaults:")) {
+            text.push_str("defaults: { failover: { standby_trickle: 0 } }\n");
+        }
         text.push_str("providers:\n");
         for (name, seat) in &self.providers {
             text.push_str(&format!("  {name}: {{ seat: {seat} }}\n"));

@@ -1,0 +1,109 @@
+//! What is usual here: the failing share of an upstream on a good day.
+//!
+//! In: what it did each minute, and whether that minute was a good one. Out: the share from which its
+//! scores start. A service in which one request of a hundred always fails must not be left for that,
+//! and one that never fails is judged by the table of tiers alone: a baseline only ever raises `p0`.
+//!
+//! Counts of good minutes fade with a half-life of a day, and the share is taken at its lower bound:
+//! what little data might say by chance is not believed. A bad minute teaches nothing, however long
+//! the outage: nobody gets used to it.
+
+use std::time::{Duration, Instant};
+
+use super::share::{Share, Traffic};
+
+/// How often it is looked at.
+const MINUTE: Duration = Duration::from_secs(60);
+/// After this time a good minute counts for half.
+const HALF_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// A minute in which this share fails is no good one, whatever the scores say.
+const MOST: f64 = 0.05;
+
+/// The failing share of good minutes.
+#[derive(Clone, Copy, Debug)]
+pub struct Baseline {
+    attempts: f64,
+    failures: f64,
+    since: Instant,
+    before: Traffic,
+}
+
+/// What a minute was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Minute {
+    /// Nothing stood against the upstream.
+    Good,
+    /// Something did.
+    Bad,
+}
+
+impl Baseline {
+    /// Nothing is known: the table of tiers alone counts.
+    pub fn new(now: Instant) -> Self {
+        Self { attempts: 0.0, failures: 0.0, since: now, before: Traffic::default() }
+    }
+
+    /// Takes in what was done since the last time, once a minute; the new share if it may have
+    /// changed.
+    pub fn pass(&mut self, traffic: Traffic, minute: Minute, now: Instant) -> Option<f64> {
+        let age = now.saturating_duration_since(self.since);
+        if age < MINUTE {
+            return None;
+        }
+        let done = traffic.since(self.before);
+        (self.since, self.before) = (now, traffic);
+        let failing = done.failures as f64 / done.attempts.max(1) as f64;
+        if minute == Minute::Bad || failing >= MOST || done.attempts == 0 {
+            return None;
+        }
+        let left = 0.5_f64.powf(age.as_secs_f64() / HALF_LIFE.as_secs_f64());
+        self.attempts = self.attempts * left + done.attempts as f64;
+        self.failures = self.failures * left + done.failures as f64;
+        Some(self.share())
+    }
+
+    /// At least this share fails on a good day.
+    pub fn share(&self) -> f64 {
+        Share::of(self.failures as u64, self.attempts as u64).least
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::world::start;
+
+    /// A day of minutes of 600 requests each, of which so many fail.
+    fn day(failures: u64, minute: Minute) -> Baseline {
+        let mut now = start();
+        let mut baseline = Baseline::new(now);
+        let mut traffic = Traffic::default();
+        for _ in 0..1440 {
+            now += MINUTE;
+            traffic = traffic.plus(Traffic { attempts: 600, failures });
+            baseline.pass(traffic, minute, now);
+        }
+        baseline
+    }
+
+    #[test]
+    fn a_day_teaches_the_share_that_always_fails() {
+        let share = day(6, Minute::Good).share();
+        assert!((0.0095..=0.01).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn nobody_gets_used_to_an_outage() {
+        assert!(day(6, Minute::Bad).share() == 0.0);
+        assert!(day(60, Minute::Good).share() == 0.0, "ten per cent are no good minute");
+    }
+
+    #[test]
+    fn little_data_proves_little() {
+        let now = start();
+        let mut baseline = Baseline::new(now);
+        let once = Traffic { attempts: 60, failures: 1 };
+        let share = baseline.pass(once, Minute::Good, now + MINUTE).expect("a minute is over");
+        assert!(share < 0.005, "{share}");
+    }
+}

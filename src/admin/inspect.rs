@@ -1,180 +1,20 @@
-//! `/v1/status`: everything for people, as structs of its own, so that what the planes share can
-//! change without breaking anyone's script. Shares are fractions of one, times are seconds.
+//! `/v1/status`: everything for people, as of one look at the board.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
+use super::view::{
+    BarredView, ChangeView, IncidentView, OrderView, ProbeView, ProviderView, ScoresView,
+    ServiceView, Status, TransitionView, UpstreamView,
+};
 use crate::exchange::board::{BoardView, Entry};
-use crate::model::health::{Health, Reason, Tier, UpstreamStanding, Verdict};
+use crate::model::health::{Health, PoolStanding, Reason, Tier, UpstreamStanding, Verdict};
 use crate::model::id::{PoolId, ProviderId, UpstreamId};
-use crate::model::topology::{Pool, Provider, ProviderKind};
+use crate::model::operator::StandingOrder;
+use crate::model::topology::{Barred, Pool, Provider, ProviderKind};
+use crate::telemetry::journal::rfc3339;
 
-/// Everything, as of one moment.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Status {
-    /// Of bascule.
-    pub version: String,
-    /// RFC 3339.
-    pub at: String,
-    /// Number of the routing snapshot in force.
-    pub generation: u64,
-    /// In the order of the file.
-    pub providers: Vec<ProviderView>,
-    /// In the order of the file.
-    pub services: Vec<ServiceView>,
-    /// The latest transitions, newest first.
-    pub recent: Vec<TransitionView>,
-}
-
-/// One provider.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct ProviderView {
-    /// Key in the file.
-    pub name: String,
-    /// Country of the legal entity.
-    pub seat: String,
-    /// `eu` or `non_eu`.
-    pub jurisdiction: String,
-    /// `edge` or `origin`.
-    pub kind: String,
-    /// What it shares with others.
-    pub substrates: Vec<String>,
-    /// Services that can go through it.
-    pub services: Vec<String>,
-    /// Services that would now: those whose first candidate it is.
-    pub first_for: Vec<String>,
-}
-
-/// One service.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct ServiceView {
-    /// Key in the file.
-    pub name: String,
-    /// `any`, `prefer-eu` or `eu-only`.
-    pub residency: String,
-    /// `normal`, `fail_open` or `fail_closed`.
-    pub mode: String,
-    /// Provider of the first candidate; none when fail-closed.
-    pub first: Option<String>,
-    /// The open incident, if any.
-    pub incident: Option<IncidentView>,
-    /// By preference.
-    pub upstreams: Vec<UpstreamView>,
-    /// What the file lists and policy forbids.
-    pub barred: Vec<BarredView>,
-}
-
-/// An open incident.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct IncidentView {
-    /// How long it has lasted.
-    pub seconds: f64,
-    /// `unknown`, `provider` or `origin`, once there is evidence.
-    pub blame: Option<String>,
-    /// Positive speaks against the provider.
-    pub log_odds: Option<f64>,
-    /// Whether the origin itself is at fault.
-    pub origin: bool,
-}
-
-/// One upstream.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct UpstreamView {
-    /// Through whom.
-    pub provider: String,
-    /// Scheme, host and port.
-    pub endpoint: String,
-    /// `eu` or `non_eu`.
-    pub jurisdiction: String,
-    /// Lower goes first.
-    pub preference: u16,
-    /// Relative to others of the same preference.
-    pub weight: u16,
-    /// `healthy`, `suspect`, `ejected`, `half_open` or `ramping`.
-    pub health: String,
-    /// Until it may be tried again, while ejected.
-    pub hold_seconds: Option<f64>,
-    /// `serve`, `share`, `trickle` or `avoid`.
-    pub verdict: String,
-    /// Of the safe requests.
-    pub share: f64,
-    /// Of all other requests.
-    pub unsafe_share: f64,
-    /// Why it stands where it does in the plan; none: it is not in it.
-    pub place: Option<String>,
-    /// Each tier's score over its threshold; 1 is a trip.
-    pub scores: ScoresView,
-    /// Attempts a second, mean of the last 10 s.
-    pub rate: f64,
-    /// Failing share of the last 10 s.
-    pub failing: f64,
-    /// The last probe.
-    pub probe: Option<ProbeView>,
-    /// From when a head counts as late.
-    pub late_after_seconds: f64,
-    /// Whether the absence of its origin marker means something.
-    pub marker_armed: bool,
-    /// Whether a gray alert stands.
-    pub gray_alert: bool,
-    /// The last change of health.
-    pub last: Option<ChangeView>,
-    /// Where it is dialled.
-    pub addresses: Vec<String>,
-}
-
-/// Scores over thresholds.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-pub struct ScoresView {
-    /// Nearly everything fails.
-    pub cascade: f64,
-    /// A fifth fails.
-    pub brownout: f64,
-    /// A few per cent fail.
-    pub gray: f64,
-}
-
-/// One probe.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-pub struct ProbeView {
-    /// Whether it passed.
-    pub passed: bool,
-    /// How long ago it was.
-    pub seconds_ago: f64,
-}
-
-/// One change of health.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct ChangeView {
-    /// Why.
-    pub reason: String,
-    /// In words and figures, where there is more to say.
-    pub detail: Option<String>,
-    /// How long ago it was.
-    pub seconds_ago: f64,
-}
-
-/// An upstream that policy forbids.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct BarredView {
-    /// Through whom it would have gone.
-    pub provider: String,
-    /// Why not.
-    pub jurisdiction: String,
-}
-
-/// One transition.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct TransitionView {
-    /// RFC 3339.
-    pub at: String,
-    /// Whose.
-    pub service: String,
-    /// As the log says it.
-    pub text: String,
-    /// The snapshot in force after it.
-    pub generation: u64,
-}
+/// Transitions in the status; the journal has more.
+const RECENT: usize = 256;
 
 impl Status {
     /// Of one look at the board.
@@ -192,7 +32,14 @@ impl Status {
                 .pools()
                 .map(|(id, pool)| service_view(board, id, pool, now))
                 .collect(),
-            recent: board.recent.iter().rev().map(transition_view).collect(),
+            overrides: board.orders.iter().map(OrderView::of).collect(),
+            recent: board
+                .recent
+                .iter()
+                .rev()
+                .take(RECENT)
+                .map(|entry| transition_view(entry))
+                .collect(),
         }
     }
 }
@@ -224,28 +71,49 @@ fn service_view(board: &BoardView, id: PoolId, pool: &Pool, now: Instant) -> Ser
     let routing = &board.view.routing;
     let plan = routing.plan(id);
     let standing = &board.pools[id.index()];
-    let seconds = |since: Instant| now.saturating_duration_since(since).as_secs_f64();
-    let attribution = standing.attribution;
+    let name = |upstream: UpstreamId| routing.topology.provider_of(upstream).name.to_string();
     ServiceView {
         name: pool.service.to_string(),
         residency: pool.residency.as_str().to_owned(),
         mode: plan.mode.as_str().to_owned(),
-        first: plan.first().map(|first| routing.topology.provider_of(first).name.to_string()),
-        incident: standing.incident.map(|since| IncidentView {
-            seconds: seconds(since),
-            blame: attribution.map(|attribution| attribution.blame.as_str().to_owned()),
-            log_odds: attribution.map(|attribution| attribution.log_odds),
-            origin: standing.origin_incident,
-        }),
+        first: plan.first().map(name),
+        failover: pool.rules.failover.mode.as_str().to_owned(),
+        would_be_first: standing.intended.filter(|to| Some(*to) != plan.first()).map(name),
+        incident: incident_view(standing, now),
         upstreams: pool.upstreams.iter().map(|up| upstream_view(board, *up, now)).collect(),
-        barred: pool
-            .barred
-            .iter()
-            .map(|barred| BarredView {
-                provider: barred.provider.to_string(),
-                jurisdiction: barred.jurisdiction.as_str().to_owned(),
-            })
-            .collect(),
+        barred: pool.barred.iter().map(BarredView::of).collect(),
+    }
+}
+
+/// The open incident, if any.
+pub(super) fn incident_view(standing: &PoolStanding, now: Instant) -> Option<IncidentView> {
+    let attribution = standing.attribution;
+    standing.incident.map(|since| IncidentView {
+        seconds: now.saturating_duration_since(since).as_secs_f64(),
+        blame: attribution.map(|attribution| attribution.blame.as_str().to_owned()),
+        log_odds: attribution.map(|attribution| attribution.log_odds),
+        origin: standing.origin_incident,
+    })
+}
+
+impl BarredView {
+    pub(super) fn of(barred: &Barred) -> Self {
+        Self {
+            provider: barred.provider.to_string(),
+            jurisdiction: barred.jurisdiction.as_str().to_owned(),
+        }
+    }
+}
+
+impl OrderView {
+    fn of(standing: &StandingOrder) -> Self {
+        Self {
+            target: standing.word.target.to_string(),
+            order: standing.word.order.as_str().to_owned(),
+            since: rfc3339(standing.since),
+            until: standing.lapses.map(rfc3339),
+            reason: standing.reason.to_string(),
+        }
     }
 }
 
@@ -266,6 +134,7 @@ fn upstream_view(board: &BoardView, id: UpstreamId, now: Instant) -> UpstreamVie
         weight: upstream.weight,
         health: standing.health.tag().as_str().to_owned(),
         hold_seconds: hold_left(standing.health, now).map(|left| left.as_secs_f64()),
+        admin: standing.admin.as_str().to_owned(),
         verdict: verdict_word(standing.verdict).to_owned(),
         share: candidate.map_or(0.0, |candidate| candidate.safe.fraction()),
         unsafe_share: candidate.map_or(0.0, |candidate| candidate.unsafe_.fraction()),
@@ -298,7 +167,7 @@ fn scores_view(standing: &UpstreamStanding) -> ScoresView {
     }
 }
 
-fn hold_left(health: Health, now: Instant) -> Option<Duration> {
+pub(super) fn hold_left(health: Health, now: Instant) -> Option<Duration> {
     match health {
         Health::Ejected { until, .. } => Some(until.saturating_duration_since(now)),
         Health::Healthy | Health::Suspect | Health::HalfOpen { .. } | Health::Ramping { .. } => {
@@ -316,7 +185,8 @@ const fn verdict_word(verdict: Verdict) -> &'static str {
     }
 }
 
-fn detail(reason: Reason) -> Option<String> {
+/// In words and figures, where there is more to say than the reason.
+pub(super) fn detail(reason: Reason) -> Option<String> {
     match reason {
         Reason::Trip(_, evidence) => {
             let blame = evidence.attribution.blame.as_str();
@@ -340,7 +210,9 @@ fn detail(reason: Reason) -> Option<String> {
         | Reason::Fallback
         | Reason::Recovered
         | Reason::Reload
-        | Reason::AllBad => None,
+        | Reason::Remembered
+        | Reason::AllBad
+        | Reason::Ordered => None,
     }
 }
 
@@ -351,10 +223,4 @@ fn transition_view(entry: &Entry) -> TransitionView {
         text: entry.text.clone(),
         generation: entry.generation.get(),
     }
-}
-
-/// To the millisecond; the beginning of 1970 for a clock that is beyond what can be written.
-fn rfc3339(at: SystemTime) -> String {
-    let stamp = jiff::Timestamp::try_from(at).unwrap_or_default();
-    format!("{stamp:.3}")
 }

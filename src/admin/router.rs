@@ -1,24 +1,46 @@
 //! Method and path to an answer.
+//!
+//! What changes something is protected from pages in an operator's browser: a body has to be
+//! `application/json` and a `DELETE` cannot be simple, so that the browser asks first and is not
+//! answered; where no token is set, the host asked for has to be an address or `localhost`, so that
+//! no page can lead a name of its own here (DNS rebinding).
 
-use std::time::Instant;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use serde::Serialize;
 
-use super::inspect::Status;
+use super::command::{self, ObeyedView, Refused};
+use super::explain::{Explanation, Unexplained};
 use super::live::{self, Phase};
 use super::scrape::{self, Sources};
-use super::{problem, token::Token};
+use super::view::Status;
+use super::{history, problem, query, token::Token};
 use crate::clock;
+use crate::exchange::commands::CommandSender;
+use crate::model::operator::Target;
 use crate::telemetry::page;
+
+/// A body is at most so long, in bytes.
+const MOST_BODY: usize = 16 * 1024;
+/// And here within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the answers are made from.
 #[derive(Debug)]
 pub struct Desk {
     /// What is counted and what is thought.
     pub sources: Sources,
+    /// Who obeys.
+    pub commands: CommandSender,
     /// What must be shown; `None`: nothing.
     pub token: Option<Token>,
     /// When the process began to serve.
@@ -26,12 +48,16 @@ pub struct Desk {
 }
 
 /// What there is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 enum Resource {
     Live,
     Ready,
     Metrics,
     Status,
+    Explain,
+    Journal,
+    Overrides,
+    Override(Target),
 }
 
 impl Resource {
@@ -41,32 +67,62 @@ impl Resource {
             "/readyz" => Some(Self::Ready),
             "/metrics" => Some(Self::Metrics),
             "/v1/status" => Some(Self::Status),
-            _ => None,
+            "/v1/explain" => Some(Self::Explain),
+            "/v1/journal" => Some(Self::Journal),
+            "/v1/overrides" => Some(Self::Overrides),
+            _ => {
+                let target = url_path.strip_prefix("/v1/overrides/")?;
+                Some(Self::Override(command::target_of_path(target)?))
+            }
         }
     }
 
+    /// What can be done with it, as an `Allow` header says it.
+    const fn methods(&self) -> &'static str {
+        match self {
+            Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Status
+            | Self::Explain
+            | Self::Journal => "GET, HEAD",
+            Self::Overrides => "GET, HEAD, POST",
+            Self::Override(_) => "DELETE",
+        }
+    }
+
+    fn allows(&self, method: &Method) -> bool {
+        self.methods().split(", ").any(|allowed| allowed == method.as_str())
+    }
+
     /// Whether anybody may ask: the two say nothing that a connection attempt would not.
-    const fn is_open(self) -> bool {
+    const fn is_open(&self) -> bool {
         match self {
             Self::Live | Self::Ready => true,
-            Self::Metrics | Self::Status => false,
+            Self::Metrics
+            | Self::Status
+            | Self::Explain
+            | Self::Journal
+            | Self::Overrides
+            | Self::Override(_) => false,
         }
     }
 }
 
 impl Desk {
-    /// Answers one request. Never waits, so it needs no timeout of its own.
-    pub fn answer<B>(&self, request: &Request<B>, phase: Phase) -> Response<Full<Bytes>> {
-        let mut response = self.unmarked(request, phase);
+    /// Answers one request. Waits for its body, for a bounded time, and for the steering loop, which
+    /// never waits for anybody.
+    pub async fn answer(&self, request: Request<Incoming>, phase: Phase) -> Response<Full<Bytes>> {
+        let mut response = self.unmarked(request, phase).await;
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
 
-    fn unmarked<B>(&self, request: &Request<B>, phase: Phase) -> Response<Full<Bytes>> {
+    async fn unmarked(&self, request: Request<Incoming>, phase: Phase) -> Response<Full<Bytes>> {
         let resource = Resource::at(request.uri().path());
-        let is_open = resource.is_some_and(Resource::is_open);
+        let is_open = resource.as_ref().is_some_and(Resource::is_open);
         let shown = self.token.as_ref().is_none_or(|token| token.is_shown_in(request.headers()));
         if !is_open && !shown {
             return unauthorized();
@@ -74,15 +130,72 @@ impl Desk {
         let Some(resource) = resource else {
             return problem::answer(StatusCode::NOT_FOUND, "There is nothing at this path.");
         };
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return only_reading();
+        if !resource.allows(request.method()) {
+            return not_allowed(resource.methods());
+        }
+        let changes = !request.method().is_safe();
+        if changes && self.token.is_none() && !names_this_machine(request.headers()) {
+            let detail = "Without a token, orders are taken at an address or localhost only.";
+            return problem::answer(StatusCode::MISDIRECTED_REQUEST, detail);
         }
         match resource {
             Resource::Live => text("alive\n"),
             Resource::Ready => self.ready(phase),
             Resource::Metrics => self.metrics(),
-            Resource::Status => self.status(),
+            Resource::Status => json(&self.looked()),
+            Resource::Explain => self.explain(request.uri()),
+            Resource::Journal => self.journal(request.uri()),
+            Resource::Overrides if changes => self.give_order(request).await,
+            Resource::Overrides => json(&self.looked().overrides),
+            Resource::Override(target) => told(command::take_back(&self.commands, &target).await),
         }
+    }
+
+    async fn give_order(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let media = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        if !media.eq_ignore_ascii_case(b"application/json") {
+            let detail = "The body has to be application/json.";
+            return problem::answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
+        }
+        let reading = Limited::new(request.into_body(), MOST_BODY).collect();
+        match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+            Ok(Ok(body)) => told(command::give(&self.commands, &body.to_bytes()).await),
+            Ok(Err(_)) => {
+                let detail = "The body is too long, or broke off.";
+                problem::answer(StatusCode::PAYLOAD_TOO_LARGE, detail)
+            }
+            Err(_) => problem::answer(StatusCode::REQUEST_TIMEOUT, "The body did not come."),
+        }
+    }
+
+    fn explain(&self, uri: &Uri) -> Response<Full<Bytes>> {
+        let Some(url) = query::value(uri, "url") else {
+            return problem::answer(StatusCode::BAD_REQUEST, &Unexplained::NoUrl.to_string());
+        };
+        let method = query::value(uri, "method").unwrap_or_else(|| "GET".to_owned());
+        let board = self.sources.board.current();
+        match Explanation::of(&board, &url, &method, clock::now()) {
+            Ok(explanation) => json(&explanation),
+            Err(unexplained) => {
+                let status = match unexplained {
+                    Unexplained::NoUrl | Unexplained::NoMethod => StatusCode::BAD_REQUEST,
+                    Unexplained::NoRoute { .. } => StatusCode::NOT_FOUND,
+                };
+                problem::answer(status, &unexplained.to_string())
+            }
+        }
+    }
+
+    fn journal(&self, uri: &Uri) -> Response<Full<Bytes>> {
+        match history::page(&self.sources.board.current(), uri) {
+            Ok(body) => with_type(body, JSON),
+            Err(error) => problem::answer(StatusCode::BAD_REQUEST, &error.to_string()),
+        }
+    }
+
+    fn looked(&self) -> Status {
+        Status::of(&self.sources.board.current(), clock::now())
     }
 
     fn ready(&self, phase: Phase) -> Response<Full<Bytes>> {
@@ -104,18 +217,35 @@ impl Desk {
             }
         }
     }
+}
 
-    fn status(&self) -> Response<Full<Bytes>> {
-        let status = Status::of(&self.sources.board.current(), clock::now());
-        match serde_json::to_vec(&status) {
-            Ok(body) => with_type(body, "application/json"),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "status failed");
-                let detail = "The status cannot be written.";
-                problem::answer(StatusCode::INTERNAL_SERVER_ERROR, detail)
-            }
+/// What came of the operator's word.
+fn told(result: Result<ObeyedView, Refused>) -> Response<Full<Bytes>> {
+    match result {
+        Ok(obeyed) => json(&obeyed),
+        Err(refused) => problem::answer(refused.status(), &refused.to_string()),
+    }
+}
+
+const JSON: &str = "application/json";
+
+fn json<T: Serialize>(value: &T) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(value) {
+        Ok(body) => with_type(body, JSON),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "admin answer not written");
+            let detail = "The answer cannot be written.";
+            problem::answer(StatusCode::INTERNAL_SERVER_ERROR, detail)
         }
     }
+}
+
+/// Whether the request names us by an address or as `localhost`: names can lead anywhere.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let Some(Ok(authority)) = host.map(str::parse::<Authority>) else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
 }
 
 fn unauthorized() -> Response<Full<Bytes>> {
@@ -124,10 +254,10 @@ fn unauthorized() -> Response<Full<Bytes>> {
     response
 }
 
-fn only_reading() -> Response<Full<Bytes>> {
-    let mut response =
-        problem::answer(StatusCode::METHOD_NOT_ALLOWED, "This resource can only be read.");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+    let detail = format!("This resource takes {methods} only.");
+    let mut response = problem::answer(StatusCode::METHOD_NOT_ALLOWED, &detail);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
 }
 

@@ -10,6 +10,7 @@ use crate::exchange::ledger::{CODE_CLASSES, DurationCounts};
 use crate::exchange::state::{PoolState, UpstreamState};
 use crate::model::health::{HealthTag, UpstreamStanding};
 use crate::model::id::{PoolId, UpstreamId};
+use crate::model::operator::Order;
 use crate::model::outcome::{MethodClass, Outcome};
 use crate::model::place::{Jurisdiction, Residency};
 use crate::model::plan::PoolMode;
@@ -54,6 +55,8 @@ pub fn page(sources: &Sources, now: Instant) -> prometheus::Result<Vec<u8>> {
     page.add(&f::ROUTING_GENERATION, &[], generation as f64);
     let dropped = sources.evidence.dropped() as f64;
     page.add(&f::DROPPED, &[Dropped::Evidence.as_str()], dropped);
+    let lines = sources.metrics.journal_lines_dropped() as f64;
+    page.add(&f::DROPPED, &[Dropped::Journal.as_str()], lines);
     page.add(&f::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
     this_process(&mut page);
     page.render(sources.metrics.gather())
@@ -118,6 +121,10 @@ fn standing(page: &mut Page, names: [&str; 2], standing: &UpstreamStanding) {
     for health in HealthTag::ALL {
         let labels = [names[0], names[1], health.as_str()];
         page.flag(&f::UPSTREAM_HEALTH, &labels, standing.health.tag() == health);
+    }
+    for order in Order::ALL {
+        let labels = [names[0], names[1], order.as_str()];
+        page.flag(&f::OVERRIDE_ACTIVE, &labels, standing.admin == order.state());
     }
     page.flag(&f::ORIGIN_MARKER_ARMED, &names, standing.marker_armed);
     page.flag(&f::GRAY_ALERT, &names, standing.gray_alert);

@@ -72,7 +72,7 @@ pub async fn run(desk: Desk, listener: TcpListener, mut draining: watch::Receive
 async fn serve(desk: &Desk, stream: TcpStream, peer: SocketAddr, draining: watch::Receiver<bool>) {
     let service = service_fn(|request: http::Request<Incoming>| {
         let phase = if *draining.borrow() { Phase::Draining } else { Phase::Serving };
-        std::future::ready(Ok::<_, Infallible>(desk.answer(&request, phase)))
+        async move { Ok::<_, Infallible>(desk.answer(request, phase).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -10,22 +10,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
-use super::inspect::Status;
 use super::router::Desk;
 use super::scrape::Sources;
+use super::view::Status;
 use super::{server, token::Token};
 use crate::clock;
 use crate::exchange::board::{Board, BoardView, Entry};
+use crate::exchange::commands;
 use crate::exchange::edge::{Edge, ListenerState};
 use crate::exchange::evidence;
 use crate::exchange::snapshot::View;
 use crate::exchange::state::{Seed, States};
 use crate::model::example::{self, Example};
 use crate::model::health::{
-    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, Reason, Tier, Transition,
-    UpstreamStanding, Verdict,
+    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, Reason, Tier, UpstreamStanding,
+    Verdict,
 };
 use crate::model::id::UpstreamId;
+use crate::model::operator::AdminState;
 use crate::model::outcome::{FailureKind, MethodClass, Outcome};
 use crate::model::place::Jurisdiction;
 use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue};
@@ -36,6 +38,7 @@ use crate::model::unit::{Generation, Permille};
 use crate::routing::matcher::Matcher;
 use crate::routing::snapshot::RoutingSnapshot;
 use crate::telemetry::families;
+use crate::telemetry::labels::{Kept, Written};
 use crate::telemetry::metrics::{Metrics, Move};
 
 /// The preferred upstream was ejected five seconds ago; the European fallback serves.
@@ -69,10 +72,13 @@ fn board(now: Instant) -> BoardView {
         upstreams: vec![ejected(ago, now), healthy(now)],
         pools: vec![PoolStanding {
             incident: Some(ago),
+            failing_since: Some(ago),
             attribution: Some(ATTRIBUTION),
             origin_incident: false,
+            intended: Some(UpstreamId::new(1)),
         }],
-        recent: Arc::new(VecDeque::from([failover(ago)])),
+        orders: Arc::new([]),
+        recent: Arc::new(VecDeque::from([Arc::new(failover())])),
     }
 }
 
@@ -99,6 +105,7 @@ fn ejected(ago: Instant, now: Instant) -> UpstreamStanding {
     let until = now + Duration::from_secs(25);
     UpstreamStanding {
         health: Health::Ejected { since: ago, until, ejections: 1 },
+        admin: AdminState::Auto,
         verdict: Verdict::Avoid,
         levels: [Permille::ALL, Permille::from_fraction(0.75), Permille::ZERO],
         rate: 12.5,
@@ -115,6 +122,7 @@ fn ejected(ago: Instant, now: Instant) -> UpstreamStanding {
 fn healthy(now: Instant) -> UpstreamStanding {
     UpstreamStanding {
         health: Health::Healthy,
+        admin: AdminState::Auto,
         verdict: Verdict::Serve,
         levels: [Permille::ZERO; 3],
         rate: 100.0,
@@ -128,16 +136,13 @@ fn healthy(now: Instant) -> UpstreamStanding {
     }
 }
 
-fn failover(at: Instant) -> Entry {
-    let (pool, reason) = (crate::model::id::PoolId::new(0), trip(at));
-    let (from, to) = (UpstreamId::new(0), UpstreamId::new(1));
-    let detection = Duration::from_millis(250);
+fn failover() -> Entry {
     Entry {
         at: UNIX_EPOCH + Duration::from_secs(1_763_467_195),
         service: "portal".to_owned(),
         text: "failover from=cloudflare to=bunny reason=cascade".to_owned(),
         generation: Generation::ZERO.next().next(),
-        transition: Transition::Failover { pool, from, to, at, reason, detection },
+        json: r#"{"event":"failover"}"#.into(),
     }
 }
 
@@ -156,7 +161,9 @@ async fn serve(token: Option<Token>, board: BoardView) -> Served {
     edge.replace(vec![Arc::new(listener)]);
     let (evidence, _) = evidence::channel();
     let sources = Sources { board: board.clone(), edge, evidence, metrics: counted() };
-    let desk = Desk { sources, token, started: clock::now() };
+    // Nobody obeys: orders that are obeyed are a matter of the whole process.
+    let (commands, _) = commands::channel();
+    let desk = Desk { sources, commands, token, started: clock::now() };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
     let (draining, drains) = watch::channel(false);
@@ -186,6 +193,7 @@ fn counted() -> Metrics {
     metrics.origin_probe(service, ProbeResult::Passed);
     metrics.dns_failure("us.example");
     metrics.certificates([("portal.example", Duration::from_secs(1_800_000_000))].into_iter());
+    metrics.kept(Kept::Memory, Written::Success);
     metrics.config_taken(Duration::from_secs(1_763_467_200));
     metrics
 }
@@ -218,6 +226,7 @@ async fn each_path_has_its_answer() {
         ("nothing is cached",              "GET /v1/status HTTP/1.1\r\n",    "HTTP/1.1 200 OK\r\n",      "cache-control: no-store\r\n"),
         ("what is not there is a problem", "GET /v1/stat HTTP/1.1\r\n",      "HTTP/1.1 404 Not Found\r\n", "content-type: application/problem+json\r\n"),
         ("a problem has its status",       "GET /v1/stat HTTP/1.1\r\n",      "HTTP/1.1 404 Not Found\r\n", "\"status\":404"),
+        ("orders are shown",               "GET /v1/overrides HTTP/1.1\r\n", "HTTP/1.1 200 OK\r\n",      "\r\n\r\n[]"),
         ("reading only",                   "POST /v1/status HTTP/1.1\r\nContent-Length: 0\r\n", "HTTP/1.1 405 Method Not Allowed\r\n", "allow: GET, HEAD\r\n"),
     ];
     for (shows, head, begins, holds) in table {
@@ -389,4 +398,119 @@ async fn a_head_without_end_is_refused() {
     let mut answer = Vec::new();
     drop(stream.read_to_end(&mut answer).await);
     assert!(!answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// A request with a JSON body, at an address or under another name.
+async fn send(address: SocketAddr, host: &str, head: &str, body: &str) -> String {
+    let length = body.len();
+    let mut stream = TcpStream::connect(address).await.expect("connect");
+    let request = format!(
+        "{head}Host: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.expect("write");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("read");
+    answer
+}
+
+const POST: &str = "POST /v1/overrides HTTP/1.1\r\nContent-Type: application/json\r\n";
+
+#[tokio::test(flavor = "local")]
+async fn what_is_no_order_is_refused_before_anybody_is_asked() {
+    let served = serve(None, board(clock::now())).await;
+    let simple = "POST /v1/overrides HTTP/1.1\r\nContent-Type: text/plain\r\n";
+    let good = r#"{"target":"bunny","order":"force_out"}"#;
+    let long = format!(r#"{{"target":"bunny","order":"drain","reason":"{}"}}"#, "x".repeat(501));
+    #[rustfmt::skip]
+    let table = [
+        // what it shows                     host         head    body   code  detail
+        ("no JSON",                          "127.0.0.1", POST,   "drain bunny", 400, "The body is no order"),
+        ("no such order",                    "127.0.0.1", POST,   r#"{"target":"bunny","order":"kill"}"#, 400, "The body is no order"),
+        ("no such field",                    "127.0.0.1", POST,   r#"{"target":"bunny","order":"drain","until":"1h"}"#, 400, "The body is no order"),
+        ("no target",                        "127.0.0.1", POST,   r#"{"target":"a/b/c","order":"drain"}"#, 400, "neither PROVIDER nor SERVICE/PROVIDER"),
+        ("no duration",                      "127.0.0.1", POST,   r#"{"target":"bunny","order":"drain","for":"soon"}"#, 400, "no duration"),
+        ("more than a sentence",             "127.0.0.1", POST,   &long, 400, "one line"),
+        ("what a page of any site can send", "127.0.0.1", simple, good, 415, "application/json"),
+        ("a name that leads here",           "evil.example", POST, good, 421, "address or localhost"),
+        ("no method of it",                  "127.0.0.1", "PUT /v1/overrides HTTP/1.1\r\n", good, 405, "GET, HEAD, POST only"),
+        ("no path of it",                    "127.0.0.1", "DELETE /v1/overrides/a/b/c HTTP/1.1\r\n", "", 404, "nothing at this path"),
+        ("nobody steers any more",           "127.0.0.1", POST,   good, 503, "ended"),
+        ("nor takes anything back",          "localhost:9180", "DELETE /v1/overrides/bunny HTTP/1.1\r\n", "", 503, "ended"),
+    ];
+    for (shows, host, head, body, code, detail) in table {
+        let answer = send(served.address, host, head, body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{shows}: {answer}");
+        assert!(answer.contains(detail), "{shows}: {answer}");
+        assert!(answer.contains("application/problem+json"), "{shows}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn orders_need_the_token_where_one_is_set() {
+    let served = serve(Token::new("s3cret"), board(clock::now())).await;
+    let body = r#"{"target":"bunny","order":"force_out"}"#;
+    let shown = format!("{POST}Authorization: Bearer s3cret\r\n");
+    for (head, code) in
+        [(POST, 401), ("DELETE /v1/overrides/bunny HTTP/1.1\r\n", 401), (&shown, 503)]
+    {
+        let answer = send(served.address, "proxy.example", head, body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{head}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn an_url_is_explained_or_it_is_said_why_not() {
+    let served = serve(None, board(clock::now())).await;
+    let url = "/v1/explain?url=https%3A%2F%2Fportal.example%2Fpage&method=POST";
+    let answer = get(served.address, url).await;
+    let body = answer.split("\r\n\r\n").nth(1).expect("a body");
+    let explanation: super::explain::Explanation = serde_json::from_str(body).expect("JSON");
+    assert_eq!(
+        (explanation.service.as_str(), explanation.method_class.as_str()),
+        ("portal", "unsafe")
+    );
+    let bunny = &explanation.candidates[0];
+    assert_eq!(
+        (bunny.provider.as_str(), bunny.share, bunny.place.as_str()),
+        ("bunny", 1.0, "eu_first")
+    );
+    let out = explanation.left_out[0].because.join("; ");
+    assert!(out.starts_with("ejected 5 s ago: cascade (6 of 7 attempts failed"), "{out}");
+    assert!(
+        out.ends_with("its hold lasts 24 s more") || out.ends_with("its hold lasts 25 s more"),
+        "{out}"
+    );
+    assert_eq!(explanation.barred[0].provider, "fastly");
+
+    for (query, code, detail) in [
+        ("", 400, "has to be a whole URL"),
+        ("?url=/page", 400, "has to be a whole URL"),
+        ("?url=http%3A%2F%2Fportal.example&method=%20", 400, "`method` is none"),
+        (
+            "?url=http%3A%2F%2Fother.example%2Fx",
+            404,
+            "No route takes host other.example and path /x",
+        ),
+    ] {
+        let answer = get(served.address, &format!("/v1/explain{query}")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{query}: {answer}");
+        assert!(answer.contains(detail), "{query}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn the_journal_holds_what_happened_since() {
+    let served = serve(None, board(clock::now())).await;
+    for (query, entries, code) in [
+        ("", r#""entries":[{"event":"failover"}]"#, 200),
+        ("?since=1m", r#""entries":[{"event":"failover"}]"#, 200),
+        ("?since=4s", r#""entries":[]"#, 200),
+        ("?since=2025-11-18T11:59:00Z", r#""entries":[{"event":"failover"}]"#, 200),
+        ("?since=2025-11-18T11:59:56Z", r#""entries":[]"#, 200),
+        ("?since=yesterday", "`since` has to be", 400),
+    ] {
+        let answer = get(served.address, &format!("/v1/journal{query}")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{query}: {answer}");
+        assert!(answer.contains(entries), "{query}: {answer}");
+    }
 }

@@ -64,8 +64,6 @@ pub enum StartError {
 pub struct Running {
     /// Where clients connect, in the order of the file; port 0 resolved.
     pub listeners: Vec<SocketAddr>,
-    /// Where the operator connects.
-    pub admin: Option<SocketAddr>,
     settings: SettingsCell,
     stage: watch::Sender<Stage>,
     draining: watch::Sender<bool>,
@@ -85,13 +83,16 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
     let admin = config.admin.as_ref().map(plane::bind_admin).transpose()?;
     let (roots, metrics) = (tls_client::system_roots(), Metrics::new());
     let (evidence, received) = evidence::channel();
+    let tls = tls_client::configs(&config.topology, &roots)?;
+    let (keeping, last_word) = plane::keeping(&config, &metrics)?.unzip();
     let (steering, handles) = Steering::new(Beginning {
         topology: Arc::clone(&config.topology),
-        tls: tls_client::configs(&config.topology, &roots)?,
+        tls,
         workers: config.workers,
         seed: fastrand::u64(..),
         evidence: received,
         metrics: metrics.clone(),
+        keeping,
     });
     let settings = SettingsCell::new(settings_of(&config));
     let (stage, stages) = watch::channel(Stage::Serving);
@@ -110,7 +111,6 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
     let workers = spawn_workers(spec, config.workers)?;
     let senders: Vec<_> = workers.iter().map(|worker| worker.listeners.clone()).collect();
     let addresses = listeners.put_into_force(prepared, &senders);
-    let admin_address = admin.as_ref().map(plane::AdminSocket::address);
     let parts = plane::Parts {
         config,
         sources,
@@ -126,20 +126,13 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
         listeners,
         senders,
         draining: drains,
+        last_word,
     };
     let plane = plane::spawn(parts)?;
     announce(addresses.iter().copied(), "clients");
-    announce(admin_address, "admin");
-    Ok(Running {
-        listeners: addresses,
-        admin: admin_address,
-        settings,
-        stage,
-        draining,
-        ended,
-        workers: workers.into_iter().map(|worker| worker.thread).collect(),
-        plane,
-    })
+    announce(plane.admin(), "admin");
+    let workers = workers.into_iter().map(|worker| worker.thread).collect();
+    Ok(Running { listeners: addresses, settings, stage, draining, ended, workers, plane })
 }
 
 /// One thread for each row of the ledgers. Those that were started end with the channels of `start`
@@ -170,6 +163,11 @@ pub enum Ending {
 }
 
 impl Running {
+    /// Where the operator connects.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.plane.admin()
+    }
+
     /// Waits until `asked` ends, or until a worker is lost.
     pub async fn wait(&mut self, asked: impl Future<Output = ()>) -> Ending {
         // Dropping either half-way loses nothing: the process is about to end.

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -20,9 +21,10 @@ use crate::admin::token::Token;
 use crate::clock;
 use crate::config::{Admin, Config};
 use crate::control::dns::{Dns, Names};
+use crate::control::keeper::{self, LastWord};
 use crate::control::prober::Prober;
 use crate::control::reload::{self, Applier, Reload};
-use crate::control::steering::{Handles, Steering};
+use crate::control::steering::{Handles, Keeping, Steering};
 use crate::exchange::commands::SteeringEnded;
 use crate::exchange::edge::Edge;
 use crate::exchange::evidence::EvidenceSender;
@@ -46,6 +48,9 @@ pub enum PlaneError {
     /// Its thread.
     #[error("the system gives no thread for the control plane")]
     Thread(#[source] io::Error),
+    /// The thread that keeps `state_dir`.
+    #[error("the system gives no thread for state_dir")]
+    Keeper(#[source] io::Error),
 }
 
 /// The running thread.
@@ -53,14 +58,25 @@ pub enum PlaneError {
 pub(super) struct Plane {
     shutdown: watch::Sender<bool>,
     thread: JoinHandle<()>,
+    admin: Option<SocketAddr>,
+    last_word: Option<LastWord>,
 }
 
 impl Plane {
-    /// Ends it.
+    /// Where the operator connects.
+    pub(super) fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Ends it, and what it wanted kept with it.
     pub(super) fn end(self) {
         self.shutdown.send_replace(true);
         if self.thread.join().is_err() {
             tracing::error!("the control plane panicked");
+        }
+        // With the steering loop the last one is gone who had anything to keep.
+        if let Some(last_word) = self.last_word {
+            last_word.wait();
         }
     }
 }
@@ -72,12 +88,6 @@ pub(super) struct AdminSocket {
     token: Option<Token>,
 }
 
-impl AdminSocket {
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
 /// Binds the operator's address.
 pub(super) fn bind_admin(admin: &Admin) -> Result<AdminSocket, PlaneError> {
     let refused = |source| PlaneError::Admin { address: admin.address, source };
@@ -86,6 +96,18 @@ pub(super) fn bind_admin(admin: &Admin) -> Result<AdminSocket, PlaneError> {
     let address = socket.local_addr().map_err(refused)?;
     let token = admin.token.as_ref().and_then(|token| Token::new(token.expose()));
     Ok(AdminSocket { socket, address, token })
+}
+
+/// Starts to keep what outlives the process, where the file says so; with what was kept before.
+pub(super) fn keeping(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<Option<(Keeping, LastWord)>, PlaneError> {
+    let Some(folder) = &config.state_dir else { return Ok(None) };
+    let (keeper, last_word, restored) =
+        keeper::start(folder, metrics).map_err(PlaneError::Keeper)?;
+    let stale = config.resolver.stale;
+    Ok(Some((Keeping { keeper, restored, stale }, last_word)))
 }
 
 /// What the thread is made of.
@@ -105,10 +127,12 @@ pub(super) struct Parts {
     pub(super) listeners: Listeners,
     pub(super) senders: Vec<mpsc::Sender<Vec<worker::Listener>>>,
     pub(super) draining: watch::Receiver<bool>,
+    pub(super) last_word: Option<LastWord>,
 }
 
 /// Starts the thread.
-pub(super) fn spawn(parts: Parts) -> Result<Plane, PlaneError> {
+pub(super) fn spawn(mut parts: Parts) -> Result<Plane, PlaneError> {
+    let (last_word, admin) = (parts.last_word.take(), parts.admin.as_ref().map(|a| a.address));
     let (shutdown, shut) = watch::channel(false);
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -119,7 +143,7 @@ pub(super) fn spawn(parts: Parts) -> Result<Plane, PlaneError> {
             Err(error) => tracing::error!(%error, "the control plane has no runtime"),
         }
     });
-    Ok(Plane { shutdown, thread: thread.map_err(PlaneError::Thread)? })
+    Ok(Plane { shutdown, thread: thread.map_err(PlaneError::Thread)?, admin, last_word })
 }
 
 /// Everything ends with this future: the tasks are the runtime's, and the runtime ends after it.
@@ -147,7 +171,8 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
             evidence: parts.evidence.clone(),
             metrics: parts.metrics.clone(),
         };
-        let desk = Desk { sources, token: admin.token, started: clock::now() };
+        let commands = parts.handles.commands.clone();
+        let desk = Desk { sources, commands, token: admin.token, started: clock::now() };
         match tokio::net::TcpListener::from_std(admin.socket) {
             Ok(listener) => drop(spawn_local(server::run(desk, listener, parts.draining))),
             Err(error) => tracing::error!(%error, "the admin listener cannot be watched"),
@@ -219,6 +244,7 @@ impl Applier for Force {
 struct Fixed {
     workers: usize,
     admin: Option<SocketAddr>,
+    state_dir: Option<PathBuf>,
     servers: Vec<SocketAddr>,
 }
 
@@ -227,6 +253,7 @@ impl Fixed {
         Self {
             workers: config.workers,
             admin: config.admin.as_ref().map(|admin| admin.address),
+            state_dir: config.state_dir.clone(),
             servers: config.resolver.servers.clone(),
         }
     }
@@ -237,6 +264,7 @@ impl Fixed {
         let differs = [
             ("workers", self.workers != now.workers),
             ("admin.address", self.admin != now.admin),
+            ("state_dir", self.state_dir != now.state_dir),
             ("resolver.servers", self.servers != now.servers),
         ];
         for (key, _) in differs.iter().filter(|(_, differs)| *differs) {

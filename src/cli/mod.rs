@@ -6,10 +6,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::admin::command::OrderName;
 use crate::telemetry::setup;
 
+mod api;
 mod check;
 mod demo;
+mod explain;
+mod journal;
+mod order;
 mod replay;
 mod run;
 mod schema;
@@ -56,6 +61,18 @@ enum Verb {
     Replay(replay::Arguments),
     /// Shows providers, services and upstreams of a running proxy.
     Status(status::Arguments),
+    /// Says who would be asked for an URL, in which order, and why.
+    Explain(explain::Arguments),
+    /// Says why each transition happened, as lines, as JSON or as an incident report.
+    Journal(journal::Arguments),
+    /// Orders a provider or an upstream to take nothing new; what waits there may finish.
+    Drain(order::Arguments),
+    /// Orders a provider or an upstream out at once; safe requests that wait there move on.
+    ForceOut(order::Arguments),
+    /// Orders a provider or an upstream to serve at its place, whatever is observed of it.
+    ForceIn(order::Arguments),
+    /// Takes an order back.
+    Auto(order::AutoArguments),
     /// Prints the JSON Schema of the file, for editors.
     Schema(schema::Arguments),
 }
@@ -84,6 +101,12 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Verb::Demo(arguments) => demo::run(arguments, log_format),
         Verb::Replay(arguments) => replay::run(arguments),
         Verb::Status(arguments) => status::run(arguments),
+        Verb::Explain(arguments) => explain::run(arguments),
+        Verb::Journal(arguments) => journal::run(arguments),
+        Verb::Drain(arguments) => order::run(arguments, OrderName::Drain),
+        Verb::ForceOut(arguments) => order::run(arguments, OrderName::ForceOut),
+        Verb::ForceIn(arguments) => order::run(arguments, OrderName::ForceIn),
+        Verb::Auto(arguments) => order::auto(arguments),
         Verb::Schema(arguments) => schema::run(arguments),
     }
 }

@@ -3,16 +3,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
 use crate::app;
+use crate::clock;
 use crate::config;
 use crate::model::id::Label;
-use crate::model::topology::{Pool, Topology};
-use crate::rehearse::library::{self, Claim, OUTAGES};
-use crate::rehearse::replay::{self, Setup};
+use crate::model::topology::{Pool, Sensitivity, Topology};
+use crate::rehearse::compare::{self, Comparison};
+use crate::rehearse::crew;
+use crate::rehearse::library::{self, Claim, OUTAGES, Outage};
+use crate::rehearse::replay::{self, Decider, Setup};
 use crate::rehearse::report::Report;
 use crate::rehearse::scenario::Scenario;
 
@@ -28,6 +32,13 @@ pub(super) struct Arguments {
     /// Which service of the file [default: its first].
     #[arg(long, requires = "config", value_name = "NAME")]
     service: Option<String>,
+    /// How much evidence a trip takes, instead of what the file or the default says.
+    #[arg(long, value_enum)]
+    sensitivity: Option<Eagerness>,
+    /// Puts bascule beside no failover and beside a fixed ejection after five 5xx in a row, in the
+    /// same outages [default: every embedded one].
+    #[arg(long)]
+    compare: bool,
     /// How the findings look.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -46,6 +57,29 @@ enum Format {
     Text,
     /// One list of objects.
     Json,
+    /// Tables for a document; of a comparison only.
+    Md,
+}
+
+/// How much evidence a trip takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Eagerness {
+    /// More, for who would rather be late than wrong.
+    Cautious,
+    /// At most one false alarm in 30 days.
+    Balanced,
+    /// Less, for who would rather be wrong than late.
+    Fast,
+}
+
+impl From<Eagerness> for Sensitivity {
+    fn from(eagerness: Eagerness) -> Self {
+        match eagerness {
+            Eagerness::Cautious => Self::Cautious,
+            Eagerness::Balanced => Self::Balanced,
+            Eagerness::Fast => Self::Fast,
+        }
+    }
 }
 
 /// An outage to replay, with what it needs that is still to come.
@@ -60,7 +94,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         list();
         return Ok(ExitCode::SUCCESS);
     }
-    let setup = match &arguments.config {
+    let mut setup = match &arguments.config {
         None => Setup::default(),
         Some(file) => match config::load(file, app::cores()) {
             Ok(config) => setup(&config.topology, arguments.service.as_deref())?,
@@ -70,36 +104,63 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             }
         },
     };
-    let wanted = wanted(&arguments.scenarios)?;
-    let mut reports = Vec::with_capacity(wanted.len());
-    for Wanted { scenario, needs } in &wanted {
-        let report = Report::new(scenario, &replay::play(scenario, &setup, arguments.seed));
-        if arguments.format == Format::Text {
-            println!("{}", report.text());
-            if let Some(needs) = needs {
-                println!("  not claimed: needs {needs}\n");
-            }
-        }
-        reports.push(report);
+    if let Some(eagerness) = arguments.sensitivity {
+        setup = setup.with_sensitivity(eagerness.into());
     }
+    if arguments.compare { compare(&arguments, &setup) } else { replay(&arguments, &setup) }
+}
+
+/// Plays each outage once. Exit code 1 when an expectation does not hold.
+fn replay(arguments: &Arguments, setup: &Setup) -> anyhow::Result<ExitCode> {
+    let claimed = OUTAGES.iter().filter(|outage| outage.claim == Claim::Claimed);
+    let wanted = wanted(&arguments.scenarios, claimed)?;
+    let began = clock::now();
+    let reports = crew::each(&wanted, |Wanted { scenario, .. }| {
+        Report::new(scenario, &replay::play(scenario, setup, arguments.seed))
+    });
     match arguments.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
-        Format::Text => summarise(&reports),
+        Format::Md => bail!("--format md is for --compare"),
+        Format::Text => {
+            for (report, Wanted { needs, .. }) in reports.iter().zip(&wanted) {
+                println!("{}", report.text());
+                if let Some(needs) = needs {
+                    println!("  not claimed: needs {needs}\n");
+                }
+            }
+            summarise(&reports, clock::now() - began);
+        }
     }
     let holds = reports.iter().all(|report| report.holds);
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The named outages, or every claimed one.
-fn wanted(names: &[String]) -> anyhow::Result<Vec<Wanted>> {
+/// Plays each outage through everybody's rules.
+fn compare(arguments: &Arguments, setup: &Setup) -> anyhow::Result<ExitCode> {
+    let wanted = wanted(&arguments.scenarios, OUTAGES.iter())?;
+    let all = crew::each(&wanted, |Wanted { scenario, .. }| {
+        Comparison::of(scenario, setup, arguments.seed)
+    });
+    match arguments.format {
+        Format::Text => print!("{}", compare::text(&all)),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&all)?),
+        Format::Md => print!("{}", compare::markdown(&all)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The named outages, or else these.
+fn wanted(
+    names: &[String],
+    otherwise: impl Iterator<Item = &'static Outage>,
+) -> anyhow::Result<Vec<Wanted>> {
     if names.is_empty() {
-        let claimed = OUTAGES.iter().filter(|outage| outage.claim == Claim::Claimed);
-        return claimed.map(embedded).collect();
+        return otherwise.map(embedded).collect();
     }
     names.iter().map(|name| named(name)).collect()
 }
 
-fn embedded(outage: &library::Outage) -> anyhow::Result<Wanted> {
+fn embedded(outage: &Outage) -> anyhow::Result<Wanted> {
     let scenario = Scenario::read(outage.text).with_context(|| outage.name)?;
     let needs = match outage.claim {
         Claim::Claimed => None,
@@ -137,6 +198,7 @@ fn setup(topology: &Topology, service: Option<&str>) -> anyhow::Result<Setup> {
         rules: pool.rules.clone(),
         residency: pool.residency,
         jurisdictions: topology.providers.iter().map(known).collect(),
+        decider: Decider::Bascule,
     })
 }
 
@@ -149,11 +211,12 @@ fn list() {
     }
 }
 
-fn summarise(reports: &[Report]) {
+fn summarise(reports: &[Report], took: Duration) {
     let failed: Vec<&str> =
         reports.iter().filter(|r| !r.holds).map(|r| r.scenario.as_str()).collect();
     let held = reports.len() - failed.len();
-    println!("{held} of {} outages went as expected", reports.len());
+    let hours = reports.iter().map(|report| report.length_s).sum::<f64>() / 3600.0;
+    println!("{held} of {} outages went as expected: {hours:.0} h in {took:.1?}", reports.len());
     for report in reports.iter().filter(|report| !report.holds) {
         for check in report.expect.iter().filter(|check| !check.holds) {
             let (wanted, found) = (&check.wanted, &check.found);

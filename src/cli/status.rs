@@ -2,26 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, HOST};
-use http::{HeaderValue, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::runtime::LocalOptions;
+use anyhow::Context;
 
-use crate::admin::inspect::{ServiceView, Status, UpstreamView};
+use super::api::{Where, plain};
+use crate::admin::view::{OrderView, ServiceView, Status, UpstreamView};
 
-/// For the whole answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// An answer is at most this long, in bytes.
-const MOST_BODY: usize = 64 * 1024 * 1024;
 /// Transitions shown; the log has them all.
 const RECENT: usize = 10;
 
@@ -31,88 +18,23 @@ pub(super) struct Arguments {
     /// Prints the answer as it came.
     #[arg(long)]
     json: bool,
-    /// Where the admin API listens.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9180")]
-    admin: Uri,
-    /// File that holds the bearer token, where one is set.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    at: Where,
 }
 
 /// Runs the verb.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { json, admin, token_file } = arguments;
-    let token = match token_file {
-        None => None,
-        Some(file) => {
-            let text = std::fs::read_to_string(&file);
-            Some(text.with_context(|| format!("reading the token file {}", file.display()))?)
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())
-        .context("starting")?;
-    let body = runtime.block_on(async {
-        let fetched = tokio::time::timeout(TIMEOUT, fetch(&admin, token.as_deref())).await;
-        fetched.with_context(|| format!("no answer from {admin} within {TIMEOUT:?}"))?
-    })?;
-    let text = if json {
-        body
-    } else {
-        let status: Status = serde_json::from_slice(&body).with_context(|| {
-            format!("{admin} does not speak like bascule {}", env!("CARGO_PKG_VERSION"))
-        })?;
-        table(&status).into()
-    };
+    let Arguments { json, at } = arguments;
+    let body = at.get("/v1/status")?;
+    let text = if json { body } else { table(&at.read(&body)?).into() };
     let mut out = std::io::stdout().lock();
     out.write_all(&text).and_then(|()| out.flush()).context("printing")?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn fetch(admin: &Uri, token: Option<&str>) -> anyhow::Result<Bytes> {
-    ensure!(
-        admin.scheme_str() == Some("http"),
-        "the admin API speaks plain HTTP: expected http://HOST:PORT, not {admin}"
-    );
-    let authority = admin.authority().context("the URL names no host")?;
-    let port = authority.port_u16().unwrap_or(80);
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, port))
-        .await
-        .with_context(|| format!("connecting to {authority}: is bascule running?"))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.context("speaking HTTP")?;
-    let mut request = Request::get("/v1/status")
-        .header(HOST, authority.as_str())
-        .header(ACCEPT, "application/json")
-        .body(Empty::<Bytes>::new())
-        .context("asking")?;
-    if let Some(token) = token {
-        let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
-            .ok()
-            .context("the token holds characters that no header can carry")?;
-        value.set_sensitive(true);
-        request.headers_mut().insert(AUTHORIZATION, value);
-    }
-    // It ends with the sender; what fails there fails the answer too, which says more.
-    let driver = tokio::task::spawn_local(connection);
-    let response = sender.send_request(request).await.context("asking")?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MOST_BODY).collect().await;
-    // Limited's error is a box, which is no `Error` itself.
-    let body = body.map_err(|error| anyhow::anyhow!(error)).context("reading the answer")?;
-    driver.abort();
-    if status == StatusCode::UNAUTHORIZED {
-        bail!("{admin} wants a token: --token-file FILE");
-    }
-    ensure!(status.is_success(), "{admin} answers {status}");
-    Ok(body.to_bytes())
-}
-
 /// The whole answer for people.
 fn table(status: &Status) -> String {
-    let Status { version, at, generation, providers, services, recent } = status;
+    let Status { version, at, generation, providers, services, overrides, recent } = status;
     let mut out = format!("bascule {version}, snapshot {generation}, {at}\n\n");
     let mut rows = vec![row(["PROVIDER", "SEAT", "LAW", "KIND", "FIRST FOR"])];
     for provider in providers {
@@ -124,6 +46,11 @@ fn table(status: &Status) -> String {
     for service in services {
         out.push('\n');
         service_table(&mut out, service);
+    }
+    if !overrides.is_empty() {
+        out.push_str("\nORDERS\n");
+        let rows: Vec<_> = overrides.iter().map(order_row).collect();
+        align(&mut out, "  ", &rows);
     }
     if !recent.is_empty() {
         out.push_str("\nRECENT\n");
@@ -137,12 +64,25 @@ fn table(status: &Status) -> String {
     out
 }
 
+fn order_row(order: &OrderView) -> Vec<String> {
+    let OrderView { target, order, since, until, reason } = order;
+    let until =
+        until.as_ref().map_or_else(|| "until taken back".to_owned(), |u| format!("until {u}"));
+    row([target, &order.replace('_', "-"), &format!("since {since}"), &until, reason])
+}
+
 fn service_table(out: &mut String, service: &ServiceView) {
     let first = service.first.as_deref().unwrap_or("nobody");
     let mut head = format!("{} ({}): served through {first}", service.name, service.residency);
     if service.mode != "normal" {
         let words = service.mode.replace('_', "-");
         append(&mut head, format_args!(", {words}"));
+    }
+    if service.failover == "observe" {
+        head.push_str(", observe only");
+        if let Some(other) = &service.would_be_first {
+            append(&mut head, format_args!(" (decided for {other})"));
+        }
     }
     if let Some(incident) = &service.incident {
         let blame = incident.blame.as_deref().unwrap_or("unknown");
@@ -180,6 +120,9 @@ fn upstream_row(upstream: &UpstreamView) -> Vec<String> {
 
 fn why(upstream: &UpstreamView) -> String {
     let mut parts = Vec::new();
+    if upstream.admin != "auto" {
+        parts.push(format!("{} by order", upstream.admin.replace('_', " ")));
+    }
     if let Some(place) = &upstream.place {
         parts.push(place.replace('_', " "));
     }
@@ -221,9 +164,7 @@ fn or_dash(text: String) -> String {
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
-    // What the answer holds goes to a terminal: no control character of it may.
-    let clean = |cell: &str| cell.chars().filter(|c| !c.is_control()).collect();
-    cells.into_iter().map(clean).collect()
+    cells.into_iter().map(plain).collect()
 }
 
 /// Columns two spaces apart, the last one ragged.

@@ -150,6 +150,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Where the operator connects.
     pub admin: Option<Admin>,
+    /// Where what outlives a restart is kept; `None`: nothing is.
+    pub state_dir: Option<PathBuf>,
     /// How upstream names become addresses.
     pub resolver: Resolver,
     /// Bounds on what clients can take.

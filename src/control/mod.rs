@@ -3,9 +3,15 @@
 pub mod announce;
 pub mod dns;
 pub mod drain;
+pub mod incidents;
+pub mod journal;
+pub mod keeper;
+pub mod memory;
+pub mod orders;
 pub mod probe;
 pub mod prober;
 pub mod reload;
 pub mod schedule;
+pub mod state_dir;
 pub mod steering;
 pub mod watch;

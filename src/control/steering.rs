@@ -6,7 +6,7 @@
 //!
 //! Not here: what the evidence means ([`crate::decide`]).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,13 @@ use tokio::sync::watch;
 
 use super::announce::{self, InForce};
 use super::drain::LedgerReader;
+use super::incidents::Incidents;
+use super::journal::Journal;
+use super::keeper::Keeper;
+use super::orders::Orders;
 use crate::clock;
 use crate::decide::detector::Detector;
-use crate::exchange::board::{Board, BoardView, Entry, RECENT};
+use crate::exchange::board::{Board, BoardView};
 use crate::exchange::commands::{self, Adoption, Command, CommandReceiver, CommandSender};
 use crate::exchange::evidence::{Evidence, EvidenceReceiver};
 use crate::exchange::snapshot::{self, SnapshotPublisher, SnapshotReader, View};
@@ -30,6 +34,12 @@ use crate::model::unit::Generation;
 use crate::routing::matcher::Matcher;
 use crate::routing::snapshot::RoutingSnapshot;
 use crate::telemetry::metrics::Metrics;
+
+mod keep;
+mod obey;
+
+use keep::Handed;
+pub use keep::Keeping;
 
 /// Between two drains while nothing is in doubt; also the age at which the board is drawn anew.
 const CALM: Duration = Duration::from_millis(100);
@@ -53,6 +63,8 @@ pub struct Beginning {
     pub evidence: EvidenceReceiver,
     /// Where failovers are counted.
     pub metrics: Metrics,
+    /// What to go on from and where to keep it; `None`: nothing outlives the process.
+    pub keeping: Option<Keeping>,
 }
 
 /// The loop, not yet running, and everybody else's ends. The first snapshot is published already.
@@ -65,7 +77,11 @@ pub struct Steering {
     roster: Roster,
     seed: Seed,
     board: Board,
-    recent: Arc<VecDeque<Entry>>,
+    journal: Journal,
+    orders: Orders,
+    incidents: Incidents,
+    keeper: Option<Keeper>,
+    handed: Handed,
     metrics: Metrics,
     drained: Instant,
     drawn: Instant,
@@ -100,7 +116,7 @@ enum Woken {
 impl Steering {
     /// Makes states and detector, and publishes the first snapshot.
     pub fn new(beginning: Beginning) -> (Self, Handles) {
-        let Beginning { topology, tls, workers, seed, evidence, metrics } = beginning;
+        let Beginning { topology, tls, workers, seed, evidence, metrics, keeping } = beginning;
         let now = clock::now();
         let mut seeds = Seed { workers, serial: 0, now };
         let states = Arc::new(States::adopt(&topology, &States::default(), &mut seeds));
@@ -110,11 +126,20 @@ impl Steering {
         let generation = Generation::ZERO.next();
         let routing = RoutingSnapshot { generation, topology, matcher, plans: detector.plans() };
         let (publisher, snapshots) = snapshot::channel(View { routing, states, tls });
-        let recent = Arc::default();
-        let board = Board::new(look(&detector, publisher.current(), Arc::clone(&recent), now));
+        let (mut journal, mut remembered, mut keeper) = (Journal::default(), None, None);
+        if let Some(Keeping { keeper: kept_by, restored, stale }) = keeping {
+            let mut known = restored.remembered;
+            let addresses = std::mem::take(&mut known.addresses);
+            keep::resume_addresses(&publisher.current().states, addresses, stale, now);
+            journal = Journal::resume(&restored.journal, kept_by.clone());
+            (remembered, keeper) = (Some(known), Some(kept_by));
+        }
+        let remembered = remembered.unwrap_or_default();
+        let orders = Orders::resume(remembered.orders.clone());
+        let board = Board::new(look(&detector, publisher.current(), (&journal, &orders), now));
         let (sender, commands) = commands::channel();
         let handles = Handles { snapshots, board: board.clone(), commands: sender };
-        let steering = Self {
+        let mut steering = Self {
             detector,
             publisher,
             evidence,
@@ -123,11 +148,16 @@ impl Steering {
             roster,
             seed: seeds,
             board,
-            recent,
+            journal,
+            orders,
+            incidents: Incidents::default(),
+            keeper,
+            handed: Handed::Behind,
             metrics,
             drained: now,
             drawn: now,
         };
+        steering.resume(&remembered, now);
         (steering, handles)
     }
 
@@ -135,8 +165,9 @@ impl Steering {
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         loop {
             match self.wait(&mut shutdown).await {
-                Woken::Shutdown => return,
+                Woken::Shutdown => return self.keep_now(clock::now()),
                 Woken::Command(Command::Adopt(adoption)) => self.adopt(adoption),
+                Woken::Command(Command::Obey(instruction)) => self.obey(instruction),
                 Woken::Evidence(first) => self.drain(Some(first)),
                 Woken::Time => self.drain(None),
             }
@@ -194,6 +225,7 @@ impl Steering {
         }
         self.drained = now;
         let transitions = self.detector.decide(now);
+        self.lapse(now);
         self.conclude(&transitions, now);
     }
 
@@ -201,6 +233,9 @@ impl Steering {
         let current = self.publisher.current();
         let plans = self.detector.plans();
         let moved = !same(&plans, &current.routing.plans);
+        if moved || !transitions.is_empty() {
+            self.handed = Handed::Behind;
+        }
         if !moved && transitions.is_empty() && now < self.drawn + CALM {
             return;
         }
@@ -220,6 +255,7 @@ impl Steering {
         }
         self.announce(transitions);
         self.draw(now);
+        self.keep(now);
     }
 
     fn adopt(&mut self, adoption: Adoption) {
@@ -254,7 +290,7 @@ impl Steering {
             let standing = self.detector.upstream(id, now);
             let plan = &plans[upstream.pool.index()];
             // A bad one that is still a candidate serves, and waiting for it is right.
-            state.set_avoided(plan.candidates.iter().all(|c| c.upstream != id));
+            state.set_left(plan.candidates.iter().all(|c| c.upstream != id), standing.admin);
             state.set_late_after(standing.late_after);
             state.set_marker_armed(standing.marker_armed);
             state.set_pace(standing.pace);
@@ -272,18 +308,16 @@ impl Steering {
             at: clock::now(),
             wall: clock::wall(),
         };
-        let recent = Arc::make_mut(&mut self.recent);
         for transition in transitions {
-            if recent.len() == RECENT {
-                recent.pop_front();
-            }
-            recent.push_back(announce::announce(*transition, in_force, &self.metrics));
+            let line = announce::announce(transition, in_force, &self.metrics);
+            self.journal.add(line, in_force.wall);
         }
     }
 
     fn draw(&mut self, now: Instant) {
-        let recent = Arc::clone(&self.recent);
-        self.board.publish(look(&self.detector, self.publisher.current(), recent, now));
+        self.account(now);
+        let told = (&self.journal, &self.orders);
+        self.board.publish(look(&self.detector, self.publisher.current(), told, now));
         self.drawn = now;
     }
 }
@@ -326,7 +360,7 @@ fn same(a: &[Arc<PoolPlan>], b: &[Arc<PoolPlan>]) -> bool {
 fn look(
     detector: &Detector,
     view: Arc<View>,
-    recent: Arc<VecDeque<Entry>>,
+    (journal, orders): (&Journal, &Orders),
     now: Instant,
 ) -> BoardView {
     let topology = &view.routing.topology;
@@ -334,7 +368,8 @@ fn look(
         at: clock::wall(),
         upstreams: topology.upstreams().map(|(id, _)| detector.upstream(id, now)).collect(),
         pools: topology.pools().map(|(id, _)| detector.pool(id)).collect(),
-        recent,
+        orders: orders.all(),
+        recent: journal.recent(),
         view,
     }
 }

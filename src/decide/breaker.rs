@@ -26,7 +26,7 @@ use crate::model::unit::Permille;
 pub const PASSES_TO_RAMP: u32 = 20;
 
 /// Share of each step, and clean answers that it takes.
-const STEPS: [(u16, u32); 5] = [(10, 20), (50, 60), (150, 150), (350, 300), (700, 300)];
+pub(super) const STEPS: [(u16, u32); 5] = [(10, 20), (50, 60), (150, 150), (350, 300), (700, 300)];
 
 /// What moves the machine.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -154,7 +154,21 @@ impl Case {
     pub fn failed(&mut self, kind: FailureKind, marker: Marker, armed: Armed) {
         self.failures += 1.0;
         self.front_door += f64::from(u8::from(kind.is_front_door()));
-        let origin_silent = matches!(kind, FailureKind::ServerError | FailureKind::MarkerMissing);
+        // An origin that spoke would have signed; the leg behind the edge cannot.
+        let origin_silent = match kind {
+            FailureKind::ServerError
+            | FailureKind::Overloaded
+            | FailureKind::MarkerMissing
+            | FailureKind::Blocked => true,
+            FailureKind::Dns
+            | FailureKind::Connect
+            | FailureKind::Tls
+            | FailureKind::Late
+            | FailureKind::BrokeOff
+            | FailureKind::BodyCut
+            | FailureKind::BodyStall
+            | FailureKind::EdgeLeg => false,
+        };
         if origin_silent && marker == Marker::Absent && armed == Armed::Yes {
             self.marker_missing += 1.0;
         }

@@ -42,6 +42,8 @@ pub enum Occasion {
     Decision,
     /// Another topology.
     Reload,
+    /// The operator's word.
+    Order,
 }
 
 impl Course {
@@ -54,6 +56,11 @@ impl Course {
         });
         self.least_bad = self.least_bad.and_then(|(who, since)| Some((to(who)?, since)));
         self.layout = Layout::default();
+    }
+
+    /// Of a pool that was to stay where it was until then, before a restart.
+    pub fn resume(stay_until: Option<Instant>) -> Self {
+        Self { stay_until, ..Self::default() }
     }
 
     /// Until when the pool is to stay where it is.
@@ -150,7 +157,8 @@ impl Course {
             self.stay_until = Some(at + change.context.pool().rules.failover.min_stay);
         }
         let reason = self.reason(occasion, ejection).unwrap_or(Reason::Fallback);
-        let since = ejection.map_or(at, |(_, since)| since);
+        // Nothing had to be detected to obey an order.
+        let since = ejection.filter(|_| occasion != Occasion::Order).map_or(at, |(_, since)| since);
         let detection = at.saturating_duration_since(since);
         out.push(Transition::Failover { pool, from, to, at, reason, detection });
     }
@@ -159,6 +167,7 @@ impl Course {
     fn reason(&self, occasion: Occasion, ejection: Option<(Reason, Instant)>) -> Option<Reason> {
         match (occasion, self.intended.mode) {
             (Occasion::Reload, _) => Some(Reason::Reload),
+            (Occasion::Order, _) => Some(Reason::Ordered),
             (Occasion::Decision, PoolMode::FailOpen) => Some(Reason::AllBad),
             (Occasion::Decision, PoolMode::Normal | PoolMode::FailClosed) => {
                 ejection.map(|(reason, _)| reason)

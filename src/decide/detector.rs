@@ -17,6 +17,8 @@ use super::pool::{Context, PoolWatch};
 use super::watch::{Standing, Watch};
 use crate::model::health::{Health, PoolStanding, ProbePace, Transition, UpstreamStanding};
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
+use crate::model::memory::Memory;
+use crate::model::operator::Override;
 use crate::model::plan::PoolPlan;
 use crate::model::signal::Signal;
 use crate::model::topology::{Pool, Topology};
@@ -30,6 +32,8 @@ pub struct Detector {
     pools: Vec<PoolWatch>,
     /// Place of each upstream within its pool.
     places: Vec<usize>,
+    /// What the operator ordered, whether or not it is about anything that exists now.
+    overrides: Vec<Override>,
     now: Instant,
 }
 
@@ -37,8 +41,8 @@ impl Detector {
     /// Knows nothing yet: every upstream is healthy. `seed` varies the jitter of holds.
     pub fn new(topology: Arc<Topology>, seed: u64, now: Instant) -> Self {
         let nothing = Arc::new(Topology::default());
-        let (pools, places) = (Vec::new(), Vec::new());
-        let mut detector = Self { topology: nothing, seed, pools, places, now };
+        let (pools, places, overrides) = (Vec::new(), Vec::new(), Vec::new());
+        let mut detector = Self { topology: nothing, seed, pools, places, overrides, now };
         detector.adopt(topology, now);
         detector
     }
@@ -60,6 +64,46 @@ impl Detector {
             let topology = &self.topology;
             let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
             pool.replan(Occasion::Reload, &context, &mut transitions);
+            pool.obey(&self.overrides, &context, &mut transitions);
+        }
+        transitions
+    }
+
+    /// What should still be known after a restart.
+    pub fn memory(&self) -> Memory {
+        let context = |id| Context { topology: &self.topology, id, seed: self.seed, now: self.now };
+        let pools = self.pools.iter().enumerate();
+        Memory {
+            upstreams: self.pools.iter().flat_map(|p| &p.watches).map(Watch::memory).collect(),
+            pools: pools.map(|(id, pool)| pool.memory(&context(PoolId::new(id)))).collect(),
+        }
+    }
+
+    /// Goes on from there; to be called before anything is observed. What is not known any more is
+    /// ignored.
+    pub fn resume(&mut self, memory: &Memory, now: Instant) -> Vec<Transition> {
+        self.now = now;
+        let mut transitions = Vec::new();
+        if *memory == Memory::default() {
+            return transitions;
+        }
+        for (index, pool) in self.pools.iter_mut().enumerate() {
+            let topology = &self.topology;
+            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            pool.resume(memory, &context, &mut transitions);
+        }
+        transitions
+    }
+
+    /// Goes by these orders from now on, and by no others.
+    pub fn obey(&mut self, overrides: Vec<Override>, now: Instant) -> Vec<Transition> {
+        self.now = now;
+        self.overrides = overrides;
+        let mut transitions = Vec::new();
+        for (index, pool) in self.pools.iter_mut().enumerate() {
+            let topology = &self.topology;
+            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            pool.obey(&self.overrides, &context, &mut transitions);
         }
         transitions
     }
@@ -107,6 +151,11 @@ impl Detector {
     pub fn decide(&mut self, now: Instant) -> Vec<Transition> {
         self.now = now;
         let mut transitions = Vec::new();
+        if self.overrides.iter().any(|order| !order.stands(now)) {
+            let mut standing = std::mem::take(&mut self.overrides);
+            standing.retain(|order| order.stands(now));
+            transitions = self.obey(standing, now);
+        }
         for (index, pool) in self.pools.iter_mut().enumerate() {
             let topology = &self.topology;
             let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
@@ -137,7 +186,8 @@ impl Detector {
         seconds.advance(now);
         UpstreamStanding {
             health: watch.health,
-            verdict: watch.health.verdict(pool.trickle()),
+            admin: watch.admin,
+            verdict: watch.health.verdict(pool.trickle()).under(watch.admin),
             levels: watch.levels().map(Permille::from_fraction),
             rate: seconds.rate(),
             failing: seconds.failing(),
@@ -155,8 +205,10 @@ impl Detector {
         let pool = &self.pools[id.index()];
         PoolStanding {
             incident: pool.incident.map(|incident| incident.since),
+            failing_since: pool.watches.iter().filter_map(Watch::failing_since).min(),
             attribution: pool.incident.and_then(|incident| incident.attribution),
             origin_incident: pool.origin.is_at_fault(),
+            intended: pool.course.intended.first(),
         }
     }
 
@@ -165,7 +217,9 @@ impl Detector {
         let context = |id| Context { topology: &self.topology, id, seed: self.seed, now: self.now };
         let deadline =
             |(index, pool): (usize, &PoolWatch)| pool.deadline(&context(PoolId::new(index)));
-        self.pools.iter().enumerate().filter_map(deadline).min()
+        let lapses = self.overrides.iter().filter_map(|order| order.until);
+        let lapses = lapses.filter(|at| *at > self.now);
+        self.pools.iter().enumerate().filter_map(deadline).chain(lapses).min()
     }
 
     /// Whether anything is in doubt, so that evidence should be drained every 10 ms, not 100 ms.

@@ -14,6 +14,7 @@
 use std::time::{Duration, Instant};
 
 use crate::model::id::UpstreamKey;
+use crate::model::memory::RecordMemory;
 use crate::model::topology::FailoverRule;
 
 /// Healthy time after which one ejection less counts.
@@ -71,6 +72,23 @@ impl Record {
         self.healthy_since = None;
         self.good_since = None;
         self.ejections
+    }
+
+    /// What should still be known after a restart.
+    pub fn memory(&self) -> RecordMemory {
+        let Self { ejections, healthy_since, longest_good, least_good, .. } = *self;
+        RecordMemory { ejections, healthy_since, longest_good, least_good }
+    }
+
+    /// Goes on from there. Whether it was good meanwhile nobody knows: that begins anew.
+    pub fn resume(&mut self, memory: &RecordMemory, now: Instant) {
+        *self = Self {
+            ejections: memory.ejections,
+            healthy_since: memory.healthy_since.map(|since| since.min(now)),
+            good_since: Some(now),
+            longest_good: memory.longest_good.min(MOST_UP_TIME),
+            least_good: memory.least_good.min(MOST_UP_TIME),
+        };
     }
 
     /// It is healthy again: ejections begin to be forgotten.

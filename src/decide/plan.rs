@@ -9,12 +9,13 @@
 
 use crate::model::health::Health;
 use crate::model::id::UpstreamId;
+use crate::model::operator::AdminState;
 use crate::model::place::{Jurisdiction, Residency};
 use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue};
 use crate::model::unit::Permille;
 
 use super::breaker;
-use super::rank::{Contender, Fate, Order};
+use super::rank::{Contender, Doubt, Fate, Order};
 
 /// Share of the safe requests that fail-open spreads over all but the best: without it nobody would
 /// notice that one of them has recovered.
@@ -31,6 +32,23 @@ pub struct Member {
     pub contender: Contender,
     /// What we believe of it.
     pub health: Health,
+    /// What the operator ordered.
+    pub admin: AdminState,
+}
+
+impl Member {
+    /// As the plan has to take it: `None` when the operator keeps it out, and without a fault when
+    /// the operator vouches for it.
+    pub fn in_force(&self) -> Option<Self> {
+        match self.admin {
+            AdminState::Auto => Some(*self),
+            AdminState::Draining | AdminState::ForcedOut => None,
+            AdminState::ForcedIn => {
+                let contender = Contender { doubt: Doubt::None, ..self.contender };
+                Some(Self { contender, health: Health::Healthy, ..*self })
+            }
+        }
+    }
 }
 
 /// Everything a plan is made from. Equal layouts give equal plans.
@@ -59,10 +77,10 @@ pub struct Experiment {
 
 /// Makes the plan.
 pub fn compile(layout: &Layout) -> PoolPlan {
-    if layout.members.is_empty() {
+    let members = ordered(layout);
+    if members.is_empty() {
         return PoolPlan { mode: PoolMode::FailClosed, candidates: Vec::new() };
     }
-    let members = ordered(layout);
     let serving = serving(&members);
     if serving.is_empty() {
         return fail_open(layout, &members);
@@ -94,7 +112,7 @@ impl Layout {
 
 fn ordered(layout: &Layout) -> Vec<Member> {
     let order = layout.order();
-    let mut members = layout.members.clone();
+    let mut members: Vec<Member> = layout.members.iter().filter_map(Member::in_force).collect();
     // Stable: equal ranks keep the position in the file.
     members.sort_by_key(|member| order.rank(&member.contender));
     members

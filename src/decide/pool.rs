@@ -19,6 +19,8 @@ use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
 use crate::model::health::{Attribution, Health, HealthTag, Tier, Transition};
 use crate::model::id::{PoolId, UpstreamId, UpstreamKey};
+use crate::model::memory::{Memory, PoolMemory};
+use crate::model::operator::{self, Override};
 use crate::model::signal::{Pair, PairEnd};
 use crate::model::topology::{Pool, Topology};
 
@@ -215,6 +217,7 @@ impl PoolWatch {
 
     fn others(&self, place: usize) -> Others {
         let able = |watch: &Watch| match (watch.health, watch.standing) {
+            _ if watch.admin.is_out() => false,
             (Health::Healthy | Health::Suspect, Standing::Nothing | Standing::Gray) => true,
             (Health::Healthy | Health::Suspect, Standing::Withheld { .. })
             | (Health::Ejected { .. } | Health::HalfOpen { .. } | Health::Ramping { .. }, _) => {
@@ -223,6 +226,43 @@ impl PoolWatch {
         };
         let mut others = self.watches.iter().enumerate().filter(|(other, _)| *other != place);
         if others.any(|(_, watch)| able(watch)) { Others::Able } else { Others::None }
+    }
+
+    /// What should still be known after a restart.
+    pub fn memory(&self, context: &Context) -> PoolMemory {
+        let stay_until = self.course.stay_until().filter(|until| context.now < *until);
+        PoolMemory { service: context.pool().service.clone(), stay_until }
+    }
+
+    /// Goes on from there: plans anew, as if the pool had never had another plan.
+    pub fn resume(&mut self, memory: &Memory, context: &Context, out: &mut Vec<Transition>) {
+        let rule = context.pool().rules.failover;
+        for (watch, upstream) in self.watches.iter_mut().zip(&context.pool().upstreams) {
+            if let Some(known) = memory.upstreams.iter().find(|known| known.key == watch.key) {
+                watch.resume(known, &rule, (*upstream, context.now), out);
+            }
+        }
+        let service = &context.pool().service;
+        let known = memory.pools.iter().find(|known| known.service == *service);
+        let most = context.now + rule.min_stay;
+        let stay_until = known.and_then(|known| known.stay_until).map(|until| until.min(most));
+        self.course = Course::resume(stay_until);
+        self.replan(Occasion::Reload, context, out);
+    }
+
+    /// Takes in what the operator's orders make of each upstream, and plans anew if that changed.
+    pub fn obey(&mut self, overrides: &[Override], context: &Context, out: &mut Vec<Transition>) {
+        let (at, before) = (context.now, out.len());
+        for (watch, upstream) in self.watches.iter_mut().zip(&context.pool().upstreams) {
+            let to = operator::state_of(overrides, &watch.key, at);
+            let from = std::mem::replace(&mut watch.admin, to);
+            if from != to {
+                out.push(Transition::Ordered { upstream: *upstream, from, to, at });
+            }
+        }
+        if out.len() > before {
+            self.replan(Occasion::Order, context, out);
+        }
     }
 
     fn traffic_of_others(&self, place: usize) -> Traffic {

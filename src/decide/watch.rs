@@ -18,9 +18,11 @@ use super::share::Traffic;
 use super::window::{Hour, Seconds};
 use crate::model::health::{Health, Reason, Tier};
 use crate::model::id::UpstreamKey;
+use crate::model::operator::AdminState;
 use crate::model::signal::{Note, ProbeReport, Sample, Subject};
 use crate::model::topology::FailoverRule;
 
+mod memory;
 mod moves;
 
 pub use self::moves::Others;
@@ -36,6 +38,8 @@ pub struct Watch {
     pub key: UpstreamKey,
     /// What we believe.
     pub health: Health,
+    /// What the operator ordered: an axis of its own, which moves no belief.
+    pub admin: AdminState,
     /// What was seen since each tier's score left zero, in the order of [`Tier::ALL`].
     pub cases: [Case; 3],
     /// What its ejections were.
@@ -88,6 +92,7 @@ impl Watch {
         Self {
             key,
             health: Health::Healthy,
+            admin: AdminState::Auto,
             cases: std::array::from_fn(|_| Case::open(&[], now)),
             record: Record::new(now),
             probes: Probes::default(),
@@ -255,6 +260,17 @@ impl Watch {
     pub fn fault_began(&self, tier: Tier) -> Option<Instant> {
         let by_probes = self.probes.failing_since.filter(|_| self.seconds.attempts() == 0.0);
         self.scores.began(tier).or(by_probes)
+    }
+
+    /// The first failure of what fails now.
+    pub fn failing_since(&self) -> Option<Instant> {
+        match self.health {
+            Health::Ejected { .. } => self.failing_since,
+            Health::Suspect => self.scores.since().or(self.probes.failing_since),
+            Health::Healthy | Health::HalfOpen { .. } | Health::Ramping { .. } => {
+                self.probes.failing_since
+            }
+        }
     }
 
     /// What is held against it in the order, if it takes no requests of its own.

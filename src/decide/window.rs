@@ -5,11 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::model::memory::HourMemory;
 use crate::model::signal::{Counts, DURATION_BOUNDS, DURATION_BUCKETS, Sample};
 use crate::model::unit::Permille;
 
 const SECONDS: usize = 10;
 const MINUTES: usize = 60;
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// Heads that must have been timed before the p99 means anything.
 const ENOUGH_HEADS: u64 = 100;
@@ -138,6 +140,22 @@ impl Hour {
     pub fn new(began: Instant) -> Self {
         let slots = Box::new([Minute::default(); MINUTES]);
         Self { began, newest: 0, slots, total: Minute::default() }
+    }
+
+    /// What should still be known after a restart.
+    pub fn memory(&self, now: Instant) -> HourMemory {
+        let Minute { successes, marked, markable, durations } = self.total;
+        let covered = now.saturating_duration_since(self.began).min(HOUR);
+        HourMemory { covered, successes, marked, markable, durations }
+    }
+
+    /// Goes on from there: all of it counts as of the last minute, and is forgotten within the hour.
+    pub fn resume(&mut self, memory: &HourMemory, now: Instant) {
+        let HourMemory { covered, successes, marked, markable, durations } = *memory;
+        *self = Self::new(now.checked_sub(covered.min(HOUR)).unwrap_or(now));
+        self.advance(now);
+        self.total = Minute { successes, marked, markable, durations };
+        self.slots[self.newest as usize % MINUTES] = self.total;
     }
 
     /// Moves on to `now`, forgetting what is older than an hour.

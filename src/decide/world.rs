@@ -205,6 +205,9 @@ impl World {
             Transition::OriginIncident { edge, at, attribution, .. } => {
                 format!("{:.2} origin incident {edge:?}: {attribution:?}", seconds(at))
             }
+            Transition::Ordered { upstream, from, to, at } => {
+                format!("{:.2} {upstream:?} {from:?} {to:?}", seconds(at))
+            }
             Transition::GrayAlert { upstream, edge, at } => {
                 format!("{:.2} {upstream:?} gray alert {edge:?}", seconds(at))
             }

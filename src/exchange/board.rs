@@ -7,11 +7,12 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 
 use super::snapshot::View;
-use crate::model::health::{PoolStanding, Transition, UpstreamStanding};
+use crate::model::health::{PoolStanding, UpstreamStanding};
+use crate::model::operator::StandingOrder;
 use crate::model::unit::Generation;
 
-/// Transitions kept for the status page; older ones are in the log.
-pub const RECENT: usize = 256;
+/// Entries of the journal kept at hand; older ones are on disk, where there is a state folder.
+pub const RECENT: usize = 4096;
 
 /// One look at everything. Ids are those of `view`'s topology.
 #[derive(Clone, Debug)]
@@ -24,23 +25,25 @@ pub struct BoardView {
     pub upstreams: Vec<UpstreamStanding>,
     /// By `PoolId`.
     pub pools: Vec<PoolStanding>,
-    /// The last [`RECENT`] transitions, oldest first.
-    pub recent: Arc<VecDeque<Entry>>,
+    /// What the operator ordered.
+    pub orders: Arc<[StandingOrder]>,
+    /// The last [`RECENT`] entries of the journal, oldest first.
+    pub recent: Arc<VecDeque<Arc<Entry>>>,
 }
 
-/// A transition with the names it had, so that it survives a reload.
+/// One entry of the journal, with the names it had, so that it survives a reload.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// When, on the wall.
     pub at: SystemTime,
-    /// Of which service.
+    /// Of which service; empty: of all.
     pub service: String,
     /// As the log says it.
     pub text: String,
     /// The snapshot in force after it.
     pub generation: Generation,
-    /// The transition itself; its ids are those of the topology of its time.
-    pub transition: Transition,
+    /// All of it, as one JSON object.
+    pub json: Box<str>,
 }
 
 /// Written by steering at each drain, read by admin.

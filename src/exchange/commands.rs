@@ -1,10 +1,14 @@
-//! What others ask of the steering loop, each with its reply. Bounded: when full, the asker waits;
-//! only reloads ask, one after the other.
+//! What others ask of the steering loop, each with its reply. Bounded: when full, a reload waits and
+//! the operator is told to come back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::model::id::Label;
+use crate::model::operator::{Order, Target};
+use crate::model::place::Residency;
 use crate::model::topology::Topology;
 use crate::model::unit::Generation;
 
@@ -16,6 +20,98 @@ const CAPACITY: usize = 16;
 pub enum Command {
     /// Go by a new topology; what is known under the same keys is kept.
     Adopt(Adoption),
+    /// Obey the operator.
+    Obey(Instruction),
+}
+
+/// What the operator wants.
+#[derive(Debug)]
+pub struct Instruction {
+    /// Of whom.
+    pub target: Target,
+    /// What.
+    pub word: Word,
+    /// Told what came of it.
+    pub done: oneshot::Sender<Result<Obeyed, Disobeyed>>,
+}
+
+/// What the operator says of a target.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Word {
+    /// An order, in place of any other for the same target.
+    Order {
+        /// Which.
+        order: Order,
+        /// How long it stands; `None`: until it is taken back.
+        lasts: Option<Duration>,
+        /// Why, for the journal.
+        reason: Box<str>,
+    },
+    /// The order for this target is taken back.
+    Auto,
+}
+
+/// What came of the operator's word.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Obeyed {
+    /// The snapshot in which it is in force.
+    pub generation: Generation,
+    /// Whether anything was ordered or taken back: taking back what was never ordered is no fault.
+    pub changed: bool,
+    /// The upstreams it is about, as `SERVICE/PROVIDER`.
+    pub upstreams: Vec<String>,
+    /// Services whose residency keeps the provider out, whatever is ordered.
+    pub barred: Vec<Label>,
+    /// Services that have no upstream left now, and answer with their page.
+    pub closed: Vec<Label>,
+    /// Another order that is in force for these upstreams: a narrower or a wider one.
+    pub others: Vec<String>,
+}
+
+/// Why the operator's word was not obeyed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Disobeyed {
+    /// There is no such provider.
+    #[error("there is no provider {0}")]
+    NoProvider(Label),
+    /// There is no such service.
+    #[error("there is no service {0}")]
+    NoService(Label),
+    /// The service does not go through that provider.
+    #[error("service {service} does not go through {provider}")]
+    NotThrough {
+        /// Which.
+        service: Label,
+        /// Through whom it does not go.
+        provider: Label,
+    },
+    /// Policy keeps the provider out, and no order changes that.
+    #[error(
+        "residency {} keeps {provider} out of {service}; no order changes that",
+        residency.as_str()
+    )]
+    Barred {
+        /// Of which service.
+        service: Label,
+        /// Whom.
+        provider: Label,
+        /// By which rule.
+        residency: Residency,
+    },
+    /// More stand already than anybody keeps an eye on.
+    #[error("{0} orders stand already; take some back first")]
+    TooMany(usize),
+}
+
+/// Why nobody listened.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum Unheard {
+    /// More commands wait than there is room for.
+    #[error("too many commands wait already")]
+    Busy,
+    /// The loop has ended.
+    #[error(transparent)]
+    Ended(#[from] SteeringEnded),
 }
 
 /// A topology to go by, with what belongs to it.
@@ -62,6 +158,26 @@ impl CommandSender {
         let command = Command::Adopt(Adoption { topology, tls, done });
         self.0.send(command).await.map_err(|_| SteeringEnded)?;
         reply.await.map_err(|_| SteeringEnded)
+    }
+}
+
+impl CommandSender {
+    /// Tells the operator's word; ends when the snapshot that obeys it is in force.
+    ///
+    /// # Errors
+    /// When nobody listens; the inner one when the word cannot be obeyed.
+    pub async fn instruct(
+        &self,
+        target: Target,
+        word: Word,
+    ) -> Result<Result<Obeyed, Disobeyed>, Unheard> {
+        let (done, reply) = oneshot::channel();
+        let command = Command::Obey(Instruction { target, word, done });
+        self.0.try_send(command).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Unheard::Busy,
+            mpsc::error::TrySendError::Closed(_) => Unheard::Ended(SteeringEnded),
+        })?;
+        Ok(reply.await.map_err(|_| SteeringEnded)?)
     }
 }
 

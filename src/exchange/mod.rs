@@ -5,9 +5,10 @@
 //! |---|---|---|---|
 //! | [`snapshot`]: routing and the states beside it | steering | proxy, prober, admin | the old one serves until replaced |
 //! | [`ledger`]: counters per upstream and pool | each worker, its own row | steering, scrape | they only grow |
-//! | [`commands`]: what to do, with its reply | reload | steering | the asker waits |
+//! | [`commands`]: what to do, with its reply | reload, admin | steering | reload waits, admin says so |
 //! | [`evidence`]: notes, pairs, probe reports | proxy, prober | steering | newest dropped and counted |
 //! | [`budget`]: retries of the last 10 s | each worker, its own row | proxy | no retry, counted |
+//! | [`clients`]: who had a good answer lately | every worker, a word a client | proxy | a stranger, whose refusals say nothing |
 //! | [`addresses`]: upstream name → addresses | dns | net::dial, prober | last good answer kept |
 //! | [`certificates`]: server name → key | reload | net::tls_server | last good one kept |
 //! | [`settings`]: limits, trusted proxies | reload | proxy | last good ones kept |
@@ -18,6 +19,7 @@ pub mod addresses;
 pub mod board;
 pub mod budget;
 pub mod certificates;
+pub mod clients;
 pub mod commands;
 pub mod edge;
 pub mod evidence;

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::addresses::AddressBook;
+use super::clients::KnownClients;
 use super::ledger::{PoolRow, UpstreamRow};
 use crate::model::health::ProbePace;
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
+use crate::model::operator::AdminState;
 use crate::model::topology::{EndpointHost, Topology};
 
 /// Shared state of everything in one topology, index for index.
@@ -74,6 +76,11 @@ pub struct Seed {
     pub now: Instant,
 }
 
+/// Bits of [`UpstreamState::left`]: the operator keeps it out.
+const OUT: u8 = 1;
+/// Whoever waits there should move on.
+const AVOIDED: u8 = 2;
+
 /// What the planes share about one upstream.
 #[derive(Debug)]
 pub struct UpstreamState {
@@ -87,7 +94,7 @@ pub struct UpstreamState {
     /// Where to dial.
     pub addresses: AddressBook,
     late_after_millis: AtomicU64,
-    avoided: AtomicBool,
+    left: AtomicU8,
     marker_armed: AtomicBool,
     pace: AtomicU8,
 }
@@ -106,7 +113,7 @@ impl UpstreamState {
             rows: (0..seed.workers).map(|_| UpstreamRow::default()).collect(),
             addresses,
             late_after_millis: AtomicU64::new(1000),
-            avoided: AtomicBool::new(false),
+            left: AtomicU8::new(0),
             marker_armed: AtomicBool::new(false),
             pace: AtomicU8::new(0),
         }
@@ -122,14 +129,27 @@ impl UpstreamState {
         self.late_after_millis.store(limit.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Whether the upstream was ejected: waiting safe requests move on, idle connections close.
+    /// Whether the upstream was left: waiting safe requests move on, idle connections close.
     pub fn is_avoided(&self) -> bool {
-        self.avoided.load(Ordering::Acquire)
+        self.left.load(Ordering::Acquire) >= AVOIDED
+    }
+
+    /// Whether a request that began under an older snapshot may still come here: not once the
+    /// operator has said no, even if nothing else is left.
+    pub fn is_out(&self) -> bool {
+        self.left.load(Ordering::Acquire) & OUT != 0
     }
 
     /// By steering only, before the snapshot that leaves the upstream out is published.
-    pub fn set_avoided(&self, avoided: bool) {
-        self.avoided.store(avoided, Ordering::Release);
+    pub fn set_left(&self, avoided: bool, admin: AdminState) {
+        let by_health = if avoided { AVOIDED } else { 0 };
+        let code = match admin {
+            AdminState::Auto | AdminState::ForcedIn => by_health,
+            // What waits at a draining one may finish.
+            AdminState::Draining => OUT,
+            AdminState::ForcedOut => OUT | AVOIDED,
+        };
+        self.left.store(code, Ordering::Release);
     }
 
     /// Whether the absence of its origin marker means something.
@@ -169,6 +189,8 @@ pub struct PoolState {
     pub service: Label,
     /// Counters, a row per worker.
     pub rows: Box<[PoolRow]>,
+    /// Who had a good answer lately.
+    pub clients: KnownClients,
     /// Beginning of the budget's seconds.
     pub began: Instant,
 }
@@ -176,6 +198,7 @@ pub struct PoolState {
 impl PoolState {
     /// Of a new pool.
     pub fn new(service: Label, workers: usize, began: Instant) -> Self {
-        Self { service, rows: (0..workers).map(|_| PoolRow::default()).collect(), began }
+        let rows = (0..workers).map(|_| PoolRow::default()).collect();
+        Self { service, rows, clients: KnownClients::new(began), began }
     }
 }

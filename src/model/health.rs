@@ -3,9 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::id::{PoolId, UpstreamId};
+use super::operator::AdminState;
 use super::outcome::FailureKind;
 use super::plan::PoolMode;
 use super::unit::Permille;
+
+mod standing;
+
+pub use standing::{PoolStanding, ProbePace, UpstreamStanding};
 
 /// What we have observed of one upstream. The machine that moves it is `decide::breaker`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,6 +106,18 @@ pub enum Verdict {
     Trickle(Permille),
     /// Nothing.
     Avoid,
+}
+
+impl Verdict {
+    /// The same, once the operator has had a word: it comes first.
+    #[must_use]
+    pub const fn under(self, admin: AdminState) -> Self {
+        match admin {
+            AdminState::Auto => self,
+            AdminState::Draining | AdminState::ForcedOut => Self::Avoid,
+            AdminState::ForcedIn => Self::Serve,
+        }
+    }
 }
 
 /// How bad a failure must look to trip.
@@ -221,8 +238,12 @@ pub enum Reason {
     Recovered,
     /// The configuration changed.
     Reload,
+    /// It was so before a restart.
+    Remembered,
     /// Nothing permitted is healthy; the best of the bad serves.
     AllBad,
+    /// The operator ordered it, or took an order back, or it lapsed.
+    Ordered,
 }
 
 impl Reason {
@@ -241,7 +262,9 @@ impl Reason {
             Self::Fallback => "fallback",
             Self::Recovered => "recovered",
             Self::Reload => "reload",
+            Self::Remembered => "remembered",
             Self::AllBad => "all_bad",
+            Self::Ordered => "ordered",
         }
     }
 }
@@ -325,6 +348,17 @@ pub enum Transition {
         /// On what.
         attribution: Attribution,
     },
+    /// The operator's word about an upstream changed.
+    Ordered {
+        /// Whose.
+        upstream: UpstreamId,
+        /// From what.
+        from: AdminState,
+        /// To what.
+        to: AdminState,
+        /// When.
+        at: Instant,
+    },
     /// The gray tier tripped without the blame that an ejection takes: alert, move nothing.
     GrayAlert {
         /// Whose.
@@ -343,53 +377,4 @@ pub enum IncidentEdge {
     Raised,
     /// It ended.
     Ended,
-}
-
-/// How fast an upstream should be probed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ProbePace {
-    /// At `probe.interval`.
-    Normal,
-    /// Every second: half-open.
-    Brisk,
-    /// Every 500 ms: suspect.
-    Urgent,
-}
-
-/// One upstream as the detector sees it, for people.
-#[derive(Clone, Copy, Debug)]
-pub struct UpstreamStanding {
-    /// What we have observed.
-    pub health: Health,
-    /// What routing may do.
-    pub verdict: Verdict,
-    /// Score over threshold of each tier, in the order of [`Tier::ALL`]; 1000 is a trip.
-    pub levels: [Permille; 3],
-    /// Attempts a second, mean of the last 10 s.
-    pub rate: f64,
-    /// Failing share of the last 10 s.
-    pub failing: Permille,
-    /// The last probe: whether it passed, and when it was.
-    pub probe: Option<(Instant, bool)>,
-    /// How fast to probe.
-    pub pace: ProbePace,
-    /// From when a head counts as late.
-    pub late_after: Duration,
-    /// Whether the absence of its origin marker means something.
-    pub marker_armed: bool,
-    /// Whether a gray alert stands.
-    pub gray_alert: bool,
-    /// The last change of health: when and why.
-    pub last: Option<(Instant, Reason)>,
-}
-
-/// One pool as the detector sees it, for people.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolStanding {
-    /// Whether an incident is open, and since when.
-    pub incident: Option<Instant>,
-    /// The evidence of the open incident about blame.
-    pub attribution: Option<Attribution>,
-    /// Whether the origin itself is at fault.
-    pub origin_incident: bool,
 }

@@ -6,6 +6,8 @@ pub(crate) mod example;
 pub mod health;
 pub mod id;
 pub mod limits;
+pub mod memory;
+pub mod operator;
 pub mod outcome;
 pub mod place;
 pub mod plan;

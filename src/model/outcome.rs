@@ -18,17 +18,22 @@ pub enum FailureKind {
     BodyCut,
     /// The body stalled or fell under the least rate (local).
     BodyStall,
-    /// 500, 502, 503 and other 5xx without the origin marker (remote).
+    /// 500, 502 and other 5xx without the origin marker (remote).
     ServerError,
+    /// 503 without the origin marker: perhaps more than it can hold (remote).
+    Overloaded,
     /// 504, 521 to 526 and 530: the leg between edge and origin, whoever's fault that is (remote).
     EdgeLeg,
     /// A 2xx without the marker of an upstream whose marker is armed (remote).
     MarkerMissing,
+    /// A 403 or 429 without the marker of an upstream whose marker is armed, towards a client that
+    /// had a good answer lately (remote).
+    Blocked,
 }
 
 impl FailureKind {
     /// Every kind, in the order of [`FailureKind::index`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
@@ -37,8 +42,10 @@ impl FailureKind {
         Self::BodyCut,
         Self::BodyStall,
         Self::ServerError,
+        Self::Overloaded,
         Self::EdgeLeg,
         Self::MarkerMissing,
+        Self::Blocked,
     ];
 
     /// Place in [`FailureKind::ALL`], for tables of counters.
@@ -57,8 +64,10 @@ impl FailureKind {
             Self::BodyCut => "body_cut",
             Self::BodyStall => "body_stall",
             Self::ServerError => "5xx",
+            Self::Overloaded => "503",
             Self::EdgeLeg => "edge_leg",
             Self::MarkerMissing => "marker_missing",
+            Self::Blocked => "blocked",
         }
     }
 
@@ -70,7 +79,7 @@ impl FailureKind {
 
     /// Whether it is a 5xx status, whose marker says who spoke.
     pub const fn is_status(self) -> bool {
-        matches!(self, Self::ServerError | Self::EdgeLeg)
+        matches!(self, Self::ServerError | Self::Overloaded | Self::EdgeLeg)
     }
 }
 

@@ -58,6 +58,11 @@ impl Generation {
     /// Before the first snapshot.
     pub const ZERO: Self = Self(0);
 
+    /// As it was written down.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The number after this one.
     #[must_use]
     pub const fn next(self) -> Self {

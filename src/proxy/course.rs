@@ -103,7 +103,7 @@ impl<'a> Course<'a> {
         let transaction = self.transaction;
         let (status, headers) = (answered.response.status(), answered.response.headers());
         let marker = classify::marker(transaction.pool().rules.marker.as_ref(), headers);
-        let verdict = attempt.judge.head(status, marker, attempt.started);
+        let verdict = attempt.judge.head(status, marker, attempt.started, transaction);
         let failed = matches!(verdict, Outcome::Failure(_));
         self.note_pair(attempt.upstream, verdict);
         if !failed {

@@ -14,7 +14,7 @@ use crate::exchange::evidence::Evidence;
 use crate::exchange::state::UpstreamState;
 use crate::model::outcome::{Ignored, Marker, MethodClass, Outcome};
 use crate::model::signal::{Subject, Witness};
-use crate::request::classify::{self, MarkerTrust};
+use crate::request::classify::{self, Acquaintance, MarkerTrust};
 
 /// One attempt's record. Dropped without a word, it says that the client went away.
 pub(super) struct Judge {
@@ -42,7 +42,13 @@ impl Judge {
     }
 
     /// A head came: counts what is certain by now, and says what it came to.
-    pub(super) fn head(&mut self, status: StatusCode, marker: Marker, started: Instant) -> Outcome {
+    pub(super) fn head(
+        &mut self,
+        status: StatusCode,
+        marker: Marker,
+        started: Instant,
+        transaction: &Transaction,
+    ) -> Outcome {
         let row = &self.state.rows[self.worker.index];
         row.durations.observe(clock::now().saturating_duration_since(started));
         if classify::is_markable(status) && marker != Marker::Unconfigured {
@@ -52,7 +58,15 @@ impl Judge {
         self.marker = marker;
         let trust =
             if self.state.is_marker_armed() { MarkerTrust::Armed } else { MarkerTrust::Unarmed };
-        let verdict = classify::head(status, marker, trust);
+        let clients = &transaction.state().clients;
+        let client = || match clients.knows(transaction.client, clock::now()) {
+            true => Acquaintance::KnownGood,
+            false => Acquaintance::Stranger,
+        };
+        let verdict = classify::head(status, marker, trust, client);
+        if verdict == Outcome::Success && marker == Marker::Present && status.is_success() {
+            clients.note(transaction.client, started);
+        }
         // A good head may still have a bad body; a bad one is bad already.
         if verdict != Outcome::Success {
             self.conclude(verdict);

@@ -25,7 +25,7 @@ use crate::model::outcome::MethodClass;
 use crate::model::refusal::Refusal;
 use crate::request::gate::{self, Admitted};
 use crate::request::headers::{self, Facts, Trust};
-use crate::request::witness::witness;
+use crate::request::witness::{client_prefix, witness};
 
 /// Serves one request: match, then let the transaction try the planned upstreams.
 pub(super) async fn serve(
@@ -106,7 +106,7 @@ fn transaction(
         authority,
     });
     let worker = Rc::clone(&client.worker);
-    Transaction { worker, view, pool, head, body, witness, started }
+    Transaction { worker, view, pool, head, body, witness, client: client_prefix(origin), started }
 }
 
 /// Turned away before it had a service.

@@ -10,6 +10,7 @@
 //! ```
 
 use std::future::{Future, poll_fn};
+use std::num::NonZeroU64;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub(super) struct Transaction {
     pub(super) head: Rc<Head>,
     pub(super) body: RequestBody,
     pub(super) witness: Witness,
+    /// Its prefix, see [`crate::request::witness`].
+    pub(super) client: NonZeroU64,
     pub(super) started: Instant,
 }
 
@@ -213,8 +216,9 @@ impl Transaction {
         // An upstream ejected since this request read its snapshot is no place to flee to, unless
         // the plan is to serve from the least bad anyway.
         let is_left = |c: &&Candidate| !self.view.states.upstream(c.upstream).is_avoided();
+        let is_out = |c: &Candidate| self.view.states.upstream(c.upstream).is_out();
         let fail_open = self.plan().mode == PoolMode::FailOpen;
-        let mut candidates = open.filter(|c| fail_open || is_left(c));
+        let mut candidates = open.filter(|c| (fail_open || is_left(c)) && !is_out(c));
         candidates.next().map(|candidate| candidate.upstream)
     }
 }

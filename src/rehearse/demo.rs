@@ -31,7 +31,7 @@ use super::report::By;
 use super::scenario::Scenario;
 use super::traffic::Demand;
 use super::world::{LEAD, World};
-use crate::admin::inspect::ServiceView;
+use crate::admin::view::ServiceView;
 use crate::app::{self, Running, Source, StartError};
 use crate::clock;
 use crate::model::topology::FailoverRule;
@@ -96,7 +96,7 @@ async fn stage(scenario: &Scenario, timing: &Timing) -> Result<Summary, DemoErro
     let zero = began + timing.calm;
     let stand_ins = StandIns::start(Arc::clone(&script), demand, zero)?;
     let running = app::start(setting::config(&stand_ins.for_proxy, timing), Source::Fixed)?;
-    let (Some(proxy), Some(admin)) = (running.listeners.first(), running.admin) else {
+    let (Some(proxy), Some(admin)) = (running.listeners.first(), running.admin()) else {
         return Err(DemoError::Nowhere);
     };
     print!("{}", Opening { scenario, timing, proxy: *proxy, admin });

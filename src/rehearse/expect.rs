@@ -1,5 +1,6 @@
 //! Whether what a scenario expects came true, key by key.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::replay::Played;
@@ -41,6 +42,7 @@ pub fn check(scenario: &Scenario, played: &Played) -> Vec<Finding> {
         untouched_hosts,
         unsafe_replayed,
         not_blamed,
+        spared_after_moves,
     } = &scenario.expect;
     let asked = Asked { scenario, played };
     let mut findings = Vec::new();
@@ -73,6 +75,7 @@ pub fn check(scenario: &Scenario, played: &Played) -> Vec<Finding> {
         finding("unsafe_replayed", limit, found, found <= limit)
     }));
     findings.extend((!not_blamed.is_empty()).then(|| asked.not_blamed(not_blamed)));
+    findings.extend(spared_after_moves.map(|moves| asked.spared(moves)));
     findings
 }
 
@@ -120,6 +123,7 @@ fn blamed_by(played: &Played, transition: &Transition) -> Option<String> {
         | Transition::Failover { .. }
         | Transition::Failback { .. }
         | Transition::Mode { .. }
+        | Transition::Ordered { .. }
         | Transition::GrayAlert { .. } => None,
     }
 }
@@ -129,14 +133,26 @@ pub fn name(played: &Played, upstream: UpstreamId) -> String {
     played.topology.provider_of(upstream).name.to_string()
 }
 
+/// An upstream as people know it: its provider, and whose it is where there are several services.
+pub fn label(played: &Played, upstream: UpstreamId) -> String {
+    let key = &played.topology.upstream(upstream).key;
+    match played.topology.pools[..] {
+        [_] => key.provider.to_string(),
+        _ => format!("{}/{}", key.service, key.provider),
+    }
+}
+
 struct Asked<'a> {
     scenario: &'a Scenario,
     played: &'a Played,
 }
 
 impl Asked<'_> {
+    /// Providers, each once: several services may have left the same one.
     fn names(&self, upstreams: impl Iterator<Item = usize>) -> Vec<String> {
-        upstreams.map(|upstream| name(self.played, UpstreamId::new(upstream))).collect()
+        let names: BTreeSet<String> =
+            upstreams.map(|upstream| name(self.played, UpstreamId::new(upstream))).collect();
+        names.into_iter().collect()
     }
 
     fn ever_ejected(&self) -> Vec<String> {
@@ -201,6 +217,15 @@ impl Asked<'_> {
         // Upstreams are moved whole: every host moves with the first flip.
         let moved = self.played.tally.flips.len();
         finding("untouched_hosts", list(hosts), format!("{moved} flips of all hosts"), moved == 0)
+    }
+
+    /// Requests lost that began after so many services had moved.
+    fn spared(&self, moves: u32) -> Finding {
+        let tally = &self.played.tally;
+        let flips = tally.flips.len();
+        let lost: u64 = tally.lost_after_flips.iter().skip(moves as usize).sum();
+        let said = format!("{flips} moves, {lost} requests lost after the first {moves}");
+        finding("spared_after_moves", moves, said, flips >= moves as usize && lost == 0)
     }
 
     fn not_blamed(&self, spared: &[String]) -> Finding {

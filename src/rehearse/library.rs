@@ -33,7 +33,7 @@ macro_rules! outage {
 }
 
 /// Every outage, by name.
-pub const OUTAGES: [Outage; 31] = [
+pub const OUTAGES: [Outage; 33] = [
     outage!("afd-2025-10-09-regional-gray", Claimed),
     outage!("akamai-2021-07-22-edge-dns", Claimed),
     outage!("all-edges-refuse", Claimed),
@@ -43,13 +43,14 @@ pub const OUTAGES: [Outage; 31] = [
     ),
     outage!("bunny-2021-06-22-dns", Needs("capacity told from fault")),
     outage!("cf-2020-07-17-backbone-regions", Claimed),
-    outage!("cf-2025-11-18-fl1-botscore-zero", Needs("403 towards known good clients")),
+    outage!("cf-2025-11-18-fl1-botscore-zero", Claimed),
     outage!("cf-2025-11-18-fl2-flap", Claimed),
     outage!("cf-2025-12-05-waf-lua", Claimed),
     outage!("cf-2026-02-20-byoip-one-host", Needs("cells: one host moved alone")),
     outage!("cold-cache-return", Claimed),
+    outage!("fallback-holds-60pct", Needs("capacity told from fault")),
     outage!("fallback-overload-metastable", Needs("capacity told from fault")),
-    outage!("fallback-waf-blocks-us", Needs("429 towards known good clients")),
+    outage!("fallback-waf-blocks-us", Claimed),
     outage!("fastly-2021-06-08", Claimed),
     outage!("flap-300s", Claimed),
     outage!("gcore-2026-05-13-eu-fallback-dies", Claimed),
@@ -64,6 +65,7 @@ pub const OUTAGES: [Outage; 31] = [
     outage!("ovh-2021-03-10-fire-permanent", Claimed),
     outage!("ovh-2021-10-13-ipv4-only", Claimed),
     outage!("post-only-500", Claimed),
+    outage!("quiet-services-warned", Needs("a provider demoted for all services")),
     outage!("resolver-1111-2025-07-14", Needs("common cause")),
     outage!("shared-substrate", Claimed),
     outage!("slow-loris-upstream", Claimed),

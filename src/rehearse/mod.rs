@@ -2,8 +2,10 @@
 //!
 //! [`scenario`] reads an outage, [`world`] and [`traffic`] act it out, [`replay`] runs the real
 //! detector, request rules and plans through it under a virtual clock, [`expect`] and [`report`]
-//! say what came of it. [`demo`] tells the story with the real proxy instead.
+//! say what came of it, and [`compare`] puts it beside other rules. [`demo`] tells the story with the real proxy instead.
 
+pub mod compare;
+pub mod crew;
 pub mod demo;
 pub mod expect;
 pub mod library;

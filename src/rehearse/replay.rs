@@ -13,6 +13,8 @@
 mod budget;
 mod cast;
 mod course;
+mod peer;
+mod record;
 mod steer;
 mod stride;
 
@@ -24,20 +26,22 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use self::budget::Budget;
-pub use self::cast::Setup;
+pub use self::cast::{Decider, Setup};
 use self::course::Course;
+pub use self::peer::Rule;
+use self::record::Head;
 use self::steer::{Drained, Steer};
-use super::scenario::{MarkerFate, Scenario};
+use super::scenario::{MarkerFate, Scenario, Service};
 use super::tally::Tally;
 use super::traffic::{Demand, Request};
 use super::world::{Answer, Ask, LEAD, Seen, World};
+use crate::exchange::clients::KnownClients;
 use crate::model::health::{HealthTag, ProbePace, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
-use crate::model::signal::{Note, ProbeReport, ProbeResult, Signal, Subject};
+use crate::model::signal::{ProbeReport, ProbeResult, Signal};
 use crate::model::topology::{Rules, Topology};
-use crate::request::classify;
-use crate::request::witness::witness;
+use crate::request::classify::{self, Acquaintance};
 
 /// Between two probes of an upstream that is half-open, and of one that is suspect.
 const BRISK: Duration = Duration::from_secs(1);
@@ -67,7 +71,9 @@ struct Replay {
     world: World,
     demand: Demand,
     steer: Steer,
-    budget: Budget,
+    /// By pool.
+    budgets: Vec<Budget>,
+    clients: KnownClients,
     rng: Rng,
     tally: Tally,
     courses: BTreeMap<u64, Course>,
@@ -97,7 +103,7 @@ struct Entry {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// A good answer arrives, after this time.
-    Good { upstream: usize, class: MethodClass, took: Duration },
+    Good { upstream: usize, request: Request, took: Duration },
     /// What an attempt of a course meets is known.
     Known { course: u64, attempt: usize },
     /// An attempt of a course is late, if it still waits.
@@ -135,14 +141,18 @@ impl Ord for Entry {
 impl Replay {
     fn new(scenario: &Scenario, setup: &Setup, seed: u64) -> Self {
         let (topology, places) = cast::topology(scenario, setup);
+        let rates = scenario.services.iter().map(|service| service.rate);
         let demand =
             Demand::new(scenario.named_paths(), &setup.rules.probe.path, scenario.audience);
+        let demand = demand.for_services(rates);
         let began = crate::clock::now();
+        let budget = |service: &Service| Budget::new(service.name.clone(), service.rate, began);
         let last = LEAD + scenario.last_change();
         let mut replay = Self {
             world: World::new(scenario, &demand),
-            steer: Steer::new(&topology, seed, began),
-            budget: Budget::new(began),
+            steer: Steer::new(&topology, setup, (seed, began)),
+            budgets: scenario.services.iter().map(budget).collect(),
+            clients: KnownClients::new(began),
             rng: Rng::with_seed(seed),
             tally: Tally::new(places.len()),
             courses: BTreeMap::new(),
@@ -159,8 +169,10 @@ impl Replay {
             places,
             demand,
         };
-        for upstream in 0..replay.places.len() {
-            replay.plan(Duration::ZERO, Event::Probe { upstream });
+        match setup.decider {
+            Decider::Bascule => (0..replay.places.len())
+                .for_each(|upstream| replay.plan(Duration::ZERO, Event::Probe { upstream })),
+            Decider::Peer(_) => {}
         }
         replay
     }
@@ -210,9 +222,11 @@ impl Replay {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Good { upstream, class, took } => {
-                self.head(upstream, took, 200, MarkerFate::Kept);
-                self.steer.count(upstream, class, Outcome::Success);
+            Event::Good { upstream, request, took } => {
+                let answer = Head { took, status: 200, fate: MarkerFate::Kept };
+                self.head(upstream, &request, answer);
+                let class = MethodClass::of(request.method());
+                self.steer.count(self.now, upstream, (class, Outcome::Success));
             }
             Event::Known { course, attempt } => self.known(course, attempt),
             Event::Late { course, attempt } => self.late(course, attempt),
@@ -234,50 +248,6 @@ impl Replay {
         self.world.answer(ask, &self.demand, &mut self.rng)
     }
 
-    /// What an answer says of the marker, for a service that has one configured.
-    fn marker(&self, marker: MarkerFate) -> Marker {
-        match (&self.rules().marker, marker) {
-            (None, _) => Marker::Unconfigured,
-            (Some(_), MarkerFate::Kept) => Marker::Present,
-            (Some(_), MarkerFate::Absent) => Marker::Absent,
-        }
-    }
-
-    /// A head came: counts it, and judges it.
-    fn head(
-        &mut self,
-        upstream: usize,
-        took: Duration,
-        status: u16,
-        fate: MarkerFate,
-    ) -> (Outcome, Marker) {
-        let marker = self.marker(fate);
-        let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
-        let expected = classify::is_markable(status).then_some(marker);
-        self.steer.head(upstream, took, expected);
-        (classify::head(status, marker, self.steer.flags(upstream).trust), marker)
-    }
-
-    /// What an attempt came to.
-    fn conclude(&mut self, upstream: usize, request: &Request, outcome: Outcome, marker: Marker) {
-        let class = MethodClass::of(request.method());
-        self.steer.count(upstream, class, outcome);
-        let subject = match outcome {
-            Outcome::Failure(kind) => Subject::Failure(kind),
-            Outcome::OriginError => Subject::OriginError,
-            Outcome::Success | Outcome::Ignored(_) => return,
-        };
-        let url_path = self.demand.url_path(request);
-        self.steer.tell(Signal::Note(Note {
-            upstream: UpstreamId::new(upstream),
-            at: self.steer.instant(self.now),
-            subject,
-            witness: witness(request.client(), request.method(), url_path),
-            class,
-            marker,
-        }));
-    }
-
     /// Probes an upstream, and plans the next probe of it.
     fn probe(&mut self, upstream: usize) {
         let request = self.demand.probe();
@@ -297,14 +267,18 @@ impl Replay {
                 let marker = self.marker(marker);
                 let trust = self.steer.flags(upstream).trust;
                 let result = match http::StatusCode::from_u16(status) {
-                    Ok(code) => match classify::head(code, marker, trust) {
-                        Outcome::OriginError => ProbeResult::OriginError,
-                        Outcome::Failure(kind) => failed(kind),
-                        Outcome::Success | Outcome::Ignored(_) if expected(status) => {
-                            ProbeResult::Passed
+                    Ok(code) => {
+                        match classify::head(code, marker, trust, || Acquaintance::Stranger) {
+                            Outcome::OriginError => ProbeResult::OriginError,
+                            Outcome::Failure(kind) => failed(kind),
+                            Outcome::Success | Outcome::Ignored(_) if expected(status) => {
+                                ProbeResult::Passed
+                            }
+                            Outcome::Success | Outcome::Ignored(_) => {
+                                failed(FailureKind::ServerError)
+                            }
                         }
-                        Outcome::Success | Outcome::Ignored(_) => failed(FailureKind::ServerError),
-                    },
+                    }
                     Err(_) => failed(FailureKind::BrokeOff),
                 };
                 (result, after)
@@ -373,6 +347,7 @@ impl Replay {
                 Transition::Health { .. }
                 | Transition::Withheld { .. }
                 | Transition::Mode { .. }
+                | Transition::Ordered { .. }
                 | Transition::OriginIncident { .. }
                 | Transition::GrayAlert { .. } => {}
             }

@@ -246,7 +246,7 @@ pub fn fault_words(mode: &Mode, fraction: f64) -> String {
 
 /// `None` for what a reader of an outage does not need.
 fn transition_text(played: &Played, transition: &Transition) -> Option<String> {
-    let name = |upstream: &UpstreamId| expect::name(played, *upstream);
+    let name = |upstream: &UpstreamId| expect::label(played, *upstream);
     Some(match transition {
         Transition::Health { to: HealthTag::Suspect, .. }
         | Transition::Health { from: HealthTag::Suspect, to: HealthTag::Healthy, .. } => {
@@ -279,6 +279,9 @@ fn transition_text(played: &Played, transition: &Transition) -> Option<String> {
         Transition::OriginIncident { edge, attribution, .. } => {
             let odds = attribution.log_odds;
             format!("origin incident {} ({odds:+.1})", edge_text(*edge))
+        }
+        Transition::Ordered { upstream, to, .. } => {
+            format!("{}: {} by order", name(upstream), to.as_str().replace('_', " "))
         }
         Transition::GrayAlert { upstream, edge, .. } => {
             format!("{}: gray alert {}", name(upstream), edge_text(*edge))
@@ -316,7 +319,9 @@ fn reason_text(reason: &Reason) -> String {
         | Reason::Fallback
         | Reason::Recovered
         | Reason::Reload
-        | Reason::AllBad => reason.as_str().replace('_', " "),
+        | Reason::Remembered
+        | Reason::AllBad
+        | Reason::Ordered => reason.as_str().replace('_', " "),
     }
 }
 

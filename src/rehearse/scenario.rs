@@ -25,8 +25,10 @@ pub struct Scenario {
     pub start_utc: Option<String>,
     /// What is special about it.
     pub about: Option<String>,
-    /// Providers of the one service, in order of preference.
+    /// Providers of every service, in order of preference.
     pub upstreams: Vec<Label>,
+    /// Who is served; one at the usual rate unless the file names others.
+    pub services: Vec<Service>,
     /// What providers share with others.
     pub substrates: BTreeMap<String, Vec<Label>>,
     /// Who asks.
@@ -50,6 +52,15 @@ impl Default for Audience {
     fn default() -> Self {
         Self { clients: 200, pages: 20 }
     }
+}
+
+/// One service, and how much it is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name; several that were written as one are numbered.
+    pub name: Label,
+    /// Requests a second.
+    pub rate: f64,
 }
 
 /// The fault of one (subject, id) from an instant on, until the next change of the same pair.
@@ -233,6 +244,8 @@ pub struct Expect {
     pub unsafe_replayed: Option<u32>,
     /// Never blamed.
     pub not_blamed: Vec<String>,
+    /// Once so many services have moved, no request that begins is lost, of any service.
+    pub spared_after_moves: Option<u32>,
 }
 
 /// What is wrong with a file.

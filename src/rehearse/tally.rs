@@ -26,6 +26,8 @@ pub struct Tally {
     pub requests: u64,
     /// Of them, failed though a healthy permitted upstream could have served them.
     pub lost: u64,
+    /// [`Tally::lost`] by how many flips there had been when the request began.
+    pub lost_after_flips: Vec<u64>,
     /// Of [`Tally::lost`], with a safe method.
     pub lost_safe: u64,
     /// Of them, failed for everybody.
@@ -86,6 +88,16 @@ impl Tally {
         self.requests += requests;
         self.attempts += requests;
         self.served_by[upstream] += requests;
+    }
+
+    /// A request is lost that a healthy permitted upstream could have served.
+    pub fn lose(&mut self, began: Duration) {
+        self.lost += 1;
+        let flips = self.flips.partition_point(|(at, ..)| *at < began);
+        if self.lost_after_flips.len() <= flips {
+            self.lost_after_flips.resize(flips + 1, 0);
+        }
+        self.lost_after_flips[flips] += 1;
     }
 
     /// Share of all requests that were lost.

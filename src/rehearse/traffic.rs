@@ -9,7 +9,7 @@ use http::Method;
 
 use super::scenario::{Audience, Family, Match};
 
-/// Requests a second.
+/// Requests a second of a service whose file says nothing else.
 pub const RATE: f64 = 100.0;
 /// What clients do.
 static METHODS: [Method; 3] = [Method::GET, Method::POST, Method::PUT];
@@ -45,6 +45,7 @@ pub struct Request {
     page: u8,
     client: u8,
     size: u8,
+    service: u8,
     /// Whether the origin fails this one, whoever asks it.
     pub origin_fails: bool,
 }
@@ -62,6 +63,8 @@ pub struct Demand {
     rate: f64,
     /// Of each method, in per cent.
     method_shares: [u8; 3],
+    /// Share of the requests of each service and of all before it.
+    services: Vec<f64>,
 }
 
 /// A [`Match`], looked up once.
@@ -106,6 +109,7 @@ impl Demand {
             clients: audience.clients,
             rate: RATE,
             method_shares: METHOD_SHARES,
+            services: vec![1.0],
         }
     }
 
@@ -115,9 +119,29 @@ impl Demand {
         Self { rate, method_shares, ..self }
     }
 
-    /// Requests a second.
+    /// Of services with these requests a second.
+    #[must_use]
+    pub fn for_services(self, rates: impl Iterator<Item = f64>) -> Self {
+        let mut rate = 0.0;
+        let mut services: Vec<f64> = rates
+            .map(|of_this| {
+                rate += of_this;
+                rate
+            })
+            .collect();
+        services.iter_mut().for_each(|up_to| *up_to /= rate);
+        Self { rate, services, ..self }
+    }
+
+    /// Requests a second, of all services.
     pub fn rate(&self) -> f64 {
         self.rate
+    }
+
+    /// Share of the requests that is for one service.
+    pub fn share_of(&self, service: usize) -> f64 {
+        let before = service.checked_sub(1).map_or(0.0, |before| self.services[before]);
+        self.services[service] - before
     }
 
     /// One request.
@@ -147,6 +171,17 @@ impl Demand {
             client: rng.u8(0..self.clients),
             size: u8::from(rng.f64() < BIG_BODIES),
             origin_fails: rng.f64() < ORIGIN_ERRORS,
+            service: self.service(rng),
+        }
+    }
+
+    fn service(&self, rng: &mut Rng) -> u8 {
+        match self.services[..] {
+            [_] => 0,
+            _ => {
+                let luck = rng.f64();
+                self.services.partition_point(|up_to| *up_to <= luck) as u8
+            }
         }
     }
 
@@ -158,6 +193,7 @@ impl Demand {
             page: self.probe_page,
             client: 0,
             size: 0,
+            service: 0,
             origin_fails: false,
         }
     }
@@ -190,6 +226,11 @@ impl Demand {
             shares[bucket(*latency)] += 1.0 / LATENCIES as f64;
         }
         shares
+    }
+
+    /// Every client.
+    pub fn clients(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        (0..self.clients).map(address)
     }
 
     /// The URL path of a request.
@@ -239,6 +280,10 @@ fn fill_by_zipf(pages: &mut Vec<u8>, first: usize, templates: usize) {
     }
 }
 
+fn address(client: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, client, 1))
+}
+
 fn latency(quantile: f64) -> Duration {
     let knots = LATENCY.windows(2).find(|knots| quantile <= knots[1].0);
     let [(from, low), (to, high)] = knots.map_or([LATENCY[0], LATENCY[1]], |k| [k[0], k[1]]);
@@ -254,7 +299,12 @@ impl Request {
 
     /// Where it comes from.
     pub fn client(&self) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(10, 0, self.client, 1))
+        address(self.client)
+    }
+
+    /// Which service it is for.
+    pub fn service(&self) -> usize {
+        usize::from(self.service)
     }
 
     /// Which of [`HOSTS`] it asks for.

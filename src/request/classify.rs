@@ -14,6 +14,15 @@ pub enum MarkerTrust {
     Armed,
 }
 
+/// Whether a client had a good answer from this service in the last ten minutes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Acquaintance {
+    /// Never, or longer ago, or nobody knows.
+    Stranger,
+    /// It had: whoever blocks it now blocks somebody who did no harm.
+    KnownGood,
+}
+
 /// Does this answer carry the origin's signature?
 pub fn marker(rule: Option<&MarkerRule>, headers: &HeaderMap) -> Marker {
     match rule {
@@ -36,15 +45,26 @@ pub fn is_markable(status: StatusCode) -> bool {
 }
 
 /// What an attempt came to, as far as its head tells; the body may still turn a success into a
-/// failure. 501 and 505 are the origin's word about the request, whoever relays it.
-pub fn head(status: StatusCode, marker: Marker, trust: MarkerTrust) -> Outcome {
+/// failure. 501 and 505 are the origin's word about the request, whoever relays it. `client` is asked
+/// only where it matters: most answers do not need to know.
+pub fn head(
+    status: StatusCode,
+    marker: Marker,
+    trust: MarkerTrust,
+    client: impl Fn() -> Acquaintance,
+) -> Outcome {
+    let is_armed = trust == MarkerTrust::Armed;
     match (status.as_u16(), marker) {
         (501 | 505, _) => Outcome::Success,
         (500..=599, Marker::Present) => Outcome::OriginError,
         (504 | 521..=526 | 530, _) => Outcome::Failure(FailureKind::EdgeLeg),
+        (503, _) => Outcome::Failure(FailureKind::Overloaded),
         (500..=599, _) => Outcome::Failure(FailureKind::ServerError),
-        (200..=299, Marker::Absent) if trust == MarkerTrust::Armed && is_markable(status) => {
+        (200..=299, Marker::Absent) if is_armed && is_markable(status) => {
             Outcome::Failure(FailureKind::MarkerMissing)
+        }
+        (403 | 429, Marker::Absent) if is_armed && client() == Acquaintance::KnownGood => {
+            Outcome::Failure(FailureKind::Blocked)
         }
         _ => Outcome::Success,
     }
@@ -67,7 +87,8 @@ mod tests {
             ("a good answer is a success",                   200, Marker::Unconfigured, Unarmed, Outcome::Success),
             ("a client's mistake is not the upstream's",     404, Marker::Absent,       Armed,   Outcome::Success),
             ("a 5xx without marker is the upstream's",       500, Marker::Absent,       Unarmed, failure(FailureKind::ServerError)),
-            ("so it is where no marker is configured",       503, Marker::Unconfigured, Unarmed, failure(FailureKind::ServerError)),
+            ("so it is where no marker is configured",       502, Marker::Unconfigured, Unarmed, failure(FailureKind::ServerError)),
+            ("503 may mean too much load",                   503, Marker::Absent,       Armed,   failure(FailureKind::Overloaded)),
             ("the marker acquits a status",                  500, Marker::Present,      Armed,   Outcome::OriginError),
             ("52x names the leg behind the edge",            522, Marker::Absent,       Armed,   failure(FailureKind::EdgeLeg)),
             ("520 is the edge's own",                        520, Marker::Absent,       Armed,   failure(FailureKind::ServerError)),
@@ -75,11 +96,30 @@ mod tests {
             ("an unmarked 200 means nothing at first",       200, Marker::Absent,       Unarmed, Outcome::Success),
             ("an unmarked 200 is not the origin's page",     200, Marker::Absent,       Armed,   failure(FailureKind::MarkerMissing)),
             ("a cache may answer 206 by itself",             206, Marker::Absent,       Armed,   Outcome::Success),
-            ("a provider's 403 is not judged here",          403, Marker::Absent,       Armed,   Outcome::Success),
+            ("a stranger is blocked for a reason",           403, Marker::Absent,       Armed,   Outcome::Success),
         ];
         for (shows, status, marker, trust, outcome) in table {
             let status = StatusCode::from_u16(status).expect("a status");
-            assert_eq!(head(status, marker, trust), outcome, "{shows}");
+            assert_eq!(head(status, marker, trust, || Acquaintance::Stranger), outcome, "{shows}");
+        }
+    }
+
+    #[test]
+    fn blocking_a_known_good_client_is_the_upstreams_failure_once_the_marker_is_armed() {
+        let blocked = Outcome::Failure(FailureKind::Blocked);
+        #[rustfmt::skip]
+        let table = [
+            (403, Marker::Absent,       Armed,   blocked),
+            (429, Marker::Absent,       Armed,   blocked),
+            (404, Marker::Absent,       Armed,   Outcome::Success),
+            (403, Marker::Present,      Armed,   Outcome::Success),
+            (403, Marker::Absent,       Unarmed, Outcome::Success),
+            (403, Marker::Unconfigured, Unarmed, Outcome::Success),
+        ];
+        for (status, marker, trust, outcome) in table {
+            let code = StatusCode::from_u16(status).expect("a status");
+            let known = || Acquaintance::KnownGood;
+            assert_eq!(head(code, marker, trust, known), outcome, "{status} {marker:?} {trust:?}");
         }
     }
 

@@ -43,7 +43,12 @@ pub fn may_move(rule: &RetryRule, method: &Method, replay: Replay, situation: Si
 /// Failures of an answer whose request another upstream may still answer well.
 const fn is_worth_another_answer(kind: FailureKind) -> bool {
     match kind {
-        FailureKind::ServerError | FailureKind::EdgeLeg | FailureKind::MarkerMissing => true,
+        FailureKind::ServerError
+        | FailureKind::Overloaded
+        | FailureKind::EdgeLeg
+        | FailureKind::MarkerMissing => true,
+        // A provider that blocks a flood does its work: the flood must not be carried elsewhere.
+        FailureKind::Blocked => false,
         // These have no head, or have sent part of the body to the client already.
         FailureKind::Dns
         | FailureKind::Connect
@@ -75,6 +80,7 @@ mod tests {
             ("a POST answered with 500 was acted on",          &post, Possible,   failed(FailureKind::ServerError), false),
             ("a GET answered with 500 may be answered better", &get,  Possible,   failed(FailureKind::ServerError), true),
             ("so may one whose page is not the origin's",      &get,  Possible,   failed(FailureKind::MarkerMissing), true),
+            ("what a provider blocked is not carried elsewhere", &get, Possible,  failed(FailureKind::Blocked),  false),
             ("the origin's own 500 is the answer",             &get,  Possible,   Answered(Outcome::OriginError), false),
             ("a good answer is the answer",                    &get,  Possible,   Answered(Outcome::Success),    false),
             ("a GET does not wait for a late head",            &get,  Possible,   Waiting,                       true),

@@ -2,6 +2,7 @@
 //! one cause that is nobody else's: a crashing page, a broken client.
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 
 use http::Method;
 
@@ -13,11 +14,7 @@ const LONGEST_WORD: usize = 20;
 /// Of a client and what it asked: its /24 or /48, the method, and the path with every segment that
 /// holds a digit or is longer than 20 bytes taken as the same.
 pub fn witness(client: IpAddr, method: &Method, url_path: &str) -> Witness {
-    let mut hash = Fnv::default();
-    match client.to_canonical() {
-        IpAddr::V4(v4) => hash.write(&v4.octets()[..3]),
-        IpAddr::V6(v6) => hash.write(&v6.octets()[..6]),
-    }
+    let mut hash = Fnv::of(client);
     hash.write(method.as_str().as_bytes());
     for segment in url_path.as_bytes().split(|byte| *byte == b'/') {
         let is_word = segment.len() <= LONGEST_WORD && !segment.iter().any(u8::is_ascii_digit);
@@ -25,6 +22,11 @@ pub fn witness(client: IpAddr, method: &Method, url_path: &str) -> Witness {
         hash.write(b"/");
     }
     Witness(hash.folded())
+}
+
+/// Of a client alone: its /24 or /48. Never zero.
+pub fn client_prefix(client: IpAddr) -> NonZeroU64 {
+    NonZeroU64::MIN.saturating_add(Fnv::of(client).0 >> 1)
 }
 
 /// FNV-1a (RFC 9923), 64 bits folded to 32. A client that finds collisions on purpose only makes
@@ -38,6 +40,15 @@ impl Default for Fnv {
 }
 
 impl Fnv {
+    fn of(client: IpAddr) -> Self {
+        let mut hash = Self::default();
+        match client.to_canonical() {
+            IpAddr::V4(v4) => hash.write(&v4.octets()[..3]),
+            IpAddr::V6(v6) => hash.write(&v6.octets()[..6]),
+        }
+        hash
+    }
+
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);

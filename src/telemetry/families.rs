@@ -103,6 +103,8 @@ families! {
         "From dialling to the verdict on a probe.";
     ORIGIN_PROBES: Counter "bascule_origin_probes_total" ["service", "result"]
         "Probes of origins themselves by what they came to.";
+    OVERRIDE_ACTIVE: Gauge "bascule_override_active" ["service", "provider", "order"]
+        "1 while the operator's order is in force for an upstream, 0 for the others.";
     ROUTING_GENERATION: Gauge "bascule_routing_generation" []
         "Number of the routing snapshot in force.";
     DROPPED: Counter "bascule_dropped_total" ["what"]
@@ -127,6 +129,10 @@ families! {
         "When a configuration was last taken over, in seconds since 1970.";
     CERTIFICATE_EXPIRY: Gauge "bascule_certificate_expiry_timestamp_seconds" ["subject", "side"]
         "Last second of a certificate, since 1970.";
+    STATE_WRITES: Counter "bascule_state_writes_total" ["what", "result"]
+        "Writes to state_dir.";
+    STATE_WRITE_FAILED: Gauge "bascule_state_write_failed" ["what"]
+        "1 while the last write to state_dir failed: a restart would go on from something older.";
     BUILD_INFO: Gauge "bascule_build_info" ["version"]
         "Always 1; the label tells the version.";
     PROCESS_CPU: Counter "process_cpu_seconds_total" []

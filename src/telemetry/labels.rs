@@ -43,6 +43,8 @@ impl CertificateSide {
 pub enum Dropped {
     /// Notes, pairs and probe reports on their way to the detector.
     Evidence,
+    /// Lines of the journal on their way to the disk.
+    Journal,
 }
 
 impl Dropped {
@@ -50,6 +52,48 @@ impl Dropped {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Evidence => "evidence",
+            Self::Journal => "journal",
+        }
+    }
+}
+
+/// What is kept in `state_dir`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kept {
+    /// What a restart goes on from.
+    Memory,
+    /// What happened.
+    Journal,
+}
+
+impl Kept {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Memory, Self::Journal];
+
+    /// As a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Journal => "journal",
+        }
+    }
+}
+
+/// How a write to `state_dir` went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Written {
+    /// It is on disk.
+    Success,
+    /// It is not.
+    Failure,
+}
+
+impl Written {
+    /// As a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
         }
     }
 }

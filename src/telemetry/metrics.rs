@@ -2,17 +2,19 @@
 //! What every request touches is counted in the workers' own rows instead and summed at a scrape.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
-    histogram_opts,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, histogram_opts,
 };
 
 use super::families::{self, Family};
-use super::labels::{CertificateSide, ReloadResult};
+use super::labels::{CertificateSide, Kept, ReloadResult, Written};
 use crate::model::id::{Label, UpstreamKey};
 use crate::model::signal::ProbeResult;
 
@@ -42,6 +44,9 @@ pub struct Metrics {
     config_generation: IntGauge,
     last_success: Gauge,
     certificate_expiry: GaugeVec,
+    state_writes: IntCounterVec,
+    state_write_failed: IntGaugeVec,
+    journal_dropped: Arc<AtomicU64>,
 }
 
 /// A change of a service's first candidate.
@@ -102,8 +107,20 @@ impl Metrics {
                 ),
                 &registry,
             ),
+            state_writes: counters(&families::STATE_WRITES, &registry),
+            state_write_failed: registered(
+                IntGaugeVec::new(
+                    options(&families::STATE_WRITE_FAILED),
+                    families::STATE_WRITE_FAILED.labels,
+                ),
+                &registry,
+            ),
+            journal_dropped: Arc::default(),
             registry,
         };
+        for what in Kept::ALL {
+            metrics.state_write_failed.with_label_values(&[what.as_str()]).set(0);
+        }
         for result in ReloadResult::ALL {
             // From the start, so that an alert on an increase sees the first one.
             metrics.reloads.with_label_values(&[result.as_str()]).reset();
@@ -171,6 +188,23 @@ impl Metrics {
         for (subject, end) in earliest {
             self.certificate_expiry.with_label_values(&[subject, side]).set(end.as_secs_f64());
         }
+    }
+
+    /// Something was written to `state_dir`, or was not.
+    pub fn kept(&self, what: Kept, result: Written) {
+        self.state_writes.with_label_values(&[what.as_str(), result.as_str()]).inc();
+        let failed = i64::from(result == Written::Failure);
+        self.state_write_failed.with_label_values(&[what.as_str()]).set(failed);
+    }
+
+    /// A line of the journal found no place on its way to the disk.
+    pub fn journal_dropped(&self) {
+        self.journal_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many did not.
+    pub fn journal_lines_dropped(&self) -> u64 {
+        self.journal_dropped.load(Ordering::Relaxed)
     }
 
     /// A reload ended.

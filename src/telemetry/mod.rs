@@ -1,6 +1,7 @@
 //! What people and monitoring read of us: metric families, log lines, the process's own figures.
 
 pub mod families;
+pub mod journal;
 pub mod labels;
 pub mod metrics;
 pub mod page;

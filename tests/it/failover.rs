@@ -300,6 +300,14 @@ async fn the_status_shows_a_failover_with_its_reason() {
     assert_eq!(metrics.sum("bascule_active_upstream", &eu), 1.0);
     let status = stage.proxy.status().await.to_string();
     assert!(status.contains("ejected"), "{status}");
+    let (_, report) = stage.proxy.verb(&["journal", "--format", "md"]).await;
+    for part in
+        ["# Incident report", "Incidents: 1;", "| 1 | portal |", "from us to eu (in the EU)"]
+    {
+        assert!(report.contains(part), "{part} is missing:\n{report}");
+    }
+    let (_, lines) = stage.proxy.verb(&["journal", "--since", "1h"]).await;
+    assert!(lines.contains("  portal  failover from=us to=eu reason="), "{lines}");
     let said = stage.proxy.log.select(|line| {
         let text = &line.text;
         line.message().contains("failover") && text.contains("us") && text.contains("eu")
@@ -366,6 +374,16 @@ async fn observe_decides_and_leaves_traffic_alone() {
     load.goes_on(RATE as usize).await;
     let after = stage.us.sightings().traffic().len();
     load.stop().await;
+    let metrics = stage.proxy.metrics().await;
+    let counted = [("from", "us"), ("to", "eu")];
+    assert_eq!(metrics.sum("bascule_failovers_total", &counted), 1.0, "decided and counted");
+    assert_eq!(metrics.sum("bascule_failover_switch_seconds_count", &[]), 0.0, "nothing switched");
+    assert_eq!(metrics.sum("bascule_active_upstream", &[("provider", "us")]), 1.0);
+    let status = stage.proxy.status().await;
+    let portal = &status["services"][0];
+    assert_eq!((&portal["first"], &portal["would_be_first"]), (&"us".into(), &"eu".into()));
+    let (_, lines) = stage.proxy.verb(&["journal"]).await;
+    assert!(lines.contains("failover observed: no traffic was moved from=us to=eu"), "{lines}");
     assert!(
         after >= before + RATE as usize * 8 / 10,
         "traffic still goes there: {before}, {after}"

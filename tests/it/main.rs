@@ -9,6 +9,8 @@ mod architecture;
 mod check;
 mod failover;
 mod limits;
+mod memory;
+mod operator;
 mod origin;
 mod reload;
 mod residency;

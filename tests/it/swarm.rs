@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bascule::decide::detector::Detector;
 use bascule::model::health::{Health, HealthTag, Reason, Transition};
 use bascule::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
+use bascule::model::operator::{self, AdminState, Order, Override, Target};
 use bascule::model::outcome::{FailureKind, Marker, MethodClass};
 use bascule::model::place::{Country, Jurisdiction, Residency};
 use bascule::model::plan::{Candidate, PoolMode, PoolPlan};
@@ -37,6 +38,7 @@ fn whatever_the_detector_is_told_its_plans_stay_sound() {
     // A walk in which nothing happens proves nothing.
     if std::env::var("BASCULE_SEED").is_err() {
         assert!(seen.ejections > 100 && seen.failbacks > 10 && seen.fail_opens > 3, "{seen:?}");
+        assert!(seen.orders > 100, "{seen:?}");
     }
 }
 
@@ -56,6 +58,7 @@ struct Seen {
     ejections: usize,
     failbacks: usize,
     fail_opens: usize,
+    orders: usize,
 }
 
 impl Seen {
@@ -63,6 +66,7 @@ impl Seen {
         self.ejections += other.ejections;
         self.failbacks += other.failbacks;
         self.fail_opens += other.fail_opens;
+        self.orders += other.orders;
     }
 }
 
@@ -92,6 +96,7 @@ struct Walk {
     topology: Arc<Topology>,
     /// By upstream: the share of attempts that fails, and of probes.
     faults: Vec<(f64, f64)>,
+    overrides: Vec<Override>,
     start: Instant,
     now: Instant,
     seen: Seen,
@@ -106,7 +111,8 @@ impl Walk {
         let detector = Detector::new(Arc::clone(&topology), seed, start);
         let faults = vec![(0.0, 0.0); topology.upstreams.len()];
         let seen = Seen::default();
-        Self { seed, dice, detector, topology, faults, start, now: start, seen }
+        let overrides = Vec::new();
+        Self { seed, dice, detector, topology, faults, overrides, start, now: start, seen }
     }
 
     fn walk(mut self) -> Seen {
@@ -123,6 +129,9 @@ impl Walk {
             }
             if self.dice.chance(0.003) {
                 self.reload();
+            }
+            if self.dice.chance(0.01) {
+                self.order();
             }
             self.tell();
             let before = self.healths();
@@ -162,6 +171,33 @@ impl Walk {
         }
         let before = self.healths();
         self.check(&transitions, &before);
+    }
+
+    /// Up to two orders, for a provider or for one upstream, some with an end; none now and then.
+    fn order(&mut self) {
+        let mut overrides = Vec::new();
+        for _ in 0..self.dice.below(3) {
+            let provider = label(PROVIDERS[self.dice.below(PROVIDERS.len())].0);
+            let service = label(["one", "two", "three"][self.dice.below(3)]);
+            let target = if self.dice.chance(0.5) {
+                Target::Provider(provider)
+            } else {
+                Target::Upstream { service, provider }
+            };
+            let order = Order::ALL[self.dice.below(Order::ALL.len())];
+            let minutes = Duration::from_secs(60 * (1 + self.dice.below(10) as u64));
+            let until = self.dice.chance(0.7).then(|| self.now + minutes);
+            overrides.push(Override { target, order, until });
+        }
+        let before = self.healths();
+        self.overrides.clone_from(&overrides);
+        let transitions = self.detector.obey(overrides, self.now);
+        self.check(&transitions, &before);
+        assert_eq!(self.healths(), before, "BASCULE_SEED={}: an order moved a belief", self.seed);
+    }
+
+    fn admin(&self, upstream: UpstreamId) -> AdminState {
+        operator::state_of(&self.overrides, &self.topology.upstream(upstream).key, self.now)
     }
 
     fn healths(&self) -> Vec<Health> {
@@ -246,6 +282,11 @@ impl Walk {
         }
         for ((_, pool), plan) in self.topology.pools().zip(self.detector.plans()) {
             check_plan(pool, &plan, &self.topology, seed);
+            let is_out = |upstream: &UpstreamId| self.admin(*upstream).is_out();
+            let closed = pool.upstreams.iter().all(is_out);
+            assert_eq!(plan.mode == PoolMode::FailClosed, closed, "BASCULE_SEED={seed}: {plan:?}");
+            let obeyed = plan.candidates.iter().all(|candidate| !is_out(&candidate.upstream));
+            assert!(obeyed, "BASCULE_SEED={seed}: one that is out by order is in {plan:?}");
         }
         if let Some(due) = self.detector.next_deadline() {
             assert!(due > self.now, "BASCULE_SEED={seed}: a deadline in the past");
@@ -287,6 +328,11 @@ impl Walk {
             Transition::OriginIncident { edge, at, .. } => {
                 format!("{} origin incident {edge:?}", offset(at))
             }
+            Transition::Ordered { upstream, from, to, at } => {
+                assert_ne!(from, to, "BASCULE_SEED={seed}");
+                self.seen.orders += 1;
+                format!("{} {upstream:?} {from:?} {to:?}", offset(at))
+            }
             Transition::GrayAlert { upstream, edge, at } => {
                 format!("{} {upstream:?} gray {edge:?}", offset(at))
             }
@@ -311,7 +357,7 @@ fn check_plan(pool: &Pool, plan: &PoolPlan, topology: &Topology, seed: u64) {
     let sum = |share: fn(&Candidate) -> u16| -> u16 { plan.candidates.iter().map(share).sum() };
     match plan.mode {
         PoolMode::FailClosed => {
-            assert!(pool.upstreams.is_empty() && plan.candidates.is_empty(), "BASCULE_SEED={seed}");
+            assert!(plan.candidates.is_empty(), "BASCULE_SEED={seed}");
         }
         PoolMode::Normal | PoolMode::FailOpen => {
             assert_eq!(sum(|c| c.safe.get()), 1000, "BASCULE_SEED={seed}: {plan:?}");

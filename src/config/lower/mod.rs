@@ -55,6 +55,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         listeners,
         trusted_proxies,
         admin,
+        state_dir,
         include: _, // Followed before: `included` is what it led to.
         resolver,
         limits,
@@ -87,6 +88,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         topology: topology.into(),
         listeners,
         admin,
+        state_dir: settings::state_dir(context, state_dir),
         resolver: settings::resolver(context, resolver),
         limits: settings::limits(context, limits),
         trusted_proxies,

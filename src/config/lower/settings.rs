@@ -1,5 +1,7 @@
 //! Limits, names, trust and workers.
 
+use std::path::PathBuf;
+
 use ipnet::IpNet;
 
 use super::context::{Bounds, Context};
@@ -97,6 +99,21 @@ pub(super) fn resolver(context: &Context<'_>, raw: Option<At<RawResolver>>) -> R
     let named = entries.iter().filter(|entry| !is_system(entry));
     let servers = named.filter_map(|at| context.parsed("servers", at, values::name_server));
     Resolver { servers: servers.collect(), stale }
+}
+
+/// Beside the file that names it, unless it is named from the root.
+pub(super) fn state_dir(context: &Context<'_>, raw: Option<At<String>>) -> Option<PathBuf> {
+    let at = raw?;
+    let written = at.value.as_deref()?;
+    if written.is_empty() || written.contains('\0') {
+        context.complaints.error(
+            at.place,
+            "`state_dir` names no folder",
+            "name one that bascule may write to, as `state`, or leave the key out",
+        );
+        return None;
+    }
+    Some(context.files.beside(at.place.file, written))
 }
 
 pub(super) fn trusted(

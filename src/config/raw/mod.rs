@@ -32,6 +32,9 @@ pub(super) struct RawFile {
     pub(super) trusted_proxies: Option<At<Vec<At<String>>>>,
     /// Where the operator connects: status and metrics. Default: nowhere.
     pub(super) admin: Option<At<RawAdmin>>,
+    /// Folder for what outlives a restart: journal, health, orders, last good addresses. Default:
+    /// nothing outlives it.
+    pub(super) state_dir: Option<At<String>>,
     /// Files that hold more `providers:` and `services:`; `*` stands for any part of a file's name.
     pub(super) include: Option<At<Vec<At<String>>>>,
     /// How the names of upstreams become addresses.

@@ -1,12 +1,15 @@
 //! The loop with the real detector under paused time: counters and evidence in, snapshots out.
 
 use super::*;
+use crate::exchange::commands::Word;
 use crate::exchange::evidence::{self, EvidenceSender};
 use crate::exchange::state::UpstreamState;
 use crate::model::example::{self, Example};
 use crate::model::health::HealthTag;
+use crate::model::operator::{AdminState, Order, Target};
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
 use crate::model::signal::{PairEnd, ProbeResult, Subject, Witness};
+use crate::telemetry::journal::{Event, Line};
 
 const US: Example<'static> =
     Example { service: "portal", provider: "cloudflare", seat: "US", host: "192.0.2.1", port: 80 };
@@ -32,6 +35,7 @@ fn steering(upstreams: &[Example<'_>]) -> (Steering, World) {
         seed: 7,
         evidence: receiver,
         metrics: metrics.clone(),
+        keeping: None,
     });
     let (shutdown, _) = watch::channel(false);
     (steering, World { handles, evidence: sender, metrics, shutdown, witness: 0 })
@@ -230,4 +234,123 @@ async fn after_shutdown_nobody_is_answered() {
     let topology = Arc::new(example::topology(&[US]));
     let adopted = world.handles.commands.adopt(topology, Arc::new([None])).await;
     assert!(adopted.is_err());
+}
+
+fn target(provider: &str) -> Target {
+    Target::Provider(example::label(provider))
+}
+
+fn order(order: Order, seconds: u64) -> Word {
+    Word::Order { order, lasts: Some(Duration::from_secs(seconds)), reason: "a test".into() }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_order_is_in_force_when_it_is_answered_and_lapses_by_itself() {
+    let world = run(&[US, EU]);
+    let commands = world.handles.commands.clone();
+    let began = clock::now();
+    let obeyed = commands.instruct(target("cloudflare"), order(Order::ForceOut, 60)).await;
+    let obeyed = obeyed.expect("it runs").expect("it makes sense");
+    assert!(clock::now() - began < Duration::from_millis(100));
+    assert_eq!(obeyed.upstreams, ["portal/cloudflare"]);
+    assert_eq!((obeyed.generation.get(), world.generation()), (2, 2));
+    assert_eq!(world.first(), Some(UpstreamId::new(1)));
+    assert!(world.state(0).is_avoided() && world.state(0).is_out());
+    assert_eq!(world.health(0), HealthTag::Healthy, "an order moves no belief");
+
+    tokio::time::sleep(Duration::from_millis(60_100)).await;
+    assert_eq!(world.first(), Some(UpstreamId::new(0)));
+    assert!(!world.state(0).is_avoided() && !world.state(0).is_out());
+    let board = world.handles.board.current();
+    assert!(board.orders.is_empty());
+    let told: Vec<&str> = board.recent.iter().map(|entry| entry.text.as_str()).collect();
+    assert!(told[0].ends_with("started"), "{told:?}");
+    let told = &told[1..];
+    assert_eq!(told.len(), 7, "{told:?}");
+    assert!(told[0].starts_with("order given: force_out cloudflare until "), "{told:?}");
+    assert_eq!(told[1], "upstream forced out by order provider=cloudflare from=auto to=forced_out");
+    assert_eq!(told[2], "failover from=cloudflare to=bunny reason=ordered detection=0.0ns");
+    assert_eq!(told[3], "order lapsed: force_out cloudflare: a test");
+    assert_eq!(told[5], "failback from=bunny to=cloudflare reason=ordered");
+    assert_eq!(told[6], "back at the first choice seconds=60 outside_eu_seconds=0");
+    let generations: Vec<u64> = board.recent.iter().map(|entry| entry.generation.get()).collect();
+    assert_eq!(generations, [1, 2, 2, 2, 3, 3, 3, 3], "each with the snapshot that it led to");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_waits_at_a_draining_upstream_may_finish() {
+    let world = run(&[US, EU]);
+    let drained = world.handles.commands.instruct(target("cloudflare"), order(Order::Drain, 60));
+    drained.await.expect("it runs").expect("it makes sense");
+    assert_eq!(world.first(), Some(UpstreamId::new(1)));
+    assert!(world.state(0).is_out() && !world.state(0).is_avoided());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_order_outlives_a_reload_that_takes_its_target_away_and_brings_it_back() {
+    let world = run(&[US, EU]);
+    let ordered = world.handles.commands.instruct(target("cloudflare"), order(Order::Drain, 600));
+    ordered.await.expect("it runs").expect("it makes sense");
+    world.adopt(&[EU]).await;
+    world.adopt(&[US, EU, OTHER]).await;
+    assert_eq!(world.first(), Some(UpstreamId::new(1)));
+    assert_eq!(world.handles.board.current().upstreams[0].admin, AdminState::Draining);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn forced_in_it_serves_whatever_is_observed_and_left_to_itself_it_does_not() {
+    let mut world = run(&[US, EU]);
+    world.outage().await;
+    let commands = world.handles.commands.clone();
+    let forced = commands.instruct(target("cloudflare"), order(Order::ForceIn, 600)).await;
+    forced.expect("it runs").expect("it makes sense");
+    assert_eq!(world.first(), Some(UpstreamId::new(0)));
+    assert!(!world.state(0).is_avoided());
+    assert_eq!(world.health(0), HealthTag::Ejected, "shown beside the order, not merged");
+    let back = commands.instruct(target("cloudflare"), Word::Auto).await;
+    assert!(back.expect("it runs").expect("it stands").changed);
+    assert_eq!(world.first(), Some(UpstreamId::new(1)));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn who_orders_everybody_out_is_told_that_nobody_is_left() {
+    let world = run(&[US, EU]);
+    let commands = world.handles.commands.clone();
+    for (provider, closed) in [("cloudflare", &[][..]), ("bunny", &[example::label("portal")])] {
+        let ordered = commands.instruct(target(provider), order(Order::ForceOut, 60)).await;
+        assert_eq!(ordered.expect("it runs").expect("sense").closed, closed);
+    }
+    assert_eq!(world.first(), None);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_incident_is_told_with_what_it_cost() {
+    let mut world = run(&[US, EU]);
+    let answers = |world: &World, class: usize, count: u64| {
+        world.handles.snapshots.current().states.pools[0].rows[0].answers[class].add(count);
+    };
+    for _ in 0..5 {
+        answers(&world, 1, 100);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    world.outage().await;
+    answers(&world, 1, 90);
+    answers(&world, 4, 10);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    answers(&world, 1, 900);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let board = world.handles.board.current();
+    let lines = board.recent.iter().filter_map(|entry| Line::from_json(&entry.json));
+    let lines: Vec<Line> = lines.collect();
+    let place = |event: Event| lines.iter().position(|line| line.event == event);
+    let (began, ended) = (place(Event::IncidentBegan), place(Event::IncidentEnded));
+    assert!(place(Event::Started) < began && began < ended && began.is_some(), "{lines:?}");
+    let cost = lines[ended.expect("it ended")].cost.clone().expect("it cost");
+    assert_eq!((cost.lost, cost.requests >= 100), (10, true), "{cost:?}");
+    assert!(
+        cost.requests < 1000,
+        "what came long after the last failure is no part of it: {cost:?}"
+    );
+    assert!(cost.seconds < 5.0 && cost.outside_eu_seconds < 2.0, "{cost:?}");
+    assert!(cost.failed_attempts > 3 && cost.attempts >= 2 * cost.failed_attempts, "{cost:?}");
 }

@@ -5,9 +5,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Detector;
 use crate::decide::world::{Answer, Ask, Behaviour, World, three, topology};
-use crate::model::health::{Blame, HealthTag, IncidentEdge, Reason, Transition};
+use crate::model::health::{Blame, Health, HealthTag, IncidentEdge, Reason, Transition};
 use crate::model::id::UpstreamId;
+use crate::model::operator::{Order, Override, Target};
 use crate::model::outcome::{FailureKind, MethodClass};
 use crate::model::place::Residency;
 use crate::model::plan::PoolMode;
@@ -579,4 +581,49 @@ fn the_same_signals_at_the_same_times_give_the_same_result() {
     let first = live();
     assert!(first.0.len() > 3);
     assert_eq!(first, live());
+}
+
+#[test]
+fn a_restart_forgets_no_ejection_and_brings_nobody_back_sooner() {
+    let mut world = World::new(three());
+    let fails = |place: usize, _: f64, _: &Ask| if place == 0 { BAD } else { Answer::Good };
+    world.run(&Behaviour { answer: &fails, ..calm() }, 10.0);
+    let before = world.health(0);
+    assert!(matches!(before, Health::Ejected { .. }), "{}", world.told());
+    let memory = world.detector.memory();
+    let later = world.now + Duration::from_secs(3);
+    let mut after = Detector::new(Arc::clone(&world.topology), 7, later);
+    let told = after.resume(&memory, later);
+    assert_eq!(after.upstream(UpstreamId::new(0), later).health, before);
+    assert_eq!(after.plans()[0].first(), world.plan().first(), "it goes on where it was");
+    assert!(after.plans()[0].candidates.iter().all(|c| c.upstream != UpstreamId::new(0)));
+    let [Transition::Health { from, to, reason, hold: Some(_), .. }] = told[..] else {
+        panic!("a change of health and no failover: {told:?}")
+    };
+    assert_eq!((from, to), (HealthTag::Healthy, HealthTag::Ejected));
+    assert_eq!(reason, Reason::Remembered);
+    assert_eq!(after.memory(), memory, "what is remembered is not worn by remembering");
+}
+
+#[test]
+fn forced_out_the_first_choice_makes_room_for_the_eu_and_not_for_the_next_in_the_file() {
+    let all = [("us", "US", &[][..]), ("other", "US", &[][..]), ("eu", "SI", &[][..])];
+    let topology = Arc::new(topology(&all, Residency::PreferEu, Rules::default()));
+    let now = crate::decide::world::start();
+    let mut detector = Detector::new(Arc::clone(&topology), 7, now);
+    let order = |target: &str, order| Override {
+        target: Target::Provider(crate::model::example::label(target)),
+        order,
+        until: Some(now + Duration::from_secs(60)),
+    };
+    let first = |detector: &Detector| detector.plans()[0].first().map(UpstreamId::index);
+    detector.obey(vec![order("us", Order::ForceOut)], now);
+    assert_eq!(first(&detector), Some(2));
+    detector.obey(vec![order("us", Order::Drain), order("other", Order::ForceIn)], now);
+    assert_eq!(first(&detector), Some(2), "forced in, it serves at its place");
+    detector.obey(["us", "other", "eu"].map(|who| order(who, Order::ForceOut)).into(), now);
+    assert_eq!((first(&detector), detector.plans()[0].mode), (None, PoolMode::FailClosed));
+    assert_eq!(detector.next_deadline(), Some(now + Duration::from_secs(60)));
+    let told = detector.decide(now + Duration::from_secs(60));
+    assert_eq!(first(&detector), Some(0), "{told:?}");
 }

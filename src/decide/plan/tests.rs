@@ -18,7 +18,7 @@ fn member(index: usize, jurisdiction: Jurisdiction, health: Health) -> Member {
         doubt: Doubt::None,
         fate: Fate::Own,
     };
-    Member { contender, health }
+    Member { contender, health, admin: AdminState::Auto }
 }
 
 fn layout(healths: &[Health]) -> Layout {

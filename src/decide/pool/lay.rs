@@ -11,6 +11,7 @@ use super::super::watch::{Standing, Watch};
 use super::{Context, PoolWatch};
 use crate::model::health::{Health, Transition};
 use crate::model::id::UpstreamId;
+use crate::model::operator::AdminState;
 use crate::model::unit::Permille;
 
 /// A cascade or brownout of unknown blame becomes an experiment after this. A body cut short under
@@ -36,12 +37,19 @@ impl PoolWatch {
         let members: Vec<plan::Member> = (self.watches.iter().zip(upstreams))
             .map(|(watch, upstream)| self.member(watch, *upstream, &failed, context))
             .collect();
-        let least_bad = if failed.len() < members.len() {
+        let present: Vec<plan::Member> =
+            members.iter().filter_map(plan::Member::in_force).collect();
+        let is_bad = |member: &plan::Member| {
+            matches!(member.health, Health::Ejected { .. } | Health::HalfOpen { .. })
+        };
+        let least_bad = if present.iter().all(is_bad) {
+            let bad: Vec<_> = (upstreams.iter().copied().zip(&self.watches))
+                .filter(|(_, watch)| !watch.admin.is_out())
+                .collect();
+            self.course.least_bad(&bad, context.now)
+        } else {
             self.course.forget_least_bad();
             None
-        } else {
-            let bad: Vec<_> = upstreams.iter().copied().zip(&self.watches).collect();
-            self.course.least_bad(&bad, context.now)
         };
         let residency = context.pool().residency;
         let (trickle, experiment) = (self.trickle(), None);
@@ -70,7 +78,7 @@ impl PoolWatch {
             doubt: if serves { rank::Doubt::None } else { watch.doubt() },
             fate: if failed.iter().any(shares) { Fate::Shared } else { Fate::Own },
         };
-        plan::Member { contender, health: watch.health }
+        plan::Member { contender, health: watch.health, admin: watch.admin }
     }
 
     /// Share of the safe requests that a half-open upstream takes: max(1 %, 0.5 a second).
@@ -93,12 +101,15 @@ impl PoolWatch {
         })?;
         let attribution = self.attribution(place, context)?;
         let from = layout.members[place].contender.upstream;
+        if layout.members[place].admin == AdminState::ForcedIn {
+            return None;
+        }
         if attribution.log_odds <= EXPERIMENT_FROM || !self.course.serves(from) {
             return None;
         }
         let order = layout.order();
         let to = (layout.members.iter())
-            .filter(|member| member.contender.upstream != from)
+            .filter(|member| member.contender.upstream != from && !member.admin.is_out())
             .filter(|member| matches!(member.health, Health::Healthy | Health::HalfOpen { .. }))
             .filter(|member| member.contender.doubt == rank::Doubt::None)
             .filter(|member| !context.topology.share_fate(from, member.contender.upstream))

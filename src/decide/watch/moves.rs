@@ -144,7 +144,7 @@ impl Watch {
         self.last_failure.map_or(since, |at| at.max(since))
     }
 
-    fn prove(&mut self) {
+    pub(super) fn prove(&mut self) {
         let threshold = self.yardstick().threshold;
         self.scores.half_way(threshold, self.now);
     }

@@ -185,6 +185,16 @@ pub enum FailoverMode {
     Observe,
 }
 
+impl FailoverMode {
+    /// As it is typed in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+}
+
 /// How much evidence a trip takes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Sensitivity {

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
-use crate::admin::inspect::{ServiceView, Status};
+use crate::admin::view::{ServiceView, Status};
 
 /// What the metrics say of moves.
 #[derive(Clone, Copy, Debug, Default)]

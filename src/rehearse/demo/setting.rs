@@ -43,6 +43,7 @@ pub fn config(stand_ins: &[SocketAddr], timing: &Timing) -> Config {
     Config {
         topology: Arc::new(topology(stand_ins, timing)),
         listeners: vec![Listener { address: any_port, tls: None }],
+        state_dir: None,
         admin: Some(Admin { address: any_port, token: None }),
         resolver: Resolver { servers: Vec::new(), stale: Duration::from_secs(24 * 60 * 60) },
         limits: Limits { drain: DRAIN, ..Limits::default() },

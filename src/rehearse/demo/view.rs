@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::load::Seen;
 use super::script::ROLES;
-use crate::admin::inspect::{ServiceView, UpstreamView};
+use crate::admin::view::{ServiceView, UpstreamView};
 use crate::rehearse::report::By;
 
 /// Events shown below the table.

@@ -6,33 +6,39 @@ use crate::exchange::budget;
 use crate::exchange::state::PoolState;
 use crate::model::id::Label;
 use crate::model::topology::RetryRule;
-use crate::rehearse::traffic::RATE;
 
-/// The budget of the replay's service.
+/// The budget of one service of the replay.
 #[derive(Debug)]
-pub(super) struct Budget(PoolState);
+pub(super) struct Budget {
+    state: PoolState,
+    /// Requests a second.
+    rate: f64,
+}
 
 impl Budget {
-    pub(super) fn new(began: Instant) -> Self {
-        let service = Label::new("service").expect("a constant");
-        Self(PoolState::new(service, 1, began))
+    pub(super) fn new(service: Label, rate: f64, began: Instant) -> Self {
+        Self { state: PoolState::new(service, 1, began), rate }
     }
 
     pub(super) fn count(&self, now: Instant) {
-        self.0.rows[0].window.count_request(budget::second_of(self.0.began, now));
+        self.state.rows[0].window.count_request(budget::second_of(self.state.began, now));
     }
 
     /// What a stride that ends now would have left in the window.
     pub(super) fn refill(&self, now: Instant) {
         let life = budget::CREDIT_LIFE.as_secs();
-        for back in (0..life).rev().filter(|back| now - Duration::from_secs(*back) > self.0.began) {
-            for _ in 0..RATE as u64 {
-                self.count(now - Duration::from_secs(back));
+        let mut due = 0.0;
+        for back in (0..life).rev() {
+            due += self.rate;
+            let second = now.checked_sub(Duration::from_secs(back));
+            if let Some(second) = second.filter(|second| *second > self.state.began) {
+                (0..due as u64).for_each(|_| self.count(second));
             }
+            due = due.fract();
         }
     }
 
     pub(super) fn take(&self, rule: &RetryRule, now: Instant) -> bool {
-        budget::take(&self.0, 0, rule, now)
+        budget::take(&self.state, 0, rule, now)
     }
 }

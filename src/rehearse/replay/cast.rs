@@ -1,4 +1,5 @@
-//! The topology of a replay: the scenario's providers with their seats, under a service's rules.
+//! The topology of a replay: the scenario's providers with their seats, and its services, all under
+//! the same rules.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -6,13 +7,14 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use super::peer::Rule;
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::place::{Country, Jurisdiction, Residency};
 use crate::model::topology::{
     Barred, Endpoint, EndpointHost, HostPattern, HostRule, HttpRule, MarkerRule, Pool, Provider,
-    ProviderKind, Route, Rules, Scheme, Topology, Upstream,
+    ProviderKind, Route, Rules, Scheme, Sensitivity, Topology, Upstream,
 };
-use crate::rehearse::scenario::Scenario;
+use crate::rehearse::scenario::{Scenario, Service};
 use crate::rehearse::world::DIRECT;
 
 /// Countries of the legal entities of the providers that scenarios name.
@@ -29,8 +31,8 @@ const SEATS: [(&str, &str); 9] = [
 ];
 /// Of a provider that is not in the list: outside the EU, so that nothing is taken for inside.
 const UNKNOWN_SEAT: &str = "US";
-/// The one service of a replay.
-const SERVICE: &str = "service";
+/// Value of the marker where no file says otherwise.
+const MARKER: &str = "service";
 
 /// What a replay takes from a configuration file.
 #[derive(Clone, Debug)]
@@ -41,6 +43,18 @@ pub struct Setup {
     pub residency: Residency,
     /// Providers that the file knows, by name.
     pub jurisdictions: Vec<(Label, Country, Jurisdiction)>,
+    /// Who decides when to move.
+    pub decider: Decider,
+}
+
+/// Who decides when to move.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Decider {
+    /// The real detector.
+    #[default]
+    Bascule,
+    /// Somebody to compare it with.
+    Peer(Rule),
 }
 
 impl Default for Setup {
@@ -48,36 +62,65 @@ impl Default for Setup {
     fn default() -> Self {
         let marker = MarkerRule {
             header: HeaderName::from_static("x-origin-id"),
-            value: HeaderValue::from_static(SERVICE),
+            value: HeaderValue::from_static(MARKER),
         };
-        let rules = Rules { marker: Some(marker), ..Rules::default() };
-        Self { rules, residency: Residency::default(), jurisdictions: Vec::new() }
+        Self {
+            rules: Rules { marker: Some(marker), ..Rules::default() },
+            residency: Residency::default(),
+            jurisdictions: Vec::new(),
+            decider: Decider::default(),
+        }
     }
 }
 
-/// What exists, and the place in the scenario of each upstream that policy permits.
+impl Setup {
+    /// The same world, retries and budget, with a peer to decide, who knows of no marker.
+    #[must_use]
+    pub fn with_peer(&self, rule: Rule) -> Self {
+        let rules = Rules { marker: None, ..self.rules.clone() };
+        Self { rules, decider: Decider::Peer(rule), ..self.clone() }
+    }
+
+    /// The same with another amount of evidence that a trip takes.
+    #[must_use]
+    pub fn with_sensitivity(mut self, sensitivity: Sensitivity) -> Self {
+        self.rules.failover.sensitivity = sensitivity;
+        self
+    }
+}
+
+/// What exists, and the place in the scenario of each upstream's provider. Policy decides which
+/// upstreams there are; they stand service by service.
 pub(super) fn topology(scenario: &Scenario, setup: &Setup) -> (Arc<Topology>, Vec<usize>) {
-    let all: Vec<Provider> =
+    let providers: Vec<Provider> =
         scenario.upstreams.iter().map(|name| provider(name, scenario, setup)).collect();
-    let permitted = |place: &usize| setup.residency.permits(all[*place].jurisdiction);
-    let places: Vec<usize> = (0..all.len()).filter(permitted).collect();
-    let barred = (0..all.len())
+    let permitted = |place: &usize| setup.residency.permits(providers[*place].jurisdiction);
+    let places: Vec<usize> = (0..providers.len()).filter(permitted).collect();
+    let barred: Vec<Barred> = (0..providers.len())
         .filter(|place| !permitted(place))
         .map(|place| Barred {
-            provider: all[place].name.clone(),
-            jurisdiction: all[place].jurisdiction,
+            provider: providers[place].name.clone(),
+            jurisdiction: providers[place].jurisdiction,
         })
         .collect();
-    let upstreams = places.iter().map(|place| upstream(*place, &all[*place])).collect();
-    let pool = Pool {
-        service: label(SERVICE),
-        residency: setup.residency,
-        upstreams: (0..places.len()).map(UpstreamId::new).collect(),
-        barred,
-        rules: setup.rules.clone(),
-    };
-    let route = Route { host: HostPattern::Any, prefix: "/".into(), pool: PoolId::new(0) };
-    let topology = Topology { providers: all, upstreams, pools: vec![pool], routes: vec![route] };
+    let mut topology = Topology { providers, ..Topology::default() };
+    for (number, service) in scenario.services.iter().enumerate() {
+        let first = topology.upstreams.len();
+        let pool = PoolId::new(number);
+        let upstreams =
+            places.iter().map(|place| upstream(*place, &topology.providers[*place], service, pool));
+        let upstreams: Vec<Upstream> = upstreams.collect();
+        topology.upstreams.extend(upstreams);
+        topology.pools.push(Pool {
+            service: service.name.clone(),
+            residency: setup.residency,
+            upstreams: (first..topology.upstreams.len()).map(UpstreamId::new).collect(),
+            barred: barred.clone(),
+            rules: setup.rules.clone(),
+        });
+        topology.routes.push(Route { host: HostPattern::Any, prefix: "/".into(), pool });
+    }
+    let places = topology.upstreams.iter().map(|upstream| upstream.provider.index()).collect();
     (Arc::new(topology), places)
 }
 
@@ -100,7 +143,7 @@ fn seat_of(name: &str) -> Country {
     Country::new(listed).expect("the table holds country codes: a test walks it")
 }
 
-fn upstream(place: usize, provider: &Provider) -> Upstream {
+fn upstream(place: usize, provider: &Provider, service: &Service, pool: PoolId) -> Upstream {
     // An address from the block for documentation (RFC 5737): nothing is ever dialled.
     let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, place as u8));
     let endpoint = Endpoint {
@@ -114,20 +157,16 @@ fn upstream(place: usize, provider: &Provider) -> Upstream {
     };
     Upstream {
         key: UpstreamKey {
-            service: label(SERVICE),
+            service: service.name.clone(),
             provider: provider.name.clone(),
             endpoint: format!("https://{address}:443").into(),
         },
         provider: ProviderId::new(place),
-        pool: PoolId::new(0),
+        pool,
         endpoint,
         preference: place as u16 + 1,
         weight: 100,
     }
-}
-
-fn label(text: &str) -> Label {
-    Label::new(text).expect("a constant of this file")
 }
 
 #[cfg(test)]
@@ -152,5 +191,16 @@ mod tests {
         let names = topology.upstreams().map(|(id, _)| topology.provider_of(id).name.as_str());
         assert_eq!(names.collect::<Vec<_>>(), ["bunny", DIRECT]);
         assert_eq!(topology.pools[0].barred.len(), 1);
+    }
+
+    #[test]
+    fn every_service_has_an_upstream_at_every_provider() {
+        let text = "name: x\nupstreams: [bunny, gcore]\n\
+                    services: [{name: a, rate: 5}, {name: b, count: 2, rate: 0.2}]\ntimeline: []\n";
+        let scenario = Scenario::read(text).expect("a scenario");
+        let (topology, places) = topology(&scenario, &Setup::default());
+        assert_eq!(places, [0, 1, 0, 1, 0, 1]);
+        let services: Vec<&str> = topology.pools.iter().map(|pool| pool.service.as_str()).collect();
+        assert_eq!(services, ["a", "b-1", "b-2"]);
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::record::Head;
 use super::{Event, Replay};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome, Reach};
@@ -79,10 +80,10 @@ impl Replay {
     pub(super) fn begin(&mut self) {
         let request = self.demand.draw(&mut self.rng);
         let class = MethodClass::of(request.method());
-        self.budget.count(self.steer.instant(self.now));
+        self.budgets[request.service()].count(self.steer.instant(self.now));
         self.tally.begin(self.now);
         self.tally.lost_without += self.lost_alone;
-        let plan = Arc::clone(self.steer.plan());
+        let plan = Arc::clone(self.steer.plan(request.service()));
         let Some(place) = plan.pick(class, self.rng.u16(0..1000)) else {
             return self.end_of(&request, self.now, (None, Cause::Upstream));
         };
@@ -93,7 +94,7 @@ impl Replay {
             && answer.cause == Cause::Nobody
             && after < self.steer.flags(upstream).late_after
         {
-            self.plan(self.now + after, Event::Good { upstream, class, took: after });
+            self.plan(self.now + after, Event::Good { upstream, request, took: after });
             return self.end_of(&request, self.now, (Some(upstream), answer.cause));
         }
         let course = Course {
@@ -185,7 +186,8 @@ impl Replay {
         let limit = self.rules().timeouts.head;
         let (outcome, reach) = match seen {
             Seen::Head { after, status, marker, body } if after <= limit => {
-                let (verdict, marker) = self.head(upstream, after, status, marker);
+                let head = Head { took: after, status, fate: marker };
+                let (verdict, marker) = self.head(upstream, &request, head);
                 if verdict != Outcome::Success && !counted {
                     self.conclude(upstream, &request, verdict, marker);
                 }
@@ -277,7 +279,7 @@ impl Replay {
         }
         let Some(next) = self.next_candidate(course) else { return false };
         let now = self.steer.instant(self.now);
-        if price == Price::Token && !self.budget.take(rule, now) {
+        if price == Price::Token && !self.budgets[request.service()].take(rule, now) {
             return false;
         }
         let is_safe = MethodClass::of(request.method()) == MethodClass::Safe;
@@ -336,7 +338,7 @@ impl Replay {
         match ending {
             Ending::Well => {}
             Ending::Lost => {
-                self.tally.lost += 1;
+                self.tally.lose(began);
                 self.tally.lost_safe += u64::from(is_safe);
             }
             Ending::Hopeless => self.tally.hopeless += 1,
@@ -358,17 +360,21 @@ impl Replay {
     fn anyone_else_could(&self, by: Option<usize>, request: &Request) -> bool {
         let could =
             |upstream: usize| self.world.harm(self.places[upstream], self.now, Some(request)) < 0.5;
-        (0..self.places.len()).any(|upstream| Some(upstream) != by && could(upstream))
+        let pool = &self.topology.pools[request.service()];
+        let mut others = pool.upstreams.iter().map(|upstream| upstream.index());
+        others.any(|upstream| Some(upstream) != by && could(upstream))
     }
 
     /// What one more request would have lost, had everything gone to the first upstream.
     pub(super) fn lost_without(&self) -> f64 {
-        let harm = |place: usize| self.world.harm(place, self.now, None);
-        match self.places.split_first() {
+        let harm =
+            |upstream: &UpstreamId| self.world.harm(self.places[upstream.index()], self.now, None);
+        // Every service has the same providers in the same order.
+        match self.topology.pools.first().and_then(|pool| pool.upstreams.split_first()) {
             Some((first, others)) => {
-                let harmed = harm(*first);
+                let harmed = harm(first);
                 // Nothing is lost that nobody could have served.
-                if harmed > 0.0 && others.iter().any(|other| harm(*other) < 0.5) {
+                if harmed > 0.0 && others.iter().any(|other| harm(other) < 0.5) {
                     harmed
                 } else {
                     0.0

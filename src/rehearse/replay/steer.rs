@@ -1,12 +1,16 @@
-//! The steering loop of the replay: counts and evidence in, plan and flags out, at the same
+//! The steering loop of the replay: counts and evidence in, plans and flags out, at the same
 //! instants at which `control::steering` would draw them from the real proxy.
+//!
+//! Who decides is the real detector, or a [`Peer`] to compare it with.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cast::{Decider, Setup};
+use super::peer::Peer;
 use crate::decide::detector::Detector;
 use crate::model::health::{ProbePace, Transition, UpstreamStanding};
-use crate::model::id::{PoolId, UpstreamId};
+use crate::model::id::UpstreamId;
 use crate::model::outcome::{Marker, MethodClass, Outcome};
 use crate::model::plan::PoolPlan;
 use crate::model::signal::{Counts, DURATION_BOUNDS, DURATION_BUCKETS, Sample, Signal};
@@ -18,23 +22,31 @@ const CALM: Duration = Duration::from_millis(100);
 /// Between two drains while something is; also the least time between any two.
 const DOUBT: Duration = Duration::from_millis(10);
 
-/// The one pool of a replay.
-const POOL: PoolId = PoolId::new(0);
-
-/// The detector, and what waits for it.
+/// Who decides, and what waits for it.
 pub(super) struct Steer {
-    detector: Detector,
+    mind: Mind,
     /// The instant at which the replay begins.
     began: Instant,
     samples: Vec<Sample>,
     evidence: Vec<Signal>,
-    plan: Arc<PoolPlan>,
+    /// By pool.
+    plans: Vec<Arc<PoolPlan>>,
+    /// By upstream: its pool.
+    pools: Vec<usize>,
     flags: Vec<Flags>,
     drained: Duration,
     marked: Duration,
     /// What the detector said at the last drain; nothing changes its mind in between.
     in_doubt: bool,
     deadline: Option<Duration>,
+}
+
+/// Who decides.
+enum Mind {
+    /// The real one.
+    Detector(Box<Detector>),
+    /// One to compare it with, and from when its own patience with a head ends.
+    Peer(Peer, Duration),
 }
 
 /// What is kept beside the plan for each upstream.
@@ -62,16 +74,26 @@ pub(super) struct Drained {
 }
 
 impl Steer {
-    pub(super) fn new(topology: &Arc<Topology>, seed: u64, began: Instant) -> Self {
-        let detector = Detector::new(Arc::clone(topology), seed, began);
-        let plan = Arc::clone(&detector.plans()[POOL.index()]);
+    pub(super) fn new(
+        topology: &Arc<Topology>,
+        setup: &Setup,
+        (seed, began): (u64, Instant),
+    ) -> Self {
+        let mind = match setup.decider {
+            Decider::Bascule => {
+                Mind::Detector(Box::new(Detector::new(Arc::clone(topology), seed, began)))
+            }
+            Decider::Peer(rule) => Mind::Peer(Peer::new(topology, rule), setup.rules.timeouts.head),
+        };
+        let pools = topology.upstreams.iter().map(|upstream| upstream.pool.index()).collect();
         let samples = topology.upstreams().map(|(upstream, _)| empty(upstream)).collect();
         let mut steer = Self {
-            detector,
+            plans: mind.plans(),
+            mind,
+            pools,
             began,
             samples,
             evidence: Vec::new(),
-            plan,
             flags: Vec::new(),
             drained: Duration::ZERO,
             marked: Duration::ZERO,
@@ -82,9 +104,14 @@ impl Steer {
         steer
     }
 
-    /// Who takes what now.
-    pub(super) fn plan(&self) -> &Arc<PoolPlan> {
-        &self.plan
+    /// Who takes what of a pool's requests now.
+    pub(super) fn plan(&self, pool: usize) -> &Arc<PoolPlan> {
+        &self.plans[pool]
+    }
+
+    /// The same of every pool.
+    pub(super) fn plans(&self) -> &[Arc<PoolPlan>] {
+        &self.plans
     }
 
     /// What is kept beside the plan.
@@ -128,8 +155,15 @@ impl Steer {
     }
 
     /// An attempt came to this.
-    pub(super) fn count(&mut self, upstream: usize, class: MethodClass, outcome: Outcome) {
+    pub(super) fn count(
+        &mut self,
+        at: Duration,
+        upstream: usize,
+        (class, outcome): (MethodClass, Outcome),
+    ) {
         add(&mut self.samples[upstream].counts, class, outcome, 1);
+        let now = self.instant(at);
+        self.mind.count(upstream, outcome, now);
     }
 
     /// A head came.
@@ -142,8 +176,10 @@ impl Steer {
         }
     }
 
-    /// Counts of many attempts at once.
-    pub(super) fn add(&mut self, upstream: usize, many: &Sample) {
+    /// Counts of many attempts at once, all of them good.
+    pub(super) fn add(&mut self, at: Duration, upstream: usize, many: &Sample) {
+        let now = self.instant(at);
+        self.mind.count(upstream, Outcome::Success, now);
         let sample = &mut self.samples[upstream];
         for class in [0, 1] {
             sample.counts.successes[class] += many.counts.successes[class];
@@ -156,6 +192,12 @@ impl Steer {
         }
     }
 
+    /// What failed last was one of many that went well: nobody counts it as one in a row.
+    pub(super) fn is_alone(&mut self, at: Duration, upstream: usize) {
+        let now = self.instant(at);
+        self.mind.count(upstream, Outcome::Success, now);
+    }
+
     /// Something worth telling one by one.
     pub(super) fn tell(&mut self, signal: Signal) {
         self.evidence.push(signal);
@@ -166,20 +208,20 @@ impl Steer {
         let now = self.instant(at);
         for sample in &mut self.samples {
             if sample.counts != Counts::default() || sample.durations != [0; DURATION_BUCKETS] {
-                self.detector.observe(&Signal::Sample(*sample), now);
+                self.mind.observe(&Signal::Sample(*sample), now);
                 *sample = empty(sample.upstream);
             }
         }
         for signal in self.evidence.drain(..) {
-            self.detector.observe(&signal, now);
+            self.mind.observe(&signal, now);
         }
         self.drained = at;
-        let transitions = self.detector.decide(now);
-        let plan = Arc::clone(&self.detector.plans()[POOL.index()]);
-        self.in_doubt = self.detector.in_doubt();
-        self.deadline = self.detector.next_deadline().map(|deadline| self.time(deadline));
-        let moved = !Arc::ptr_eq(&plan, &self.plan);
-        self.plan = plan;
+        let transitions = self.mind.decide(now);
+        let plans = self.mind.plans();
+        self.in_doubt = self.mind.in_doubt();
+        self.deadline = self.mind.next_deadline().map(|deadline| self.time(deadline));
+        let moved = plans.iter().zip(&self.plans).any(|(next, plan)| !Arc::ptr_eq(next, plan));
+        self.plans = plans;
         let mut left = Vec::new();
         if moved || !transitions.is_empty() || at >= self.marked + CALM {
             left = self.mark(at);
@@ -192,17 +234,81 @@ impl Steer {
         self.marked = at;
         let now = self.instant(at);
         let flags = |place: usize| {
-            let UpstreamStanding { late_after, marker_armed, pace, .. } =
-                self.detector.upstream(UpstreamId::new(place), now);
-            let trust = if marker_armed { MarkerTrust::Armed } else { MarkerTrust::Unarmed };
-            let avoided = self.plan.candidates.iter().all(|c| c.upstream.index() != place);
-            Flags { late_after, trust, pace, avoided }
+            let candidates = &self.plans[self.pools[place]].candidates;
+            let avoided = candidates.iter().all(|c| c.upstream.index() != place);
+            Flags { avoided, ..self.mind.flags(UpstreamId::new(place), now) }
         };
         let flags: Vec<Flags> = (0..self.samples.len()).map(flags).collect();
         let was = |place: usize| self.flags.get(place).is_some_and(|flags| flags.avoided);
         let left = (0..flags.len()).filter(|place| flags[*place].avoided && !was(*place)).collect();
         self.flags = flags;
-        left
+        match self.mind {
+            Mind::Detector(_) => left,
+            // What waits for an upstream that the peer leaves goes on waiting.
+            Mind::Peer(..) => Vec::new(),
+        }
+    }
+}
+
+impl Mind {
+    fn count(&mut self, upstream: usize, outcome: Outcome, now: Instant) {
+        match self {
+            Self::Detector(_) => {}
+            Self::Peer(peer, _) => peer.count(upstream, outcome, now),
+        }
+    }
+
+    fn observe(&mut self, signal: &Signal, now: Instant) {
+        match self {
+            Self::Detector(detector) => detector.observe(signal, now),
+            Self::Peer(..) => {}
+        }
+    }
+
+    fn decide(&mut self, now: Instant) -> Vec<Transition> {
+        match self {
+            Self::Detector(detector) => detector.decide(now),
+            Self::Peer(peer, _) => peer.decide(now),
+        }
+    }
+
+    fn plans(&self) -> Vec<Arc<PoolPlan>> {
+        match self {
+            Self::Detector(detector) => detector.plans(),
+            Self::Peer(peer, _) => peer.plans(),
+        }
+    }
+
+    fn in_doubt(&self) -> bool {
+        match self {
+            Self::Detector(detector) => detector.in_doubt(),
+            Self::Peer(..) => false,
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Detector(detector) => detector.next_deadline(),
+            Self::Peer(peer, _) => peer.deadline(),
+        }
+    }
+
+    /// Without [`Flags::avoided`], which the plan says.
+    fn flags(&self, upstream: UpstreamId, now: Instant) -> Flags {
+        match self {
+            Self::Detector(detector) => {
+                let UpstreamStanding { late_after, marker_armed, pace, .. } =
+                    detector.upstream(upstream, now);
+                let trust = if marker_armed { MarkerTrust::Armed } else { MarkerTrust::Unarmed };
+                Flags { late_after, trust, pace, avoided: false }
+            }
+            Self::Peer(_, late_after) => Flags {
+                late_after: *late_after,
+                trust: MarkerTrust::Unarmed,
+                pace: ProbePace::Normal,
+                avoided: false,
+            },
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use crate::model::id::UpstreamId;
 use crate::model::outcome::{Marker, MethodClass, Outcome};
 use crate::model::plan::Candidate;
 use crate::model::signal::{Counts, DURATION_BUCKETS, Sample};
-use crate::rehearse::traffic::{Demand, ORIGIN_ERRORS, RATE, SAFE_SHARE};
+use crate::rehearse::traffic::{Demand, ORIGIN_ERRORS, SAFE_SHARE};
+use crate::request::witness::client_prefix;
 
 /// Shortest and longest stride.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -74,18 +75,20 @@ impl Replay {
             self.quiet.disturbed(self.now);
             return None;
         }
-        let plan = self.steer.plan();
-        let serves = |candidate: &&Candidate| candidate.safe.get() + candidate.unsafe_.get() > 0;
-        let mut serving = plan.candidates.iter().filter(serves).map(|c| c.upstream.index());
-        if serving.clone().any(|upstream| self.world.is_faulty(self.places[upstream], self.now)) {
-            self.quiet.disturbed(self.now);
-            return None;
+        let mut longest = LONGEST;
+        for plan in self.steer.plans() {
+            let serves = |c: &&Candidate| c.safe.get() + c.unsafe_.get() > 0;
+            let mut serving = plan.candidates.iter().filter(serves).map(|c| c.upstream.index());
+            if serving.clone().any(|up| self.world.is_faulty(self.places[up], self.now)) {
+                self.quiet.disturbed(self.now);
+                return None;
+            }
+            match (serving.next(), serving.next()) {
+                (Some(_), Some(_)) => longest = LONGEST_ON_TRIAL,
+                (Some(_), None) => {}
+                (None, _) => return None,
+            }
         }
-        let longest = match (serving.next(), serving.next()) {
-            (Some(_), Some(_)) => LONGEST_ON_TRIAL,
-            (Some(_), None) => LONGEST,
-            (None, _) => return None,
-        };
         let quiet = self.now.saturating_sub(self.quiet.since);
         let wanted = self.now + (quiet / PART).clamp(SHORTEST, longest);
         let bounds = [self.world.next_turn(self.now), self.steer.deadline(), Some(self.end)];
@@ -100,7 +103,7 @@ impl Replay {
     /// Lets time pass.
     pub(super) fn stride(&mut self, end: Duration) {
         let began = self.now;
-        let requests = RATE * (end - began).as_secs_f64();
+        let requests = self.demand.rate() * (end - began).as_secs_f64();
         let failing = whole(&mut self.quiet.origin_errors, requests * ORIGIN_ERRORS);
         for _ in 0..failing {
             let at = began + (end - began).mul_f64(self.rng.f64());
@@ -123,19 +126,32 @@ impl Replay {
             }
         }
         self.now = end;
-        self.budget.refill(self.steer.instant(end));
+        self.greet_everyone();
+        self.budgets.iter().for_each(|budget| budget.refill(self.steer.instant(end)));
         self.next_request = end + self.demand.gap(&mut self.rng);
         self.drain();
+    }
+
+    /// In a stride every client has good answers.
+    fn greet_everyone(&mut self) {
+        let now = self.steer.instant(self.now);
+        for client in self.demand.clients() {
+            self.clients.note(client_prefix(client), now);
+        }
     }
 
     /// Many good answers at once, shared as the plan says.
     fn serve(&mut self, requests: f64, end: Duration) {
         let lost_without = self.lost_without() * requests;
         self.tally.lost_without += lost_without;
-        let plan = std::sync::Arc::clone(self.steer.plan());
         let mut loads = vec![0.0; self.world.size()];
-        for candidate in &plan.candidates {
+        let plans = self.steer.plans().to_vec();
+        let candidates = plans.iter().enumerate().flat_map(|(pool, plan)| {
+            plan.candidates.iter().map(move |candidate| (pool, candidate))
+        });
+        for (pool, candidate) in candidates {
             let upstream = candidate.upstream.index();
+            let requests = requests * self.demand.share_of(pool);
             let wanted = [
                 requests * SAFE_SHARE * candidate.safe.fraction(),
                 requests * (1.0 - SAFE_SHARE) * candidate.unsafe_.fraction(),
@@ -147,7 +163,7 @@ impl Replay {
                 sample.counts.markable = served;
                 sample.counts.marked = served;
             }
-            self.steer.add(upstream, &sample);
+            self.steer.add(self.now, upstream, &sample);
             self.tally.serve(upstream, u64::from(served));
             self.count_middle(self.now, upstream, u64::from(served));
             if (self.trigger.0..self.trigger.1).contains(&self.now) {
@@ -162,8 +178,9 @@ impl Replay {
     pub(super) fn origin_fails(&mut self) {
         let request = self.demand.draw(&mut self.rng);
         let class = MethodClass::of(request.method());
-        let Some(place) = self.steer.plan().pick(class, self.rng.u16(0..1000)) else { return };
-        let upstream = self.steer.plan().candidates[place].upstream.index();
+        let plan = self.steer.plan(request.service());
+        let Some(place) = plan.pick(class, self.rng.u16(0..1000)) else { return };
+        let upstream = plan.candidates[place].upstream.index();
         let marker = self.marker(crate::rehearse::scenario::MarkerFate::Kept);
         let outcome = match marker {
             Marker::Present => Outcome::OriginError,
@@ -173,6 +190,7 @@ impl Replay {
             }
         };
         self.conclude(upstream, &request, outcome, marker);
+        self.steer.is_alone(self.now, upstream);
         self.tally.serve(upstream, 1);
         self.tally.hopeless += 1;
     }

@@ -6,11 +6,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use self::demand::{RawAudience, RawService, services};
 use super::{
-    Audience, Change, Expect, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError,
-    Sticky, Subject, Wave,
+    Change, Expect, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError, Sticky,
+    Subject, Wave,
 };
 use crate::model::id::Label;
+
+mod demand;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +26,8 @@ pub(super) struct RawScenario {
     #[serde(rename = "basis")]
     _basis: Option<IgnoredAny>,
     upstreams: Vec<String>,
+    /// Not in one of the original files: who is served, where it is not one service.
+    services: Option<Vec<RawService>>,
     #[serde(default)]
     substrates: BTreeMap<String, Vec<String>>,
     #[serde(default)]
@@ -30,14 +35,6 @@ pub(super) struct RawScenario {
     timeline: Vec<RawChange>,
     #[serde(default)]
     expect: RawExpect,
-}
-
-/// Who asks, and for how much.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAudience {
-    clients: Option<u8>,
-    pages: Option<u8>,
 }
 
 #[derive(Deserialize)]
@@ -140,6 +137,7 @@ struct RawExpect {
     untouched_hosts: Vec<String>,
     unsafe_replayed: Option<u32>,
     not_blamed: Vec<String>,
+    spared_after_moves: Option<u32>,
     /// For readers of the file.
     #[serde(rename = "note")]
     _note: Option<String>,
@@ -171,6 +169,7 @@ impl RawScenario {
         {
             return Err(wrong("upstreams", "at least one, and each once"));
         }
+        let services = services(self.services)?;
         let substrates = substrates
             .into_iter()
             .map(|(provider, shared)| {
@@ -191,25 +190,12 @@ impl RawScenario {
             start_utc,
             about,
             upstreams,
+            services,
             substrates,
             audience,
             timeline,
             expect,
         })
-    }
-}
-
-impl RawAudience {
-    fn lower(self) -> Result<Audience, ScenarioError> {
-        let Self { clients, pages } = self;
-        let usual = Audience::default();
-        let (clients, pages) = (clients.unwrap_or(usual.clients), pages.unwrap_or(usual.pages));
-        let (most_clients, most_pages) = (usual.clients, usual.pages);
-        if !(1..=most_clients).contains(&clients) || !(1..=most_pages).contains(&pages) {
-            let what = format!("1 to {most_clients} clients, 1 to {most_pages} pages");
-            return Err(wrong("audience", what));
-        }
-        Ok(Audience { clients, pages })
     }
 }
 
@@ -368,6 +354,7 @@ impl RawExpect {
             untouched_hosts: self.untouched_hosts,
             unsafe_replayed: self.unsafe_replayed,
             not_blamed: self.not_blamed,
+            spared_after_moves: self.spared_after_moves,
         })
     }
 }

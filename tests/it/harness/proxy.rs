@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use http::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -128,6 +129,13 @@ impl RunningProxy {
         assert!(status.success(), "{kill}");
     }
 
+    /// Ends it as a power cut would, and gives its folder for another one.
+    pub fn kill(mut self) -> TempDir {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("our own child");
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a scratch folder"))
+    }
+
     /// Waits for it to end by itself.
     pub async fn exit(&mut self) -> ExitStatus {
         let ended = async {
@@ -169,6 +177,27 @@ impl RunningProxy {
         let mut session = within("the admin listener", session).await.expect("a connection");
         let ask = Ask::get(target).host(&self.admin.to_string());
         within("an admin answer", session.send(&ask)).await.expect("a whole answer")
+    }
+
+    /// One request with a body at the admin listener.
+    pub async fn tell(&self, method: Method, target: &str, body: &Value) -> Answer {
+        let session = Session::open(Speak::Http1, self.admin, PORTAL);
+        let mut session = within("the admin listener", session).await.expect("a connection");
+        let ask = Ask { body: body.to_string().into(), ..Ask::new(method, target) };
+        let ask = ask.host(&self.admin.to_string()).header("Content-Type", "application/json");
+        within("an admin answer", session.send(&ask)).await.expect("a whole answer")
+    }
+
+    /// Runs a verb against the admin listener: whether it went well, and what it said.
+    pub async fn verb(&self, arguments: &[&str]) -> (bool, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bascule"));
+        command.args(arguments).arg("--admin").arg(format!("http://{}", self.admin));
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        let run = tokio::task::spawn_blocking(move || command.output());
+        let output = within(&format!("{arguments:?}"), run).await.expect("no panic");
+        let output = output.expect("the binary starts");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// One scrape.

@@ -1,0 +1,71 @@
+//! `bascule journal`: why each transition happened, as lines, as JSON, or as an incident report.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use super::api::{Where, plain};
+use crate::admin::query::encoded;
+use crate::telemetry::journal::Line;
+
+mod report;
+
+/// Arguments of the verb.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// How far back, as 24h, or from when, as 2025-11-18T11:00:00Z.
+    #[arg(long, value_name = "SPAN", default_value = "24h")]
+    since: String,
+    /// How it is shown.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(flatten)]
+    at: Where,
+}
+
+/// How the journal is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Format {
+    /// A line an entry.
+    Text,
+    /// As the admin API answers.
+    Json,
+    /// An incident report in Markdown.
+    Md,
+}
+
+/// The answer of the admin API.
+#[derive(Debug, Deserialize)]
+struct Page {
+    version: String,
+    at: String,
+    since: String,
+    complete: bool,
+    entries: Vec<Line>,
+}
+
+/// Runs the verb.
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { since, format, at } = arguments;
+    let body = at.get(&format!("/v1/journal?since={}", encoded(&since)))?;
+    let text = match format {
+        Format::Json => [&body[..], b"\n"].concat(),
+        Format::Text => lines(&at.read(&body)?).into_bytes(),
+        Format::Md => report::markdown(&at.read(&body)?).into_bytes(),
+    };
+    let mut out = std::io::stdout().lock();
+    out.write_all(&text).and_then(|()| out.flush()).context("printing")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(page: &Page) -> String {
+    let line = |line: &Line| {
+        let service = line.service.as_deref().unwrap_or("-");
+        plain(&format!("{}  {service}  {}  generation={}", line.at, line.text, line.generation))
+            + "\n"
+    };
+    page.entries.iter().map(line).collect()
+}

@@ -1,0 +1,123 @@
+//! The loop's memory: what it goes on from at the start, and what it hands to the keeper.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Steering;
+use crate::clock;
+use crate::control::keeper::{Busy, Keeper, Restored};
+use crate::control::memory::{KnownAddresses, Remembered};
+use crate::control::orders::Moment;
+use crate::exchange::addresses::Answer;
+use crate::exchange::state::States;
+use crate::model::id::UpstreamKey;
+use crate::telemetry::journal::{Event, Line, rfc3339};
+
+/// What is remembered is handed over at every transition and at least this often.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Where to keep things, and what was kept before.
+#[derive(Debug)]
+pub struct Keeping {
+    /// Takes errands.
+    pub keeper: Keeper,
+    /// From the process before this one.
+    pub restored: Restored,
+    /// Addresses older than this are not gone by.
+    pub stale: Duration,
+}
+
+/// Whether the keeper has everything that must not be lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Handed {
+    /// As of then.
+    At(Instant),
+    /// Something happened since.
+    Behind,
+}
+
+impl Steering {
+    /// Takes in what the process before this one knew, before the first request: beliefs, orders.
+    pub(super) fn resume(&mut self, remembered: &Remembered, now: Instant) {
+        let mut transitions = self.detector.resume(&remembered.memory, now);
+        transitions.extend(self.detector.obey(self.orders.overrides(), now));
+        let wall = clock::wall();
+        let known = remembered.memory.upstreams.len();
+        let text = format!("bascule {} started", env!("CARGO_PKG_VERSION"));
+        let (at, event) = (rfc3339(wall), Event::Started);
+        let generation = self.publisher.current().routing.generation.get();
+        self.journal.add(Line { at, event, text, generation, ..Line::default() }, wall);
+        if known > 0 || !self.orders.is_empty() {
+            tracing::info!(upstreams = known, orders = self.orders.all().len(), "remembered");
+        }
+        self.lapse(now);
+        self.conclude(&transitions, now);
+    }
+
+    /// Keeps the books of incidents, and tells what begins and ends.
+    pub(super) fn account(&mut self, now: Instant) {
+        let view = self.publisher.current();
+        let pools = view.routing.topology.pools();
+        let standings: Vec<_> = pools.map(|(id, _)| self.detector.pool(id)).collect();
+        let at = Moment { now, wall: clock::wall() };
+        for line in self.incidents.look(&view, &standings, at) {
+            tracing::info!(service = line.service.as_deref(), "{}", line.text);
+            self.journal.add(line, at.wall);
+        }
+    }
+
+    /// Hands over what must outlive the process, if anything happened or enough time has gone by.
+    pub(super) fn keep(&mut self, now: Instant) {
+        let due = match self.handed {
+            Handed::At(at) => now >= at + EVERY,
+            Handed::Behind => true,
+        };
+        if due {
+            self.keep_now(now);
+        }
+    }
+
+    /// Hands it over in any case. Where the keeper has no room, the next time does it.
+    pub(super) fn keep_now(&mut self, now: Instant) {
+        let Some(keeper) = &self.keeper else { return };
+        let remembered = Remembered {
+            memory: self.detector.memory(),
+            orders: self.orders.all().to_vec(),
+            addresses: known_addresses(&self.publisher.current().states),
+        };
+        let at = Moment { now, wall: clock::wall() };
+        self.handed = match keeper.remember(Box::new(remembered), at) {
+            Ok(()) => Handed::At(now),
+            Err(Busy) => Handed::Behind,
+        };
+    }
+}
+
+fn known_addresses(states: &States) -> Vec<(UpstreamKey, KnownAddresses)> {
+    let known = states.upstreams.iter().filter_map(|state| {
+        let answer = state.addresses.current();
+        let (addresses, at) = (answer.addresses.clone(), answer.at?);
+        Some((state.key.clone(), KnownAddresses { addresses, at }))
+    });
+    known.collect()
+}
+
+/// Fills the address books with what was dialled before, so that a start without a resolver serves.
+/// Literal addresses are not touched: they are what the file says.
+pub(super) fn resume_addresses(
+    states: &States,
+    known: Vec<(UpstreamKey, KnownAddresses)>,
+    stale: Duration,
+    now: Instant,
+) {
+    for (key, KnownAddresses { addresses, at }) in known {
+        let is_fresh = now.saturating_duration_since(at) < stale;
+        let state = states.upstreams.iter().find(|state| state.key == key);
+        if let Some(state) = state
+            .map(Arc::as_ref)
+            .filter(|state| is_fresh && state.addresses.current().addresses.is_empty())
+        {
+            state.addresses.publish(Answer { addresses, at: Some(at) });
+        }
+    }
+}

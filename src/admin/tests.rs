@@ -23,8 +23,8 @@ use crate::exchange::snapshot::View;
 use crate::exchange::state::{Seed, States};
 use crate::model::example::{self, Example};
 use crate::model::health::{
-    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, Reason, Tier, UpstreamStanding,
-    Verdict,
+    Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, Reason, Tier, TripRule,
+    UpstreamStanding, Verdict,
 };
 use crate::model::id::UpstreamId;
 use crate::model::operator::AdminState;
@@ -89,6 +89,7 @@ fn trip(since: Instant) -> Reason {
     Reason::Trip(
         Tier::Cascade,
         Evidence {
+            rule: TripRule::Score,
             score: 18.4,
             threshold: 17.2,
             failures: 6,

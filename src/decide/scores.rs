@@ -15,7 +15,7 @@ use std::time::Instant;
 use super::cusum::{Excursion, Failure, Guard, Rule, Score, threshold};
 use super::intake::Drain;
 use super::share::Share;
-use crate::model::health::{Attribution, Evidence, Tier};
+use crate::model::health::{Attribution, Evidence, Tier, TripRule};
 use crate::model::outcome::FailureKind;
 use crate::model::topology::Sensitivity;
 
@@ -176,13 +176,18 @@ impl Scores {
         let score = &self.tiers[tier_index(tier)];
         let excursion = score.excursion();
         let level = score.level(by.threshold);
-        let run = self.run.filter(|_| level < 1.0);
+        let run = self.run.filter(|_| level < 1.0 && self.run_level(by) >= 1.0);
+        let (rule, score, threshold) = match run {
+            Some(run) => (TripRule::UnbrokenRun, run.failures.into(), LEAST_RUN.into()),
+            None => (TripRule::Score, level * by.threshold, by.threshold),
+        };
         let failures = excursion.map_or(0, |e| e.failures);
         let attempts = excursion.map_or(0, |e| e.attempts);
-        let since = excursion.map(|e| e.since).or(self.run.map(|run| run.since));
+        let since = run.map(|run| run.since).or(excursion.map(|e| e.since));
         Evidence {
-            score: level * by.threshold,
-            threshold: by.threshold,
+            rule,
+            score,
+            threshold,
             failures: run.map_or(failures, |run| run.failures),
             attempts: run.map_or(attempts, |run| run.failures),
             witnesses: excursion.map_or(0, Excursion::witnesses),

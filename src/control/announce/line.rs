@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use tracing::field;
 
 use super::InForce;
-use crate::model::health::{Attribution, Evidence, HealthTag, IncidentEdge, Reason, Transition};
+use crate::model::health::{
+    Attribution, Evidence, HealthTag, IncidentEdge, Reason, Transition, TripRule,
+};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::AdminState;
 use crate::model::plan::PoolMode;
@@ -209,6 +211,7 @@ impl<'a> Line<'a> {
                     to = self.to,
                     reason = self.reason,
                     kind = self.kind,
+                    rule = self.evidence.map(|e| rule_word(e.rule)),
                     score = self.evidence.map(|e| e.score),
                     threshold = self.evidence.map(|e| e.threshold),
                     failures = self.evidence.map(|e| e.failures),
@@ -244,6 +247,13 @@ const fn when(transition: &Transition) -> (Event, Instant) {
         Transition::OriginIncident { at, .. } => (Event::OriginIncident, at),
         Transition::Ordered { at, .. } => (Event::AdminState, at),
         Transition::GrayAlert { at, .. } => (Event::GrayAlert, at),
+    }
+}
+
+const fn rule_word(rule: TripRule) -> &'static str {
+    match rule {
+        TripRule::Score => "score",
+        TripRule::UnbrokenRun => "unbroken_run",
     }
 }
 
@@ -315,8 +325,12 @@ impl fmt::Display for Line<'_> {
             }
         }
         if let Some(evidence) = self.evidence {
-            let Evidence { score, threshold, failures, attempts, witnesses, .. } = evidence;
-            write!(f, " score={score:.1}/{threshold:.1} failures={failures}/{attempts}")?;
+            let Evidence { rule, score, threshold, failures, attempts, witnesses, .. } = evidence;
+            match rule {
+                TripRule::Score => write!(f, " score={score:.1}/{threshold:.1}")?,
+                TripRule::UnbrokenRun => write!(f, " run={score:.0}/{threshold:.0}")?,
+            }
+            write!(f, " failures={failures}/{attempts}")?;
             write!(f, " witnesses={witnesses}")?;
         }
         if let Some(attribution) = self.attribution {
@@ -346,6 +360,7 @@ mod tests {
     fn evidence(since: Instant) -> Evidence {
         let blame = Blame::Provider;
         Evidence {
+            rule: TripRule::Score,
             score: 18.44,
             threshold: 17.2,
             failures: 6,

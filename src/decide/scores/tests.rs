@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::decide::world::start;
+use crate::model::health::Blame;
 use crate::model::signal::Witness;
 
 const RATE: f64 = 100.0;
@@ -89,6 +90,17 @@ fn an_unbroken_run_trips_where_witnesses_are_too_few() {
         let by = yardstick(&scores, success_rate, millis(lasted));
         scores.observe(&drain, by.threshold, Guard::Distinct);
         assert_eq!(scores.trip(&by).is_some(), trips, "{shows}");
+        if trips {
+            let unknown = Attribution {
+                blame: Blame::Unknown,
+                log_odds: 0.0,
+                pairs_for: 0,
+                pairs_against: 0,
+            };
+            let evidence = scores.evidence(Tier::Cascade, &by, unknown);
+            assert_eq!(evidence.rule, TripRule::UnbrokenRun, "{shows}");
+            assert!(evidence.score >= evidence.threshold, "{shows}: {evidence:?}");
+        }
     }
 }
 

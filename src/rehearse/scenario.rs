@@ -39,6 +39,15 @@ pub struct Scenario {
     pub expect: Expect,
 }
 
+/// One service, and how much it is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name; several that were written as one are numbered.
+    pub name: Label,
+    /// Requests a second.
+    pub rate: f64,
+}
+
 /// How many witnesses there can be.
 #[derive(Clone, Copy, Debug)]
 pub struct Audience {
@@ -52,15 +61,6 @@ impl Default for Audience {
     fn default() -> Self {
         Self { clients: 200, pages: 20 }
     }
-}
-
-/// One service, and how much it is asked for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Service {
-    /// Its name; several that were written as one are numbered.
-    pub name: Label,
-    /// Requests a second.
-    pub rate: f64,
 }
 
 /// The fault of one (subject, id) from an instant on, until the next change of the same pair.

@@ -15,13 +15,15 @@ use std::time::Instant;
 use super::course::Occasion;
 use super::pool::{Context, PoolWatch};
 use super::watch::{Standing, Watch};
-use crate::model::health::{Health, PoolStanding, ProbePace, Transition, UpstreamStanding};
+use crate::model::health::{
+    Health, PoolStanding, ProbePace, Retries, Transition, UpstreamStanding,
+};
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
 use crate::model::memory::Memory;
 use crate::model::operator::Override;
 use crate::model::plan::PoolPlan;
 use crate::model::signal::Signal;
-use crate::model::topology::{Pool, Topology};
+use crate::model::topology::{FailoverMode, Pool, Topology};
 use crate::model::unit::Permille;
 
 /// Holds every score, machine and incident of one topology.
@@ -209,6 +211,16 @@ impl Detector {
             attribution: pool.incident.and_then(|incident| incident.attribution),
             origin_incident: pool.origin.is_at_fault(),
             intended: pool.course.intended.first(),
+        }
+    }
+
+    /// How many requests of a pool may be tried a second time. Not while its origin is blamed by
+    /// comparison: its word alone may be about a few pages, and a provider may die meanwhile.
+    pub fn retries(&self, id: PoolId) -> Retries {
+        let mode = self.topology.pool(id).rules.failover.mode;
+        match (mode, self.pools[id.index()].origin.blamed) {
+            (FailoverMode::Enforce, Some(_)) => Retries::OneASecond,
+            (FailoverMode::Enforce, None) | (FailoverMode::Observe, _) => Retries::Budget,
         }
     }
 

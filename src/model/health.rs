@@ -10,7 +10,7 @@ use super::unit::Permille;
 
 mod standing;
 
-pub use standing::{PoolStanding, ProbePace, UpstreamStanding};
+pub use standing::{PoolStanding, ProbePace, Retries, UpstreamStanding};
 
 /// What we have observed of one upstream. The machine that moves it is `decide::breaker`.
 #[derive(Clone, Copy, Debug, PartialEq)]

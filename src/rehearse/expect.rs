@@ -112,11 +112,17 @@ fn blamed_by(played: &Played, transition: &Transition) -> Option<String> {
             };
             Some(match blame {
                 Blame::Provider => name(played, *upstream),
-                Blame::Origin | Blame::Unknown => blame.as_str().to_owned(),
+                Blame::Origin | Blame::CommonCause | Blame::Unknown => blame.as_str().to_owned(),
             })
         }
         Transition::OriginIncident { edge: IncidentEdge::Raised, .. } => {
             Some(Blame::Origin.as_str().to_owned())
+        }
+        Transition::CommonCause { edge: IncidentEdge::Raised, .. } => {
+            Some(Blame::CommonCause.as_str().to_owned())
+        }
+        Transition::Slice { edge: IncidentEdge::Raised, upstream, .. } => {
+            Some(name(played, *upstream))
         }
         Transition::Health { .. }
         | Transition::OriginIncident { .. }
@@ -125,7 +131,11 @@ fn blamed_by(played: &Played, transition: &Transition) -> Option<String> {
         | Transition::Failback { .. }
         | Transition::Mode { .. }
         | Transition::Ordered { .. }
-        | Transition::GrayAlert { .. } => None,
+        | Transition::GrayAlert { .. }
+        | Transition::Slice { .. }
+        | Transition::Provider { .. }
+        | Transition::CommonCause { .. }
+        | Transition::Limit { .. } => None,
     }
 }
 

@@ -315,7 +315,32 @@ fn transition_text(played: &Played, transition: &Transition) -> Option<String> {
         Transition::GrayAlert { upstream, edge, .. } => {
             format!("{}: gray alert {}", name(upstream), edge_text(*edge))
         }
+        Transition::Slice { pool, slice, edge, upstream, reason, .. } => {
+            let words = slice.words(&played.topology, *pool);
+            slice_text(&words, &name(upstream), *edge, reason)
+        }
+        Transition::Provider { provider, edge, witnesses, .. } => {
+            let name = &played.topology.provider(*provider).name;
+            match edge {
+                IncidentEdge::Raised => format!("{name} demoted: {witnesses} services tripped"),
+                IncidentEdge::Ended => format!("{name} steady again"),
+            }
+        }
+        Transition::CommonCause { edge, ground, .. } => {
+            format!("common cause {} ({} fail from here)", edge_text(*edge), ground.as_str())
+        }
+        Transition::Limit { upstream, limit, .. } => match limit {
+            Some(limit) => format!("{} limited to {limit} requests in flight", name(upstream)),
+            None => format!("{} holds all it is asked for", name(upstream)),
+        },
     })
+}
+
+fn slice_text(words: &str, upstream: &str, edge: IncidentEdge, reason: &Reason) -> String {
+    match edge {
+        IncidentEdge::Raised => format!("{words} leave {upstream}: {}", reason_text(reason)),
+        IncidentEdge::Ended => format!("{words} are back at {upstream}"),
+    }
 }
 
 const fn edge_text(edge: IncidentEdge) -> &'static str {
@@ -350,6 +375,7 @@ fn reason_text(reason: &Reason) -> String {
         | Reason::Reload
         | Reason::Remembered
         | Reason::AllBad
+        | Reason::Demoted
         | Reason::Ordered => reason.as_str().replace('_', " "),
     }
 }

@@ -214,6 +214,9 @@ fn runs(shares: &[f32]) -> Vec<(usize, usize, f64)> {
     found
 }
 
+/// The lower or the upper end of a step.
+type Edge = fn(&(f64, f64)) -> f64;
+
 /// Steps one wide, each from its low to its high edge, up being up.
 fn area(edges: &[(f64, f64)]) -> String {
     let mut path = String::from("M0 100");
@@ -221,24 +224,24 @@ fn area(edges: &[(f64, f64)]) -> String {
         let y = 100.0 - y;
         write!(path, "L{x} {y:.2}").expect("a String takes everything");
     };
-    let is_corner = |place: usize, edge: fn(&(f64, f64)) -> f64, near: Option<usize>| {
+    let is_corner = |place: usize, edge: Edge, near: Option<usize>| {
         near.and_then(|near| edges.get(near)).is_none_or(|near| edge(near) != edge(&edges[place]))
     };
-    let (low, high): (fn(&(f64, f64)) -> f64, fn(&(f64, f64)) -> f64) = (|e| e.0, |e| e.1);
-    for place in 0..edges.len() {
+    let (low, high): (Edge, Edge) = (|edge| edge.0, |edge| edge.1);
+    for (place, here) in edges.iter().enumerate() {
         if is_corner(place, high, place.checked_sub(1)) {
-            add(place, high(&edges[place]));
+            add(place, high(here));
         }
         if is_corner(place, high, Some(place + 1)) {
-            add(place + 1, high(&edges[place]));
+            add(place + 1, high(here));
         }
     }
-    for place in (0..edges.len()).rev() {
+    for (place, here) in edges.iter().enumerate().rev() {
         if is_corner(place, low, Some(place + 1)) {
-            add(place + 1, low(&edges[place]));
+            add(place + 1, low(here));
         }
         if is_corner(place, low, place.checked_sub(1)) {
-            add(place, low(&edges[place]));
+            add(place, low(here));
         }
     }
     path.push('Z');

@@ -1,16 +1,18 @@
 //! The mirror of an outage's file, and what it means: `Raw*` to [`Scenario`], or the first mistake.
 
+mod demand;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::demand::{RawAudience, RawService, services};
 use super::{
-    Audience, Change, Expect, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError,
-    Service, Sticky, Subject, Wave,
+    Change, Expect, Family, Fault, MarkerFate, Match, Mode, Scenario, ScenarioError, Sticky,
+    Subject, Wave,
 };
 use crate::model::id::Label;
-use crate::rehearse::traffic::RATE;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,23 +33,6 @@ pub(super) struct RawScenario {
     timeline: Vec<RawChange>,
     #[serde(default)]
     expect: RawExpect,
-}
-
-/// Who asks, and for how much.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAudience {
-    clients: Option<u8>,
-    pages: Option<u8>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawService {
-    name: String,
-    count: Option<usize>,
-    /// Requests a second, of each.
-    rate: f64,
 }
 
 #[derive(Deserialize)]
@@ -154,11 +139,6 @@ struct RawExpect {
     note: Option<String>,
 }
 
-/// Most services of one file.
-const MOST_SERVICES: usize = 100;
-/// Most requests a second of one service.
-const MOST_REQUESTS: f64 = 10_000.0;
-
 /// The place of a mistake and its text, as the parts below report it.
 fn wrong(place: &str, what: impl Into<String>) -> ScenarioError {
     ScenarioError::Sense { place: place.to_owned(), what: what.into() }
@@ -216,54 +196,10 @@ impl RawScenario {
     }
 }
 
-impl RawAudience {
-    fn lower(self) -> Result<Audience, ScenarioError> {
-        let Self { clients, pages } = self;
-        let usual = Audience::default();
-        let (clients, pages) = (clients.unwrap_or(usual.clients), pages.unwrap_or(usual.pages));
-        let (most_clients, most_pages) = (usual.clients, usual.pages);
-        if !(1..=most_clients).contains(&clients) || !(1..=most_pages).contains(&pages) {
-            let what = format!("1 to {most_clients} clients, 1 to {most_pages} pages");
-            return Err(wrong("audience", what));
-        }
-        Ok(Audience { clients, pages })
-    }
-}
-
 /// What each figure of a file stands on.
 fn basis_words(basis: BTreeMap<String, String>) -> String {
     let words: Vec<String> = basis.iter().map(|(what, kind)| format!("{what} ({kind})")).collect();
     words.join(", ")
-}
-
-/// Every service by itself; one at the usual rate where the file names none.
-fn services(named: Option<Vec<RawService>>) -> Result<Vec<Service>, ScenarioError> {
-    let place = "services";
-    let usual = RawService { name: "service".to_owned(), count: None, rate: RATE };
-    let mut services = Vec::new();
-    for RawService { name, count, rate } in named.unwrap_or_else(|| vec![usual]) {
-        if !(rate > 0.0 && rate <= MOST_REQUESTS) {
-            return Err(wrong(
-                place,
-                format!("{rate} requests a second: above 0, at most {MOST_REQUESTS}"),
-            ));
-        }
-        let names = match count {
-            None => vec![name],
-            Some(count) if count <= MOST_SERVICES => {
-                (1..=count).map(|n| format!("{name}-{n}")).collect()
-            }
-            Some(count) => {
-                return Err(wrong(place, format!("{count} are too many, {MOST_SERVICES} at most")));
-            }
-        };
-        services.extend(labels(place, &names)?.into_iter().map(|name| Service { name, rate }));
-    }
-    let distinct: BTreeSet<&Label> = services.iter().map(|service| &service.name).collect();
-    if services.is_empty() || services.len() > MOST_SERVICES || distinct.len() < services.len() {
-        return Err(wrong(place, format!("at least one, {MOST_SERVICES} at most, and each once")));
-    }
-    Ok(services)
 }
 
 fn labels(place: &str, names: &[String]) -> Result<Vec<Label>, ScenarioError> {

@@ -22,7 +22,7 @@ pub struct Band {
 /// Every fault of an outage, in so many equal columns of a stretch of time; what requests notice
 /// before what they do not, then in order of appearance.
 pub fn bands(scenario: &Scenario, span: &Range<Duration>, columns: usize) -> Vec<Band> {
-    let demand = Demand::new(scenario.named_paths(), "/");
+    let demand = Demand::new(scenario.named_paths(), "/", scenario.audience);
     let band = |track: &Track| {
         let shares = (0..columns).map(|column| worst_of(track, span, column, columns));
         let worst = track.worst()?;

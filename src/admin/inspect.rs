@@ -217,6 +217,7 @@ pub(super) fn detail(reason: Reason) -> Option<String> {
         | Reason::Reload
         | Reason::Remembered
         | Reason::AllBad
+        | Reason::Demoted
         | Reason::Ordered => None,
     }
 }

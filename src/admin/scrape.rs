@@ -68,6 +68,7 @@ fn pool(page: &mut Page, board: &BoardView, id: PoolId) {
     let plan = view.routing.plan(id);
     let service = [pool.service.as_str()];
     page.flag(&f::ORIGIN_INCIDENT, &service, board.pools[id.index()].origin_incident);
+    page.flag(&f::COMMON_CAUSE, &service, board.pools[id.index()].common_cause);
     page.flag(&f::FAIL_OPEN, &service, plan.mode == PoolMode::FailOpen);
     page.flag(&f::FAIL_CLOSED, &service, plan.mode == PoolMode::FailClosed);
     page.flag(&f::FALLBACK_OUTSIDE_EU, &service, is_fallback_outside_eu(board, id));

@@ -75,6 +75,7 @@ fn board(now: Instant) -> BoardView {
             failing_since: Some(ago),
             attribution: Some(ATTRIBUTION),
             origin_incident: false,
+            common_cause: false,
             intended: Some(UpstreamId::new(1)),
         }],
         orders: Arc::new([]),

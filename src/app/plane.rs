@@ -25,6 +25,7 @@ use crate::control::keeper::{self, LastWord};
 use crate::control::prober::Prober;
 use crate::control::reload::{self, Applier, Reload};
 use crate::control::steering::{Handles, Keeping, Steering};
+use crate::control::targets::ControlTargets;
 use crate::exchange::commands::SteeringEnded;
 use crate::exchange::edge::Edge;
 use crate::exchange::evidence::EvidenceSender;
@@ -160,8 +161,13 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
         snapshots: parts.handles.snapshots.clone(),
         names,
         stale: parts.config.resolver.stale,
+        evidence: parts.evidence.clone(),
         metrics: parts.metrics.clone(),
     };
+    let servers = &parts.config.resolver.servers;
+    if let Some(targets) = ControlTargets::new(servers, parts.evidence.clone()) {
+        spawn_local(targets.run(shutdown.clone()));
+    }
     spawn_local(dns.run(shutdown.clone()));
     spawn_local(prober.run(shutdown.clone()));
     if let Some(admin) = parts.admin {

@@ -16,6 +16,7 @@ use crate::model::topology::{Pool, Sensitivity, Topology};
 use crate::rehearse::compare::{self, Comparison};
 use crate::rehearse::crew;
 use crate::rehearse::library::{self, Claim, OUTAGES, Outage};
+use crate::rehearse::page;
 use crate::rehearse::replay::{self, Decider, Setup};
 use crate::rehearse::report::Report;
 use crate::rehearse::scenario::Scenario;
@@ -57,6 +58,8 @@ enum Format {
     Text,
     /// One list of objects.
     Json,
+    /// One page with drawings, complete in itself.
+    Html,
     /// Tables for a document; of a comparison only.
     Md,
 }
@@ -120,6 +123,7 @@ fn replay(arguments: &Arguments, setup: &Setup) -> anyhow::Result<ExitCode> {
     });
     match arguments.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
+        Format::Html => print!("{}", page::html(&reports)),
         Format::Md => bail!("--format md is for --compare"),
         Format::Text => {
             for (report, Wanted { needs, .. }) in reports.iter().zip(&wanted) {
@@ -145,6 +149,7 @@ fn compare(arguments: &Arguments, setup: &Setup) -> anyhow::Result<ExitCode> {
         Format::Text => print!("{}", compare::text(&all)),
         Format::Json => println!("{}", serde_json::to_string_pretty(&all)?),
         Format::Md => print!("{}", compare::markdown(&all)),
+        Format::Html => bail!("--compare has no page; --format md is for documents"),
     }
     Ok(ExitCode::SUCCESS)
 }

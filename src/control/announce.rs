@@ -12,6 +12,7 @@ use crate::telemetry::journal::{self, Event, OrderLine, rfc3339};
 use crate::telemetry::metrics::{Metrics, Move};
 
 mod line;
+mod words;
 
 use line::Line;
 
@@ -65,7 +66,11 @@ fn count(transition: &Transition, in_force: &InForce<'_>, metrics: &Metrics) {
         | Transition::Mode { .. }
         | Transition::OriginIncident { .. }
         | Transition::Ordered { .. }
-        | Transition::GrayAlert { .. } => {}
+        | Transition::GrayAlert { .. }
+        | Transition::Slice { .. }
+        | Transition::Provider { .. }
+        | Transition::CommonCause { .. }
+        | Transition::Limit { .. } => {}
     }
 }
 

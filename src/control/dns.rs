@@ -19,8 +19,10 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::clock;
 use crate::exchange::addresses::Answer;
+use crate::exchange::evidence::{Evidence, EvidenceSender};
 use crate::exchange::snapshot::{SnapshotReader, View};
 use crate::exchange::state::UpstreamState;
+use crate::model::signal::Reply;
 use crate::model::topology::EndpointHost;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::setup::Chain;
@@ -137,6 +139,8 @@ pub struct Dns {
     pub names: Names,
     /// How long the last good answer is kept when no new one comes.
     pub stale: Duration,
+    /// Where each look-up's end goes.
+    pub evidence: EvidenceSender,
     /// Where failures are counted.
     pub metrics: Metrics,
 }
@@ -182,6 +186,7 @@ impl Dns {
                 port: upstream.endpoint.port,
                 names: self.names.clone(),
                 stale: self.stale,
+                evidence: self.evidence.clone(),
                 metrics: self.metrics.clone(),
                 failures: 0,
             })
@@ -196,6 +201,7 @@ struct Keeper {
     port: u16,
     names: Names,
     stale: Duration,
+    evidence: EvidenceSender,
     metrics: Metrics,
     /// In a row.
     failures: u32,
@@ -206,6 +212,9 @@ impl Keeper {
         loop {
             let result = self.names.look_up(&self.name).await;
             let now = clock::now();
+            let reply = if result.is_ok() { Reply::Came } else { Reply::Missing };
+            let serial = self.upstream.serial;
+            self.evidence.send(Evidence::Resolution { serial, at: now, reply });
             let next = now + self.take(result, now);
             tokio::time::sleep_until((now + LEAST_PAUSE).into()).await;
             // Dropping either arm half-way loses nothing: a wish that comes in between stays.

@@ -14,4 +14,5 @@ pub mod reload;
 pub mod schedule;
 pub mod state_dir;
 pub mod steering;
+pub mod targets;
 pub mod watch;

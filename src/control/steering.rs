@@ -28,7 +28,9 @@ use crate::exchange::state::{Seed, States};
 use crate::model::health::Transition;
 use crate::model::id::{Label, PoolId, UpstreamId};
 use crate::model::plan::PoolPlan;
-use crate::model::signal::{Note, OriginReport, Pair, ProbeReport, Signal};
+use crate::model::signal::{
+    ControlReport, Note, OriginReport, Pair, ProbeReport, ResolutionReport, Signal,
+};
 use crate::model::topology::Topology;
 use crate::model::unit::Generation;
 use crate::routing::matcher::Matcher;
@@ -352,6 +354,10 @@ impl Roster {
             Evidence::Origin { service, at, result } => {
                 Signal::Origin(OriginReport { pool: *self.pools.get(&service)?, at, result })
             }
+            Evidence::Resolution { serial, at, reply } => {
+                Signal::Resolution(ResolutionReport { upstream: upstream(serial)?, at, reply })
+            }
+            Evidence::Control { at, reply } => Signal::Control(ControlReport { at, reply }),
         })
     }
 }

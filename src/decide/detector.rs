@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::common_cause::CommonCause;
 use super::course::Occasion;
 use super::pool::{Context, PoolWatch};
 use super::watch::{Standing, Watch};
@@ -21,8 +22,9 @@ use crate::model::health::{
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
 use crate::model::memory::Memory;
 use crate::model::operator::Override;
+use crate::model::outcome::FailureKind;
 use crate::model::plan::PoolPlan;
-use crate::model::signal::Signal;
+use crate::model::signal::{ProbeResult, Signal, Subject};
 use crate::model::topology::{FailoverMode, Pool, Topology};
 use crate::model::unit::Permille;
 
@@ -34,6 +36,7 @@ pub struct Detector {
     pools: Vec<PoolWatch>,
     /// Place of each upstream within its pool.
     places: Vec<usize>,
+    common_cause: CommonCause,
     /// What the operator ordered, whether or not it is about anything that exists now.
     overrides: Vec<Override>,
     now: Instant,
@@ -44,7 +47,9 @@ impl Detector {
     pub fn new(topology: Arc<Topology>, seed: u64, now: Instant) -> Self {
         let nothing = Arc::new(Topology::default());
         let (pools, places, overrides) = (Vec::new(), Vec::new(), Vec::new());
-        let mut detector = Self { topology: nothing, seed, pools, places, overrides, now };
+        let common_cause = CommonCause::default();
+        let mut detector =
+            Self { topology: nothing, seed, pools, places, common_cause, overrides, now };
         detector.adopt(topology, now);
         detector
     }
@@ -61,10 +66,12 @@ impl Detector {
             self.pools.push(known.resume(pool, &topology, now));
         }
         self.topology = topology;
+        self.common_cause.adopt(self.topology.upstreams.len());
+        let frozen = self.common_cause.ground();
         let mut transitions = Vec::new();
         for (index, pool) in self.pools.iter_mut().enumerate() {
-            let topology = &self.topology;
-            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            let (topology, id) = (&self.topology, PoolId::new(index));
+            let context = Context { topology, id, seed: self.seed, frozen, now };
             pool.replan(Occasion::Reload, &context, &mut transitions);
             pool.obey(&self.overrides, &context, &mut transitions);
         }
@@ -73,7 +80,9 @@ impl Detector {
 
     /// What should still be known after a restart.
     pub fn memory(&self) -> Memory {
-        let context = |id| Context { topology: &self.topology, id, seed: self.seed, now: self.now };
+        let (topology, seed, now) = (&self.topology, self.seed, self.now);
+        let frozen = self.common_cause.ground();
+        let context = |id| Context { topology, id, seed, frozen, now };
         let pools = self.pools.iter().enumerate();
         Memory {
             upstreams: self.pools.iter().flat_map(|p| &p.watches).map(Watch::memory).collect(),
@@ -89,9 +98,10 @@ impl Detector {
         if *memory == Memory::default() {
             return transitions;
         }
+        let frozen = self.common_cause.ground();
         for (index, pool) in self.pools.iter_mut().enumerate() {
-            let topology = &self.topology;
-            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            let (topology, id) = (&self.topology, PoolId::new(index));
+            let context = Context { topology, id, seed: self.seed, frozen, now };
             pool.resume(memory, &context, &mut transitions);
         }
         transitions
@@ -102,9 +112,10 @@ impl Detector {
         self.now = now;
         self.overrides = overrides;
         let mut transitions = Vec::new();
+        let frozen = self.common_cause.ground();
         for (index, pool) in self.pools.iter_mut().enumerate() {
-            let topology = &self.topology;
-            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            let (topology, id) = (&self.topology, PoolId::new(index));
+            let context = Context { topology, id, seed: self.seed, frozen, now };
             pool.obey(&self.overrides, &context, &mut transitions);
         }
         transitions
@@ -115,12 +126,16 @@ impl Detector {
     pub fn observe(&mut self, signal: &Signal, now: Instant) {
         match signal {
             Signal::Sample(sample) => {
+                if sample.counts.successes != [0; 2] {
+                    self.common_cause.heard(sample.upstream);
+                }
                 if let Some((pool, place)) = self.find(sample.upstream) {
                     pool.watches[place].sample(sample, now);
                     pool.origin.sample(sample, now);
                 }
             }
             Signal::Note(note) => {
+                self.contact(note.upstream, note.at, kind_of(note.subject));
                 if let Some((pool, place)) = self.find(note.upstream) {
                     pool.watches[place].note(note);
                     pool.origin.note(note);
@@ -132,6 +147,11 @@ impl Detector {
                 }
             }
             Signal::Probe(report) => {
+                let kind = match report.result {
+                    ProbeResult::Failed(kind) => Some(kind),
+                    ProbeResult::Passed | ProbeResult::OriginError => None,
+                };
+                self.contact(report.upstream, report.at, kind);
                 if let Some((pool, place)) = self.find(report.upstream) {
                     pool.watches[place].probe(report);
                 }
@@ -141,6 +161,17 @@ impl Detector {
                     pool.origin.report(report);
                 }
             }
+            Signal::Resolution(report) => {
+                self.common_cause.looked_up(report.upstream, report.at, report.reply);
+            }
+            Signal::Control(report) => self.common_cause.control(report.at, report.reply),
+        }
+    }
+
+    fn contact(&mut self, upstream: UpstreamId, at: Instant, failed: Option<FailureKind>) {
+        match failed {
+            Some(FailureKind::Dns | FailureKind::Connect) => self.common_cause.shut(upstream, at),
+            Some(_) | None => self.common_cause.heard(upstream),
         }
     }
 
@@ -152,6 +183,7 @@ impl Detector {
     /// Draws conclusions: moves every machine to `now`, recomputes the plans that changed.
     pub fn decide(&mut self, now: Instant) -> Vec<Transition> {
         self.now = now;
+        let frozen = self.common_cause.decide(&self.topology, now);
         let mut transitions = Vec::new();
         if self.overrides.iter().any(|order| !order.stands(now)) {
             let mut standing = std::mem::take(&mut self.overrides);
@@ -159,8 +191,8 @@ impl Detector {
             transitions = self.obey(standing, now);
         }
         for (index, pool) in self.pools.iter_mut().enumerate() {
-            let topology = &self.topology;
-            let context = Context { topology, id: PoolId::new(index), seed: self.seed, now };
+            let (topology, id) = (&self.topology, PoolId::new(index));
+            let context = Context { topology, id, seed: self.seed, frozen, now };
             pool.decide(&context, &mut transitions);
         }
         transitions
@@ -210,6 +242,7 @@ impl Detector {
             failing_since: pool.watches.iter().filter_map(Watch::failing_since).min(),
             attribution: pool.incident.and_then(|incident| incident.attribution),
             origin_incident: pool.origin.is_at_fault(),
+            common_cause: pool.frozen.is_some(),
             intended: pool.course.intended.first(),
         }
     }
@@ -226,17 +259,26 @@ impl Detector {
 
     /// When `decide` must be called again at the latest even if no evidence comes.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let context = |id| Context { topology: &self.topology, id, seed: self.seed, now: self.now };
+        let (topology, seed, now) = (&self.topology, self.seed, self.now);
+        let frozen = self.common_cause.ground();
+        let context = |id| Context { topology, id, seed, frozen, now };
         let deadline =
             |(index, pool): (usize, &PoolWatch)| pool.deadline(&context(PoolId::new(index)));
         let lapses = self.overrides.iter().filter_map(|order| order.until);
-        let lapses = lapses.filter(|at| *at > self.now);
-        self.pools.iter().enumerate().filter_map(deadline).chain(lapses).min()
+        let others = lapses.filter(|at| *at > now).chain(self.common_cause.deadline(now));
+        self.pools.iter().enumerate().filter_map(deadline).chain(others).min()
     }
 
     /// Whether anything is in doubt, so that evidence should be drained every 10 ms, not 100 ms.
     pub fn in_doubt(&self) -> bool {
         self.pools.iter().any(PoolWatch::in_doubt)
+    }
+}
+
+fn kind_of(subject: Subject) -> Option<FailureKind> {
+    match subject {
+        Subject::Failure(kind) => Some(kind),
+        Subject::OriginError => None,
     }
 }
 

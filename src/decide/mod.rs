@@ -4,6 +4,7 @@
 pub mod attribution;
 pub mod breaker;
 pub mod case;
+pub mod common_cause;
 pub mod course;
 pub mod cusum;
 pub mod detector;

@@ -8,29 +8,26 @@
 
 use std::time::{Duration, Instant};
 
-use super::attribution::SETTLING;
 use super::breaker::{Gate, Pace};
 use super::case::Member;
 use super::course::{Course, Occasion};
 use super::origin::Origin;
 use super::probes;
-use super::scores::tier_index;
 use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
-use crate::model::health::{Attribution, Health, HealthTag, Tier, Transition};
-use crate::model::id::{PoolId, UpstreamId, UpstreamKey};
+use crate::model::health::{Attribution, Ground, Health, HealthTag, IncidentEdge, Transition};
+use crate::model::id::{PoolId, UpstreamKey};
 use crate::model::memory::{Memory, PoolMemory};
 use crate::model::operator::{self, Override};
-use crate::model::signal::{Pair, PairEnd};
+use crate::model::signal::Pair;
 use crate::model::topology::{Pool, Topology};
 
+mod compare;
 mod lay;
 mod trial;
 
 /// An incident ends after so long without anything failing.
 const INCIDENT_ENDS_AFTER: Duration = Duration::from_secs(60);
-/// Probes of two upstreams within this time are compared; twice the longest usual interval.
-const PROBE_LAG: Duration = Duration::from_secs(10);
 /// Pairs kept between two conclusions; more would say nothing new.
 const MOST_PAIRS: usize = 1024;
 /// Evidence that stands without a conclusion is weighed anew at least this often.
@@ -45,6 +42,8 @@ pub struct Context<'a> {
     pub id: PoolId,
     /// Seed of jitter.
     pub seed: u64,
+    /// Whether our own network or resolver is at fault, by what.
+    pub frozen: Option<Ground>,
     /// When.
     pub now: Instant,
 }
@@ -67,6 +66,8 @@ pub struct PoolWatch {
     pub course: Course,
     /// From the first suspect until nothing has failed for a minute.
     pub incident: Option<Incident>,
+    /// While our own network or resolver is at fault: by what, as far as it was told.
+    pub frozen: Option<Ground>,
     /// Whose watches they are.
     order: Vec<UpstreamKey>,
     members: Vec<Member>,
@@ -89,8 +90,8 @@ impl PoolWatch {
         let origin = Origin::new(pool.rules.failover.sensitivity, now);
         let (course, incident) = (Course::default(), None);
         let (members, pairs) = (Vec::new(), Vec::new());
-        let order = Vec::new();
-        let mut new = Self { watches, origin, course, incident, order, members, pairs };
+        let (frozen, order) = (None, Vec::new());
+        let mut new = Self { watches, origin, course, incident, frozen, order, members, pairs };
         new.settle_in(pool, now);
         new
     }
@@ -126,11 +127,29 @@ impl PoolWatch {
     /// Draws conclusions.
     pub fn decide(&mut self, context: &Context, out: &mut Vec<Transition>) {
         self.absorb(context);
+        self.freeze_or_thaw(context, out);
         self.judge(context, out);
         self.advance(context, out);
         self.keep_incident(context, out);
         self.replan(Occasion::Decision, context, out);
         self.keep_cases(context);
+    }
+
+    /// What fails while our own network does says nothing about any upstream: at the thaw every score
+    /// begins anew.
+    fn freeze_or_thaw(&mut self, context: &Context, out: &mut Vec<Transition>) {
+        let (pool, at) = (context.id, context.now);
+        let edge = match (self.frozen, context.frozen) {
+            (None, Some(_)) => IncidentEdge::Raised,
+            (Some(_), None) => IncidentEdge::Ended,
+            (Some(_), Some(_)) | (None, None) => return,
+        };
+        let Some(ground) = self.frozen.or(context.frozen) else { return };
+        self.frozen = context.frozen;
+        if edge == IncidentEdge::Ended && ground == Ground::Connections {
+            self.watches.iter_mut().for_each(Watch::forget);
+        }
+        out.push(Transition::CommonCause { pool, edge, ground, at });
     }
 
     fn absorb(&mut self, context: &Context) {
@@ -144,57 +163,6 @@ impl PoolWatch {
         self.gather(&context.pool().upstreams);
         self.compare_pairs(context);
         self.compare_probes();
-    }
-
-    /// What each member is compared by, under its present number.
-    fn gather(&mut self, upstreams: &[UpstreamId]) {
-        let member = |(watch, upstream): (&Watch, &UpstreamId)| Member {
-            upstream: *upstream,
-            traffic: watch.traffic,
-        };
-        self.members.clear();
-        self.members.extend(self.watches.iter().zip(upstreams).map(member));
-    }
-
-    fn compare_pairs(&mut self, context: &Context) {
-        let upstreams = &context.pool().upstreams;
-        let place = |id: UpstreamId| upstreams.iter().position(|upstream| *upstream == id);
-        for pair in std::mem::take(&mut self.pairs) {
-            let (Some(first), Some(second)) = (place(pair.first), place(pair.second)) else {
-                continue;
-            };
-            let mut compare = |here: usize, there: usize| {
-                for case in &mut self.watches[here].cases {
-                    case.compare(there, pair.second_went);
-                }
-            };
-            compare(first, second);
-            if pair.second_went == PairEnd::FailedToo {
-                // The same two failures, seen from the other one.
-                compare(second, first);
-            }
-        }
-    }
-
-    /// Each failed probe is a pair with the last probe of each sibling, if that is recent and was
-    /// asked after the fault began.
-    fn compare_probes(&mut self) {
-        let probes: Vec<_> = self.watches.iter().map(|watch| watch.probes.last).collect();
-        for (place, watch) in self.watches.iter_mut().enumerate() {
-            let Some(failed) = watch.probes.uncompared.take() else { continue };
-            let Some(began) = watch.fault_began(Tier::Gray) else { continue };
-            if watch.probes.failing_since.is_some_and(|since| since + PROBE_LAG < began) {
-                // These probes failed while requests did not: they ask for something else.
-                continue;
-            }
-            for (sibling, probe) in probes.iter().enumerate().filter(|(other, _)| *other != place) {
-                let Some((at, passed)) = *probe else { continue };
-                if at >= began + SETTLING && at + PROBE_LAG >= failed {
-                    let went = if passed { PairEnd::Succeeded } else { PairEnd::FailedToo };
-                    watch.cases.iter_mut().for_each(|case| case.compare_probe(sibling, went));
-                }
-            }
-        }
     }
 
     /// Makes the moves that need no one else's word.
@@ -280,6 +248,7 @@ impl PoolWatch {
             Health::Healthy | Health::Suspect | Health::Ejected { .. } => false,
         };
         let gate = match self.others(place) {
+            _ if context.frozen == Some(Ground::Connections) => Gate::Closed,
             Others::Able if better_where_it_is() => Gate::Closed,
             Others::Able | Others::None => Gate::Open,
         };
@@ -302,22 +271,6 @@ impl PoolWatch {
         self.incident = self.incident.filter(|i| now < i.last_failing + INCIDENT_ENDS_AFTER);
         if let Some((edge, attribution)) = self.origin.announce(now) {
             out.push(Transition::OriginIncident { pool: context.id, edge, at: now, attribution });
-        }
-    }
-
-    /// Evidence belongs to one fault: where nothing fails, what was compared is forgotten.
-    fn keep_cases(&mut self, context: &Context) {
-        let now = context.now;
-        for watch in &mut self.watches {
-            for tier in Tier::ALL {
-                let began = watch.fault_began(tier);
-                let case = &mut watch.cases[tier_index(tier)];
-                match began {
-                    None => case.reopen(&self.members, now),
-                    Some(began) if now < began + SETTLING => case.compare_from(&self.members),
-                    Some(_) => {}
-                }
-            }
         }
     }
 

@@ -153,6 +153,13 @@ impl Watch {
         self.intake.note(Failure { at: note.at, kind, witness: note.witness });
     }
 
+    /// What failed lately was nobody's fault here: scores and probes begin anew.
+    pub fn forget(&mut self) {
+        self.scores.reset();
+        self.probes = Probes { last: self.probes.last, ..Probes::default() };
+        self.standing = Standing::Nothing;
+    }
+
     /// One probe.
     pub fn probe(&mut self, report: &ProbeReport) {
         match self.probes.record(report) {

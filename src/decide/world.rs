@@ -211,6 +211,18 @@ impl World {
             Transition::GrayAlert { upstream, edge, at } => {
                 format!("{:.2} {upstream:?} gray alert {edge:?}", seconds(at))
             }
+            Transition::Slice { slice, edge, upstream, at, .. } => {
+                format!("{:.2} {slice:?} {edge:?} from {upstream:?}", seconds(at))
+            }
+            Transition::Provider { provider, edge, at, .. } => {
+                format!("{:.2} {provider:?} demotion {edge:?}", seconds(at))
+            }
+            Transition::CommonCause { edge, at, ground, .. } => {
+                format!("{:.2} common cause {edge:?} by {ground:?}", seconds(at))
+            }
+            Transition::Limit { upstream, limit, at } => {
+                format!("{:.2} {upstream:?} limited to {limit:?}", seconds(at))
+            }
         };
         self.log.iter().map(line).collect::<Vec<_>>().join("\n")
     }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::model::id::Label;
 use crate::model::outcome::{Marker, MethodClass};
-use crate::model::signal::{PairEnd, ProbeResult, Subject, Witness};
+use crate::model::signal::{PairEnd, ProbeResult, Reply, Subject, Witness};
 
 /// Notes and pairs waiting for a drain, at most.
 const CAPACITY: usize = 8192;
@@ -67,6 +67,22 @@ pub enum Evidence {
         at: Instant,
         /// What it came to.
         result: ProbeResult,
+    },
+    /// One look-up of an upstream's name.
+    Resolution {
+        /// Of the upstream.
+        serial: u64,
+        /// When it was known.
+        at: Instant,
+        /// Whether addresses came.
+        reply: Reply,
+    },
+    /// One round over the control targets.
+    Control {
+        /// When it was known.
+        at: Instant,
+        /// Whether any of them answered.
+        reply: Reply,
     },
 }
 

@@ -155,4 +155,38 @@ pub enum Signal {
     Probe(ProbeReport),
     /// One probe of the origin itself.
     Origin(OriginReport),
+    /// One look-up of an upstream's name.
+    Resolution(ResolutionReport),
+    /// One connection to a control target.
+    Control(ControlReport),
+}
+
+/// Whether something that was asked for came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reply {
+    /// It did.
+    Came,
+    /// It did not, or was useless.
+    Missing,
+}
+
+/// What looking up an upstream's name came to.
+#[derive(Clone, Copy, Debug)]
+pub struct ResolutionReport {
+    /// Whose name.
+    pub upstream: UpstreamId,
+    /// When it was known.
+    pub at: Instant,
+    /// Whether addresses came.
+    pub reply: Reply,
+}
+
+/// What connecting to something that has nothing to do with any provider came to: one that answers
+/// proves that our own network works.
+#[derive(Clone, Copy, Debug)]
+pub struct ControlReport {
+    /// When it was known.
+    pub at: Instant,
+    /// Whether a connection came.
+    pub reply: Reply,
 }

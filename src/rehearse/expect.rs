@@ -43,6 +43,7 @@ pub fn check(scenario: &Scenario, played: &Played) -> Vec<Finding> {
         unsafe_replayed,
         not_blamed,
         spared_after_moves,
+        note: _,
     } = &scenario.expect;
     let asked = Asked { scenario, played };
     let mut findings = Vec::new();
@@ -111,11 +112,17 @@ fn blamed_by(played: &Played, transition: &Transition) -> Option<String> {
             };
             Some(match blame {
                 Blame::Provider => name(played, *upstream),
-                Blame::Origin | Blame::Unknown => blame.as_str().to_owned(),
+                Blame::Origin | Blame::CommonCause | Blame::Unknown => blame.as_str().to_owned(),
             })
         }
         Transition::OriginIncident { edge: IncidentEdge::Raised, .. } => {
             Some(Blame::Origin.as_str().to_owned())
+        }
+        Transition::CommonCause { edge: IncidentEdge::Raised, .. } => {
+            Some(Blame::CommonCause.as_str().to_owned())
+        }
+        Transition::Slice { edge: IncidentEdge::Raised, upstream, .. } => {
+            Some(name(played, *upstream))
         }
         Transition::Health { .. }
         | Transition::OriginIncident { .. }
@@ -124,7 +131,11 @@ fn blamed_by(played: &Played, transition: &Transition) -> Option<String> {
         | Transition::Failback { .. }
         | Transition::Mode { .. }
         | Transition::Ordered { .. }
-        | Transition::GrayAlert { .. } => None,
+        | Transition::GrayAlert { .. }
+        | Transition::Slice { .. }
+        | Transition::Provider { .. }
+        | Transition::CommonCause { .. }
+        | Transition::Limit { .. } => None,
     }
 }
 

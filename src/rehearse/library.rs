@@ -66,7 +66,7 @@ pub const OUTAGES: [Outage; 33] = [
     outage!("ovh-2021-10-13-ipv4-only", Claimed),
     outage!("post-only-500", Claimed),
     outage!("quiet-services-warned", Needs("a provider demoted for all services")),
-    outage!("resolver-1111-2025-07-14", Needs("common cause")),
+    outage!("resolver-1111-2025-07-14", Claimed),
     outage!("shared-substrate", Claimed),
     outage!("slow-loris-upstream", Claimed),
     outage!("total-loss-all-edges", Claimed),

@@ -33,10 +33,11 @@ use self::record::Head;
 use self::steer::{Drained, Steer};
 use super::scenario::{MarkerFate, Scenario, Service};
 use super::tally::Tally;
+use super::tally::series::Series;
 use super::traffic::{Demand, Request};
 use super::world::{Answer, Ask, LEAD, Seen, World};
 use crate::exchange::clients::KnownClients;
-use crate::model::health::{HealthTag, ProbePace, Transition};
+use crate::model::health::{HealthTag, IncidentEdge, ProbePace, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
 use crate::model::signal::{ProbeReport, ProbeResult, Signal};
@@ -114,6 +115,8 @@ enum Event {
     Probe { upstream: usize },
     /// A probe is over.
     Probed { upstream: usize, result: ProbeResult, took: Duration },
+    /// An upstream's name is looked up, after so many look-ups in a row that failed.
+    LookUp { upstream: usize, failed: u32 },
     /// The origin fails a request while all else is quiet.
     OriginFails,
 }
@@ -154,7 +157,7 @@ impl Replay {
             budgets: scenario.services.iter().map(budget).collect(),
             clients: KnownClients::new(began),
             rng: Rng::with_seed(seed),
-            tally: Tally::new(places.len()),
+            tally: Tally::new(places.len(), Series::new(last + LEAD, scenario.upstreams.len())),
             courses: BTreeMap::new(),
             agenda: BinaryHeap::new(),
             entries: 0,
@@ -170,8 +173,12 @@ impl Replay {
             demand,
         };
         match setup.decider {
-            Decider::Bascule => (0..replay.places.len())
-                .for_each(|upstream| replay.plan(Duration::ZERO, Event::Probe { upstream })),
+            Decider::Bascule => (0..replay.places.len()).for_each(|upstream| {
+                replay.plan(Duration::ZERO, Event::Probe { upstream });
+                if replay.world.has_name_faults() {
+                    replay.plan(Duration::ZERO, Event::LookUp { upstream, failed: 0 });
+                }
+            }),
             Decider::Peer(_) => {}
         }
         replay
@@ -238,6 +245,7 @@ impl Replay {
                 let (upstream, at) = (UpstreamId::new(upstream), self.steer.instant(self.now));
                 self.steer.tell(Signal::Probe(ProbeReport { upstream, at, result, took }));
             }
+            Event::LookUp { upstream, failed } => self.look_up(upstream, failed),
             Event::OriginFails => self.origin_fails(),
         }
     }
@@ -352,7 +360,15 @@ impl Replay {
                 | Transition::Mode { .. }
                 | Transition::Ordered { .. }
                 | Transition::OriginIncident { .. }
-                | Transition::GrayAlert { .. } => {}
+                | Transition::GrayAlert { .. }
+                | Transition::Provider { .. }
+                | Transition::CommonCause { .. }
+                | Transition::Limit { .. } => {}
+                Transition::Slice { upstream, edge, .. } => {
+                    if *edge == IncidentEdge::Raised {
+                        self.tally.ejected.insert(upstream.index());
+                    }
+                }
             }
         }
     }

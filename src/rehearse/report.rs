@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::expect::{self, Finding};
+use super::page::picture::Picture;
 use super::replay::Played;
-use super::scenario::{Change, Fault, Mode, Scenario, Subject};
+use super::scenario::{Change, Family, Fault, Match, Mode, Scenario, Subject};
 use super::world::LEAD;
 use crate::model::health::{HealthTag, IncidentEdge, Reason, Transition, TripRule};
 use crate::model::id::UpstreamId;
@@ -30,6 +31,12 @@ pub struct Report {
     /// When it began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_utc: Option<String>,
+    /// Which of its figures are facts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basis: Option<String>,
+    /// What its author remarked about what is expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Virtual time, in seconds; an hour before and an hour after the outage included.
     pub length_s: f64,
     /// Client requests.
@@ -57,6 +64,9 @@ pub struct Report {
     pub expect: Vec<Check>,
     /// Whether all of it holds.
     pub holds: bool,
+    /// What a drawing shows.
+    #[serde(skip)]
+    pub picture: Picture,
 }
 
 /// Something that happened.
@@ -111,6 +121,8 @@ impl Report {
             about: scenario.about.clone(),
             source: scenario.source.clone(),
             start_utc: scenario.start_utc.clone(),
+            basis: scenario.basis.clone(),
+            note: scenario.expect.note.clone(),
             length_s: played.length.as_secs_f64(),
             requests: tally.requests,
             errors: tally.lost,
@@ -124,6 +136,7 @@ impl Report {
             timeline: timeline(scenario, played),
             holds: findings.iter().all(|check| check.holds),
             expect: findings,
+            picture: Picture::new(scenario, played),
         }
     }
 
@@ -137,7 +150,7 @@ impl Report {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let Self { scenario, requests, errors, flips, .. } = self;
         writeln!(out, "{scenario}")?;
-        for line in [&self.about, &self.source].into_iter().flatten() {
+        for line in [&self.about, &self.note, &self.source].into_iter().flatten() {
             writeln!(out, "  {line}")?;
         }
         if let Some(start) = &self.start_utc {
@@ -223,7 +236,23 @@ fn fault_text(scenario: &Scenario, change: &Change) -> String {
     let wave = wave.map_or_else(String::new, |wave| {
         format!(", {:?} on and {:?} off by turns", wave.on, wave.off)
     });
-    format!("{whose}: {what}{ramp}{wave}")
+    format!("{whose}: {what}{}{ramp}{wave}", match_words(&fault.only))
+}
+
+/// Which requests a fault is limited to; nothing for all of them.
+pub fn match_words(only: &Match) -> String {
+    let Match { methods, body_min, hosts, url_paths, url_paths_not, family } = only;
+    let mut words = Vec::new();
+    words.extend((!methods.is_empty()).then(|| methods.join("/")));
+    words.extend((!hosts.is_empty()).then(|| hosts.join("/")));
+    words.extend((!url_paths.is_empty()).then(|| url_paths.join(", ")));
+    words.extend((!url_paths_not.is_empty()).then(|| format!("not {}", url_paths_not.join(", "))));
+    words.extend((*body_min > 0).then(|| format!("bodies from {} KiB", body_min / 1024)));
+    words.extend(family.map(|family| match family {
+        Family::V4 => "IPv4".to_owned(),
+        Family::V6 => "IPv6".to_owned(),
+    }));
+    if words.is_empty() { String::new() } else { format!(" (only {})", words.join(", ")) }
 }
 
 /// What a fault does to this fraction.
@@ -286,7 +315,32 @@ fn transition_text(played: &Played, transition: &Transition) -> Option<String> {
         Transition::GrayAlert { upstream, edge, .. } => {
             format!("{}: gray alert {}", name(upstream), edge_text(*edge))
         }
+        Transition::Slice { pool, slice, edge, upstream, reason, .. } => {
+            let words = slice.words(&played.topology, *pool);
+            slice_text(&words, &name(upstream), *edge, reason)
+        }
+        Transition::Provider { provider, edge, witnesses, .. } => {
+            let name = &played.topology.provider(*provider).name;
+            match edge {
+                IncidentEdge::Raised => format!("{name} demoted: {witnesses} services tripped"),
+                IncidentEdge::Ended => format!("{name} steady again"),
+            }
+        }
+        Transition::CommonCause { edge, ground, .. } => {
+            format!("common cause {} ({} fail from here)", edge_text(*edge), ground.as_str())
+        }
+        Transition::Limit { upstream, limit, .. } => match limit {
+            Some(limit) => format!("{} limited to {limit} requests in flight", name(upstream)),
+            None => format!("{} holds all it is asked for", name(upstream)),
+        },
     })
+}
+
+fn slice_text(words: &str, upstream: &str, edge: IncidentEdge, reason: &Reason) -> String {
+    match edge {
+        IncidentEdge::Raised => format!("{words} leave {upstream}: {}", reason_text(reason)),
+        IncidentEdge::Ended => format!("{words} are back at {upstream}"),
+    }
 }
 
 const fn edge_text(edge: IncidentEdge) -> &'static str {
@@ -325,12 +379,13 @@ fn reason_text(reason: &Reason) -> String {
         | Reason::Reload
         | Reason::Remembered
         | Reason::AllBad
+        | Reason::Demoted
         | Reason::Ordered => reason.as_str().replace('_', " "),
     }
 }
 
 /// `1 d 02:03:04.50`, as short as it can be.
-fn clock(seconds: f64) -> String {
+pub fn clock(seconds: f64) -> String {
     let whole = Duration::from_secs_f64(seconds.abs()).as_secs();
     let sign = if seconds < 0.0 { "-" } else { "" };
     let rest = seconds.abs() - (whole / 60 * 60) as f64;

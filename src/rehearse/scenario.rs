@@ -25,6 +25,8 @@ pub struct Scenario {
     pub start_utc: Option<String>,
     /// What is special about it.
     pub about: Option<String>,
+    /// Which of its figures are facts and which are a model, in words.
+    pub basis: Option<String>,
     /// Providers of every service, in order of preference.
     pub upstreams: Vec<Label>,
     /// Who is served; one at the usual rate unless the file names others.
@@ -246,6 +248,8 @@ pub struct Expect {
     pub not_blamed: Vec<String>,
     /// Once so many services have moved, no request that begins is lost, of any service.
     pub spared_after_moves: Option<u32>,
+    /// A remark for people.
+    pub note: Option<String>,
 }
 
 /// What is wrong with a file.

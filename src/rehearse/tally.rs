@@ -1,7 +1,11 @@
 //! What a replay counts while it runs, for [`super::expect`] and [`super::report`].
 
+pub mod series;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
+
+use self::series::Series;
 
 use crate::model::health::Transition;
 
@@ -56,13 +60,16 @@ pub struct Tally {
     pub flips: Vec<(Duration, usize, usize)>,
     /// Who was ejected at some time.
     pub ejected: BTreeSet<usize>,
+    /// What happened when.
+    pub series: Series,
     window: VecDeque<(u64, u64, u64)>,
 }
 
 impl Tally {
     /// Nothing yet.
-    pub fn new(upstreams: usize) -> Self {
+    pub fn new(upstreams: usize, series: Series) -> Self {
         Self {
+            series,
             served_by: vec![0; upstreams],
             served_in_the_middle: vec![0; upstreams],
             amplification: 1.0,
@@ -140,7 +147,7 @@ mod tests {
 
     #[test]
     fn amplification_is_the_worst_of_any_ten_seconds() {
-        let mut tally = Tally::new(1);
+        let mut tally = Tally::new(1, Series::default());
         for second in 0..30 {
             for _ in 0..10 {
                 tally.begin(Duration::from_secs(second));

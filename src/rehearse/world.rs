@@ -3,6 +3,7 @@
 //!
 //! Times are spans since the beginning of the replay, which is [`LEAD`] before the outage.
 
+pub mod band;
 mod load;
 mod track;
 
@@ -15,6 +16,7 @@ use self::track::{Planned, Track};
 use super::scenario::{Family, Fault, MarkerFate, Mode, Scenario, Sticky, Subject};
 use super::traffic::{Demand, Request};
 use crate::model::id::Label;
+use crate::model::signal::Reply;
 
 /// The upstream that is the origin itself, no edge in between.
 pub const DIRECT: &str = "direct";
@@ -174,6 +176,21 @@ impl World {
             }
         }
         draft.finish(ask.request)
+    }
+
+    /// Whether any name ever fails to resolve.
+    pub fn has_name_faults(&self) -> bool {
+        self.tracks.iter().any(Track::is_about_names)
+    }
+
+    /// What looking up an upstream's name comes to.
+    pub fn look_up(&self, upstream: usize, at: Duration, rng: &mut Rng) -> Reply {
+        let own = Subject::Provider(upstream);
+        let bears = |track: &&Track| track.subject == Subject::Resolver || track.subject == own;
+        let bearing = self.tracks.iter().filter(bears).filter_map(|track| track.now(at));
+        let names = bearing.filter(|(planned, _)| matches!(planned.fault.mode, Mode::Dns));
+        let spared: f64 = names.map(|(_, fraction)| 1.0 - fraction).product();
+        if rng.f64() < spared { Reply::Came } else { Reply::Missing }
     }
 
     /// Each upstream served this many requests since the last ones, without anything worth telling.

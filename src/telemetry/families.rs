@@ -77,6 +77,8 @@ families! {
         "1 while a prefer-eu service is served from outside the EU by other than its first choice.";
     ORIGIN_INCIDENT: Gauge "bascule_origin_incident" ["service"]
         "1 while the origin itself is found at fault.";
+    COMMON_CAUSE: Gauge "bascule_common_cause" ["service"]
+        "1 while our own network or resolver is found at fault and the plan is frozen.";
     FAIL_OPEN: Gauge "bascule_fail_open" ["service"]
         "1 while every permitted upstream is bad and the least bad serves.";
     FAIL_CLOSED: Gauge "bascule_fail_closed" ["service"]

@@ -89,6 +89,14 @@ pub enum Event {
     OriginIncident,
     /// A few per cent fail, or no longer.
     GrayAlert,
+    /// A part of a service's requests was moved by itself, or is back.
+    Slice,
+    /// A provider is avoided by every service, or no longer.
+    Provider,
+    /// Our own network or resolver was found at fault, or no longer.
+    CommonCause,
+    /// What an upstream can hold was found to be less than it is asked for, or more again.
+    Limit,
     /// What the operator ordered, took back or let lapse.
     Order,
     /// The same, for one upstream.

@@ -336,6 +336,18 @@ impl Walk {
             Transition::GrayAlert { upstream, edge, at } => {
                 format!("{} {upstream:?} gray {edge:?}", offset(at))
             }
+            Transition::Slice { slice, edge, at, .. } => {
+                format!("{} {slice:?} {edge:?}", offset(at))
+            }
+            Transition::Provider { provider, edge, at, .. } => {
+                format!("{} {provider:?} demotion {edge:?}", offset(at))
+            }
+            Transition::CommonCause { edge, at, .. } => {
+                format!("{} common cause {edge:?}", offset(at))
+            }
+            Transition::Limit { upstream, limit, at } => {
+                format!("{} {upstream:?} limit {limit:?}", offset(at))
+            }
         };
         self.seen.told.push(line);
     }

@@ -113,6 +113,10 @@ fn is_return(line: &Line) -> bool {
         | Event::Mode
         | Event::OriginIncident
         | Event::GrayAlert
+        | Event::Slice
+        | Event::Provider
+        | Event::CommonCause
+        | Event::Limit
         | Event::Order
         | Event::AdminState
         | Event::IncidentBegan
@@ -125,11 +129,18 @@ impl Incident<'_> {
     /// Whether anything followed from it.
     fn is_grave(&self) -> bool {
         self.lines.iter().any(|line| match line.event {
-            Event::Withheld | Event::Failover | Event::Mode | Event::OriginIncident => true,
+            Event::Withheld
+            | Event::Failover
+            | Event::Mode
+            | Event::OriginIncident
+            | Event::Slice
+            | Event::Provider
+            | Event::CommonCause => true,
             Event::Health => line.to.as_deref() == Some("ejected"),
             Event::Started
             | Event::Failback
             | Event::GrayAlert
+            | Event::Limit
             | Event::Order
             | Event::AdminState
             | Event::IncidentBegan

@@ -6,29 +6,15 @@ use std::time::{Duration, Instant};
 use tracing::field;
 
 use super::InForce;
-use crate::model::health::{
-    Attribution, Evidence, HealthTag, IncidentEdge, Reason, Transition, TripRule,
-};
+use super::words::{self, FAILBACK, FAILOVER, Level};
+use crate::model::health::{Attribution, Evidence, Reason, Transition, TripRule};
 use crate::model::id::{PoolId, UpstreamId};
-use crate::model::operator::AdminState;
-use crate::model::plan::PoolMode;
 use crate::model::topology::{FailoverMode, Topology};
 use crate::model::unit::Generation;
 use crate::telemetry::journal::{self, BlameLine, Event, EvidenceLine, rfc3339};
 
-const FAILOVER: &str = "failover";
-const FAILBACK: &str = "failback";
-
-/// How much a line matters.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Level {
-    /// Act now.
-    Error,
-    /// Degraded.
-    Warn,
-    /// A transition.
-    Info,
-}
+/// What stands for the service in a line about a provider as a whole.
+const EVERY_SERVICE: &str = "*";
 
 /// One log line before it is written.
 #[derive(Debug)]
@@ -55,57 +41,46 @@ pub(super) struct Line<'a> {
 impl<'a> Line<'a> {
     /// Of a transition, with the names of its topology.
     pub(super) fn of(transition: &Transition, topology: &'a Topology) -> Self {
+        let words = words::of(transition);
+        let pool = |pool: PoolId| Self::of_pool(topology, pool, words);
+        let upstream = |upstream: UpstreamId| Self::of_upstream(topology, upstream, words);
         let line = match *transition {
-            Transition::Health { upstream, from, to, reason, hold, .. } => {
-                let (level, text) = health_words(to);
-                let line = Self::of_upstream(topology, upstream, level, text);
+            Transition::Health { upstream: whose, from, to, reason, hold, .. } => {
                 let (from, to) = (Some(from.as_str()), Some(to.as_str()));
-                Self { from, to, hold, ..line }.because(reason)
+                Self { from, to, hold, ..upstream(whose) }.because(reason)
             }
-            Transition::Withheld { upstream, tier, evidence, .. } => {
-                let text = "trip withheld: the evidence does not blame the provider";
-                Self {
-                    reason: Some(tier.as_str()),
-                    evidence: Some(evidence),
-                    attribution: Some(evidence.attribution),
-                    ..Self::of_upstream(topology, upstream, Level::Warn, text)
-                }
-            }
-            Transition::Failover { pool, from, to, reason, detection, .. } => {
-                let line = Self::of_pool(topology, pool, Level::Warn, FAILOVER);
+            Transition::Withheld { upstream: whose, tier, evidence, .. } => Self {
+                reason: Some(tier.as_str()),
+                evidence: Some(evidence),
+                attribution: Some(evidence.attribution),
+                ..upstream(whose)
+            },
+            Transition::Failover { pool: whose, from, to, reason, detection, .. } => {
                 let detection = Some(detection);
-                Self { detection, ..line }.between(topology, from, to).because(reason)
+                Self { detection, ..pool(whose) }.between(topology, from, to).because(reason)
             }
-            Transition::Failback { pool, from, to, reason, .. } => {
-                let line = Self::of_pool(topology, pool, Level::Info, FAILBACK);
-                line.between(topology, from, to).because(reason)
+            Transition::Failback { pool: whose, from, to, reason, .. } => {
+                pool(whose).between(topology, from, to).because(reason)
             }
-            Transition::Mode { pool, from, to, .. } => {
-                let (level, text) = mode_words(to);
-                let line = Self::of_pool(topology, pool, level, text);
-                Self { from: Some(from.as_str()), to: Some(to.as_str()), ..line }
+            Transition::Mode { pool: whose, from, to, .. } => {
+                Self { from: Some(from.as_str()), to: Some(to.as_str()), ..pool(whose) }
             }
-            Transition::OriginIncident { pool, edge, attribution, .. } => {
-                let (level, text) = match edge {
-                    IncidentEdge::Raised => {
-                        (Level::Error, "origin incident: the origin fails through every provider")
-                    }
-                    IncidentEdge::Ended => (Level::Info, "origin incident ended"),
-                };
-                let line = Self::of_pool(topology, pool, level, text);
-                Self { attribution: Some(attribution), ..line }
+            Transition::OriginIncident { pool: whose, attribution, .. } => {
+                Self { attribution: Some(attribution), ..pool(whose) }
             }
-            Transition::Ordered { upstream, from, to, .. } => {
-                let line = Self::of_upstream(topology, upstream, Level::Warn, order_words(to));
-                Self { from: Some(from.as_str()), to: Some(to.as_str()), ..line }
+            Transition::Ordered { upstream: whose, from, to, .. } => {
+                Self { from: Some(from.as_str()), to: Some(to.as_str()), ..upstream(whose) }
             }
-            Transition::GrayAlert { upstream, edge, .. } => {
-                let (level, text) = match edge {
-                    IncidentEdge::Raised => (Level::Warn, "gray alert: a few per cent fail"),
-                    IncidentEdge::Ended => (Level::Info, "gray alert ended"),
-                };
-                Self::of_upstream(topology, upstream, level, text)
+            Transition::Slice { upstream: whose, reason, .. } => upstream(whose).because(reason),
+            Transition::Provider { provider, .. } => {
+                let provider = Some(topology.provider(provider).name.as_str());
+                Self { provider, ..Self::bare(EVERY_SERVICE, words) }
             }
+            Transition::CommonCause { pool: whose, ground, .. } => {
+                Self { reason: Some(ground.as_str()), ..pool(whose) }
+            }
+            Transition::GrayAlert { upstream: whose, .. }
+            | Transition::Limit { upstream: whose, .. } => upstream(whose),
         };
         let text = match line.text {
             FAILOVER if line.observed => "failover observed: no traffic was moved",
@@ -116,14 +91,20 @@ impl<'a> Line<'a> {
         Self { event, text, at: Some(at), ..line }
     }
 
-    fn of_pool(topology: &'a Topology, pool: PoolId, level: Level, text: &'static str) -> Self {
+    fn of_pool(topology: &'a Topology, pool: PoolId, words: (Level, &'static str)) -> Self {
+        let pool = topology.pool(pool);
+        let observed = pool.rules.failover.mode == FailoverMode::Observe;
+        Self { observed, ..Self::bare(pool.service.as_str(), words) }
+    }
+
+    const fn bare(service: &'a str, (level, text): (Level, &'static str)) -> Self {
         Self {
             level,
             event: Event::Other,
             text,
-            service: topology.pool(pool).service.as_str(),
+            service,
             at: None,
-            observed: topology.pool(pool).rules.failover.mode == FailoverMode::Observe,
+            observed: false,
             jurisdiction: None,
             probes_failed: None,
             provider: None,
@@ -141,10 +122,9 @@ impl<'a> Line<'a> {
     fn of_upstream(
         topology: &'a Topology,
         upstream: UpstreamId,
-        level: Level,
-        text: &'static str,
+        words: (Level, &'static str),
     ) -> Self {
-        let line = Self::of_pool(topology, topology.upstream(upstream).pool, level, text);
+        let line = Self::of_pool(topology, topology.upstream(upstream).pool, words);
         Self { provider: Some(topology.provider_of(upstream).name.as_str()), ..line }
     }
 
@@ -247,6 +227,10 @@ const fn when(transition: &Transition) -> (Event, Instant) {
         Transition::OriginIncident { at, .. } => (Event::OriginIncident, at),
         Transition::Ordered { at, .. } => (Event::AdminState, at),
         Transition::GrayAlert { at, .. } => (Event::GrayAlert, at),
+        Transition::Slice { at, .. } => (Event::Slice, at),
+        Transition::Provider { at, .. } => (Event::Provider, at),
+        Transition::CommonCause { at, .. } => (Event::CommonCause, at),
+        Transition::Limit { at, .. } => (Event::Limit, at),
     }
 }
 
@@ -273,38 +257,8 @@ fn kind_of(reason: Reason) -> Option<&'static str> {
         | Reason::Reload
         | Reason::Remembered
         | Reason::AllBad
+        | Reason::Demoted
         | Reason::Ordered => None,
-    }
-}
-
-const fn health_words(to: HealthTag) -> (Level, &'static str) {
-    match to {
-        HealthTag::Healthy => (Level::Info, "upstream healthy"),
-        HealthTag::Suspect => (Level::Info, "upstream suspect"),
-        HealthTag::Ejected => (Level::Warn, "upstream ejected"),
-        HealthTag::HalfOpen => (Level::Info, "upstream half-open"),
-        HealthTag::Ramping => (Level::Info, "upstream ramping"),
-    }
-}
-
-const fn order_words(to: AdminState) -> &'static str {
-    match to {
-        AdminState::Auto => "upstream left to itself again: no order stands",
-        AdminState::Draining => "upstream draining by order",
-        AdminState::ForcedOut => "upstream forced out by order",
-        AdminState::ForcedIn => "upstream forced in by order",
-    }
-}
-
-const fn mode_words(to: PoolMode) -> (Level, &'static str) {
-    match to {
-        PoolMode::Normal => (Level::Info, "service normal again"),
-        PoolMode::FailOpen => {
-            (Level::Error, "fail-open: no upstream is good, the least bad serves")
-        }
-        PoolMode::FailClosed => {
-            (Level::Error, "fail-closed: policy or the operator leaves no upstream")
-        }
     }
 }
 
@@ -354,8 +308,9 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::model::example::{self, Example};
-    use crate::model::health::{Blame, Tier};
+    use crate::model::health::{Blame, HealthTag, IncidentEdge, Tier};
     use crate::model::outcome::FailureKind;
+    use crate::model::plan::PoolMode;
 
     fn evidence(since: Instant) -> Evidence {
         let blame = Blame::Provider;

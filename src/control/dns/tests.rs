@@ -9,8 +9,8 @@ use tokio::net::UdpSocket;
 use tokio::task::spawn_local;
 
 use super::*;
-use crate::exchange::snapshot;
 use crate::exchange::state::{Seed, States};
+use crate::exchange::{evidence, snapshot};
 use crate::model::example::{self, Example};
 use crate::model::plan::PoolPlan;
 use crate::model::unit::Generation;
@@ -131,6 +131,7 @@ fn keeper(names: Names) -> Keeper {
         port: 8443,
         names,
         stale: Duration::from_secs(24 * 3600),
+        evidence: evidence::channel().0,
         metrics: Metrics::new(),
         failures: 0,
     }
@@ -184,7 +185,8 @@ async fn a_book_is_filled_and_renewed_when_somebody_asks() {
     let (_publisher, snapshots) = snapshot::channel(view);
     let names = Names::new(&[server.address]);
     let stale = Duration::from_secs(60);
-    let dns = Dns { snapshots, names, stale, metrics: Metrics::new() };
+    let (evidence, _receiver) = evidence::channel();
+    let dns = Dns { snapshots, names, stale, evidence, metrics: Metrics::new() };
     let (_shutdown, shut) = watch::channel(false);
     spawn_local(dns.run(shut));
     let book = &states.upstreams[0].addresses;

@@ -10,7 +10,9 @@
 //!
 //! One that is being tried out goes unless the evidence speaks for it: sending its trickle elsewhere
 //! again costs nobody anything. While the origin is to blame, nobody goes without strong evidence of
-//! its own: an origin that fails a little must not keep everyone with a provider that dies.
+//! its own: an origin that fails a little must not keep everyone with a provider that dies. The same
+//! holds while our own network or resolver is at fault, and then requests must have succeeded
+//! elsewhere: the plan is frozen but for what is certain in spite of it.
 
 use super::super::attribution::{
     self, Doubt, ORIGIN_STILL, PROVIDER, PROVIDER_STRONG, Sampling, Surroundings,
@@ -28,6 +30,9 @@ use crate::model::outcome::FailureKind;
 
 /// A gray failure ejects only if at least this share of the attempts fails.
 const GRAY_LEAST_SHARE: f64 = 0.02;
+
+/// Requests that succeeded elsewhere, for an ejection while our own network or resolver is at fault.
+const LEAST_PAIRS_FROZEN: u32 = 3;
 
 impl PoolWatch {
     /// Meets every trip with blame: ejects, withholds, or alerts.
@@ -100,10 +105,12 @@ impl PoolWatch {
         };
         let least = match self.origin.blamed {
             Some(_) => PROVIDER_STRONG,
-            None if tried => 0.0,
+            None if tried && self.frozen.is_none() => 0.0,
+            None if self.frozen.is_some() => PROVIDER_STRONG,
             None => PROVIDER,
         };
-        let enough = attribution.log_odds >= least;
+        let seen = self.frozen.is_none() || attribution.pairs_for >= LEAST_PAIRS_FROZEN;
+        let enough = seen && attribution.log_odds >= least;
         if let Some(tier) = watch.trip() {
             let enough = match tier {
                 Tier::Cascade | Tier::Brownout => enough,

@@ -67,6 +67,8 @@ pub struct PoolStanding {
     pub attribution: Option<Attribution>,
     /// Whether the origin itself is at fault.
     pub origin_incident: bool,
+    /// Whether our own network or resolver is.
+    pub common_cause: bool,
     /// Who is first by what was decided; in observe mode that need not be who serves.
     pub intended: Option<UpstreamId>,
 }

@@ -5,6 +5,7 @@
 //! no [`UpstreamId`], so no plan, probe, look-up or retry can name it. It is listed as [`Barred`]
 //! for people to see.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -235,4 +236,14 @@ pub enum HostPattern {
     Wildcard(Box<str>),
     /// Every host.
     Any,
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::Wildcard(suffix) => write!(f, "*{suffix}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
 }

@@ -80,9 +80,13 @@ impl Replay {
     pub(super) fn begin(&mut self) {
         let request = self.demand.draw(&mut self.rng);
         let class = MethodClass::of(request.method());
+        self.end_quiet();
         self.budgets[request.service()].count(self.steer.instant(self.now));
         self.tally.begin(self.now);
         self.tally.lost_without += self.lost_alone;
+        if let Some(cell) = self.tally.series.at(self.now) {
+            cell.lost_without += self.lost_alone as f32;
+        }
         let plan = Arc::clone(self.steer.plan(request.service()));
         let Some(place) = plan.pick(class, self.rng.u16(0..1000)) else {
             return self.end_of(&request, self.now, (None, Cause::Upstream));
@@ -345,6 +349,10 @@ impl Replay {
         }
         if ending != Ending::Well && !request.origin_fails {
             self.tally.last_bad = Some(self.now);
+        }
+        if let Some(cell) = self.tally.series.at(began) {
+            cell.lost += f32::from(u8::from(ending == Ending::Lost));
+            by.into_iter().for_each(|by| cell.served[self.places[by]] += 1.0);
         }
         if let Some(by) = by {
             self.tally.served_by[by] += 1;

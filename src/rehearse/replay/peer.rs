@@ -1,10 +1,10 @@
-//! The other ways to move, for comparison: nobody moves, or whoever fails a few times in a row is
-//! left for a fixed time and then taken back whole.
+//! Another way to move, for comparison: whoever fails a few times in a row is left for a fixed time
+//! and then taken back whole.
 //!
-//! The second is what proxies commonly call outlier detection. It is given the same retries, the
-//! same budget and the same providers; what it does not have is a score, blame, probes, or a return
-//! that has to be earned. A 5xx counts, and so does an attempt that brings no head in time; the
-//! origin's own 5xx counts too, since nothing tells it apart, and a body that ends short does not.
+//! It is what proxies commonly call outlier detection. It is given the same retries, the same budget
+//! and the same providers; what it does not have is a score, blame, probes, or a return that has to
+//! be earned. A 5xx counts, and so does an attempt that brings no head in time; the origin's own 5xx
+//! counts too, since nothing tells it apart, and a body that ends short does not.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,22 +18,17 @@ use crate::model::unit::Permille;
 
 /// How the peer leaves an upstream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Rule {
-    /// Never: the first upstream serves whatever happens, and nothing is tried elsewhere.
-    Never,
-    /// For `hold`, after so many failures without a success in between.
-    InARow {
-        /// How many.
-        failures: u32,
-        /// How long.
-        hold: Duration,
-    },
+pub struct Rule {
+    /// After so many failures without a success in between.
+    pub failures: u32,
+    /// For so long.
+    pub hold: Duration,
 }
 
 impl Rule {
     /// Five in a row, thirty seconds: the usual defaults of outlier detection, without the growth
     /// of the time that some add.
-    pub const OUTLIER: Self = Self::InARow { failures: 5, hold: Duration::from_secs(30) };
+    pub const OUTLIER: Self = Self { failures: 5, hold: Duration::from_secs(30) };
 }
 
 /// The peer, for every pool of a topology.
@@ -55,14 +50,14 @@ struct Member {
 impl Peer {
     pub(super) fn new(topology: &Arc<Topology>, rule: Rule) -> Self {
         let members = vec![Member::default(); topology.upstreams.len()];
-        let plan = |pool: &Pool| Arc::new(lay(&members, pool, rule));
+        let plan = |pool: &Pool| Arc::new(lay(&members, pool));
         let plans = topology.pools.iter().map(plan).collect();
         Self { rule, plans, topology: Arc::clone(topology), members }
     }
 
     /// An attempt came to this.
     pub(super) fn count(&mut self, upstream: usize, outcome: Outcome, now: Instant) {
-        let Rule::InARow { failures, hold } = self.rule else { return };
+        let Rule { failures, hold } = self.rule;
         let member = &mut self.members[upstream];
         match outcome {
             Outcome::Failure(FailureKind::BodyCut | FailureKind::BodyStall)
@@ -82,7 +77,7 @@ impl Peer {
         }
         let mut moved = Vec::new();
         for (id, pool) in self.topology.pools() {
-            let next = lay(&self.members, pool, self.rule);
+            let next = lay(&self.members, pool);
             let before = &mut self.plans[id.index()];
             if **before != next {
                 moved.extend(flip(id, before, &next, now));
@@ -104,14 +99,11 @@ impl Peer {
 
 /// In order of preference: the first that is not out takes everything, those behind it take what
 /// fails there. With all of them out it is as if none were.
-fn lay(members: &[Member], pool: &Pool, rule: Rule) -> PoolPlan {
+fn lay(members: &[Member], pool: &Pool) -> PoolPlan {
     let is_in = |upstream: &&UpstreamId| members[upstream.index()].out_until.is_none();
     let mut able: Vec<UpstreamId> = pool.upstreams.iter().filter(is_in).copied().collect();
     if able.is_empty() {
         able.clone_from(&pool.upstreams);
-    }
-    if rule == Rule::Never {
-        able.truncate(1);
     }
     let candidate = |(place, upstream): (usize, UpstreamId)| {
         let share = if place == 0 { Permille::ALL } else { Permille::ZERO };
@@ -145,11 +137,11 @@ mod tests {
 
     const FAILED: Outcome = Outcome::Failure(FailureKind::ServerError);
 
-    fn peer(rule: Rule) -> (Peer, Instant) {
+    fn peer() -> (Peer, Instant) {
         let text = "name: x\nupstreams: [one, two]\ntimeline: []\n";
         let scenario = Scenario::read(text).expect("a scenario");
         let (topology, _) = cast::topology(&scenario, &Setup::default());
-        (Peer::new(&topology, rule), crate::clock::now())
+        (Peer::new(&topology, Rule::OUTLIER), crate::clock::now())
     }
 
     fn first(peer: &Peer) -> usize {
@@ -158,7 +150,7 @@ mod tests {
 
     #[test]
     fn five_failures_in_a_row_take_it_out_for_thirty_seconds() {
-        let (mut peer, start) = peer(Rule::OUTLIER);
+        let (mut peer, start) = peer();
         for outcome in [FAILED, FAILED, FAILED, FAILED, Outcome::Success, FAILED, FAILED, FAILED] {
             peer.count(0, outcome, start);
         }
@@ -175,22 +167,12 @@ mod tests {
 
     #[test]
     fn with_everyone_out_the_first_serves_again() {
-        let (mut peer, start) = peer(Rule::OUTLIER);
+        let (mut peer, start) = peer();
         for upstream in [0, 1].into_iter().flat_map(|upstream| [upstream; 5]) {
             peer.count(upstream, FAILED, start);
         }
         peer.decide(start);
         assert_eq!(first(&peer), 0);
         assert_eq!(peer.plans()[0].candidates.len(), 2);
-    }
-
-    #[test]
-    fn who_never_moves_has_nobody_to_try() {
-        let (mut peer, start) = peer(Rule::Never);
-        for _ in 0..100 {
-            peer.count(0, FAILED, start);
-        }
-        assert!(peer.decide(start).is_empty());
-        assert_eq!(peer.plans()[0].candidates.len(), 1);
     }
 }

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use super::Replay;
+use super::{Event, Replay};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{Marker, MethodClass, Outcome};
-use crate::model::signal::{Note, Signal, Subject};
+use crate::model::signal::{Note, Reply, ResolutionReport, Signal, Subject};
 use crate::rehearse::scenario::MarkerFate;
 use crate::rehearse::traffic::Request;
 use crate::request::classify::{self, Acquaintance};
 use crate::request::witness::{client_prefix, witness};
+
+/// How long an answer about a name is good, and the longest time between two look-ups that fail.
+const NAME_LIVES: Duration = Duration::from_secs(30);
 
 /// A head that came.
 #[derive(Clone, Copy, Debug)]
@@ -82,5 +85,17 @@ impl Replay {
             class,
             marker,
         }));
+    }
+
+    /// Looks an upstream's name up, and plans the next time: as `control::dns` would.
+    pub(super) fn look_up(&mut self, upstream: usize, failed: u32) {
+        let reply = self.world.look_up(self.places[upstream], self.now, &mut self.rng);
+        let (pause, failed) = match reply {
+            Reply::Came => (NAME_LIVES, 0),
+            Reply::Missing => (Duration::from_secs(1 << failed.min(5)).min(NAME_LIVES), failed + 1),
+        };
+        self.plan(self.now + pause, Event::LookUp { upstream, failed });
+        let (upstream, at) = (UpstreamId::new(upstream), self.steer.instant(self.now));
+        self.steer.tell(Signal::Resolution(ResolutionReport { upstream, at, reply }));
     }
 }

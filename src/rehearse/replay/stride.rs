@@ -8,6 +8,7 @@ use crate::model::id::UpstreamId;
 use crate::model::outcome::{Marker, MethodClass, Outcome};
 use crate::model::plan::Candidate;
 use crate::model::signal::{Counts, DURATION_BUCKETS, Sample};
+use crate::rehearse::tally::series::Cell;
 use crate::rehearse::traffic::{Demand, ORIGIN_ERRORS, SAFE_SHARE};
 use crate::request::witness::client_prefix;
 
@@ -23,6 +24,8 @@ const PART: u32 = 20;
 #[derive(Debug)]
 pub(super) struct Quiet {
     since: Duration,
+    /// When the last stride ended, if no request has come by itself since.
+    ended: Option<Duration>,
     /// Share of heads in each duration bucket.
     buckets: [f64; DURATION_BUCKETS],
     /// Fractions of requests left over, by upstream and class, so that none is lost by rounding.
@@ -35,6 +38,7 @@ impl Quiet {
     pub(super) fn new(demand: &Demand, upstreams: usize) -> Self {
         Self {
             since: Duration::ZERO,
+            ended: None,
             buckets: demand.latency_shares(super::steer::bucket),
             requests: vec![[0.0; 2]; upstreams],
             heads: vec![[0.0; DURATION_BUCKETS]; upstreams],
@@ -126,17 +130,20 @@ impl Replay {
             }
         }
         self.now = end;
-        self.greet_everyone();
-        self.budgets.iter().for_each(|budget| budget.refill(self.steer.instant(end)));
+        self.quiet.ended = Some(end);
         self.next_request = end + self.demand.gap(&mut self.rng);
         self.drain();
     }
 
-    /// In a stride every client has good answers.
-    fn greet_everyone(&mut self) {
-        let now = self.steer.instant(self.now);
-        for client in self.demand.clients() {
-            self.clients.note(client_prefix(client), now);
+    /// Before a request that comes by itself: the budgets hold what strides have left in them, and
+    /// every client has had good answers.
+    pub(super) fn end_quiet(&mut self) {
+        if let Some(end) = self.quiet.ended.take() {
+            let end = self.steer.instant(end);
+            self.budgets.iter().for_each(|budget| budget.refill(end));
+            for client in self.demand.clients() {
+                self.clients.note(client_prefix(client), end);
+            }
         }
     }
 
@@ -171,6 +178,12 @@ impl Replay {
                 self.tally.during.1 += u64::from(served);
             }
         }
+        let cell = Cell {
+            served: loads.iter().map(|load| *load as f32).collect(),
+            lost: 0.0,
+            lost_without: lost_without as f32,
+        };
+        self.tally.series.spread(self.now..end, &cell);
         self.world.serve(&loads, end);
     }
 

@@ -1,10 +1,11 @@
 //! The mirror of an outage's file, and what it means: `Raw*` to [`Scenario`], or the first mistake.
 
+mod demand;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use self::demand::{RawAudience, RawService, services};
 use super::{
@@ -13,8 +14,6 @@ use super::{
 };
 use crate::model::id::Label;
 
-mod demand;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawScenario {
@@ -22,9 +21,8 @@ pub(super) struct RawScenario {
     source: Option<String>,
     start_utc: Option<String>,
     about: Option<String>,
-    /// Which figures are facts and which are a model: for readers of the file.
-    #[serde(rename = "basis")]
-    _basis: Option<IgnoredAny>,
+    /// Which figures are facts and which are a model.
+    basis: Option<BTreeMap<String, String>>,
     upstreams: Vec<String>,
     /// Not in one of the original files: who is served, where it is not one service.
     services: Option<Vec<RawService>>,
@@ -138,9 +136,7 @@ struct RawExpect {
     unsafe_replayed: Option<u32>,
     not_blamed: Vec<String>,
     spared_after_moves: Option<u32>,
-    /// For readers of the file.
-    #[serde(rename = "note")]
-    _note: Option<String>,
+    note: Option<String>,
 }
 
 /// The place of a mistake and its text, as the parts below report it.
@@ -163,7 +159,7 @@ fn share(place: &str, text: &str) -> Result<f64, ScenarioError> {
 
 impl RawScenario {
     pub(super) fn lower(self) -> Result<Scenario, ScenarioError> {
-        let Self { name, source, start_utc, about, _basis, upstreams, substrates, .. } = self;
+        let Self { name, source, start_utc, about, basis, upstreams, substrates, .. } = self;
         let upstreams = labels("upstreams", &upstreams)?;
         if upstreams.is_empty() || upstreams.iter().collect::<BTreeSet<_>>().len() < upstreams.len()
         {
@@ -189,6 +185,7 @@ impl RawScenario {
             source,
             start_utc,
             about,
+            basis: basis.map(basis_words),
             upstreams,
             services,
             substrates,
@@ -197,6 +194,12 @@ impl RawScenario {
             expect,
         })
     }
+}
+
+/// What each figure of a file stands on.
+fn basis_words(basis: BTreeMap<String, String>) -> String {
+    let words: Vec<String> = basis.iter().map(|(what, kind)| format!("{what} ({kind})")).collect();
+    words.join(", ")
 }
 
 fn labels(place: &str, names: &[String]) -> Result<Vec<Label>, ScenarioError> {
@@ -355,6 +358,7 @@ impl RawExpect {
             unsafe_replayed: self.unsafe_replayed,
             not_blamed: self.not_blamed,
             spared_after_moves: self.spared_after_moves,
+            note: self.note,
         })
     }
 }

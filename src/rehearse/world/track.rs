@@ -59,6 +59,18 @@ impl Track {
         faults.into_iter().any(|planned| matches!(planned.fault.mode, Mode::Capacity(..)))
     }
 
+    /// The step with the most of it: what it is all about.
+    pub(super) fn worst(&self) -> Option<&Planned> {
+        let faults = self.steps.iter().filter_map(|step| step.planned.as_ref());
+        faults.max_by(|a, b| a.fault.fraction.total_cmp(&b.fault.fraction))
+    }
+
+    /// Whether any of it is about names that do not resolve.
+    pub(super) fn is_about_names(&self) -> bool {
+        let faults = self.steps.iter().filter_map(|step| step.planned.as_ref());
+        faults.into_iter().any(|planned| matches!(planned.fault.mode, Mode::Dns))
+    }
+
     /// What is in force, with its fraction; `None` for nothing.
     pub(super) fn now(&self, at: Duration) -> Option<(&Planned, f64)> {
         let step = &self.steps[self.steps.partition_point(|step| step.at <= at).checked_sub(1)?];

@@ -1,4 +1,4 @@
-//! Who is served, and who asks: the demand that an outage's file may describe.
+//! Who asks in a scenario, and for what: its audience and its services.
 
 use std::collections::BTreeSet;
 

@@ -19,6 +19,8 @@ use crate::model::health::{Attribution, Evidence, Tier, TripRule};
 use crate::model::outcome::FailureKind;
 use crate::model::topology::Sensitivity;
 
+/// With fewer witnesses no score can trip.
+const LEAST_WITNESSES: u32 = 3;
 /// Failures without a success between them that a trip takes where witnesses are too few.
 const LEAST_RUN: u32 = 10;
 /// Successes that must have been due and stayed out; `e^−7` is about one in a thousand.
@@ -158,10 +160,18 @@ impl Scores {
         self.tiers[tier_index(tier)].excursion().map(|excursion| excursion.since)
     }
 
-    /// The failing share that this tier sees.
-    pub fn failing(&self, tier: Tier) -> Share {
+    /// The failing share that this tier sees. Of too few witnesses, by an unbroken run that trips:
+    /// a score leaves out their repeated failures, but not the successes before them.
+    pub fn failing(&self, tier: Tier, by: &Yardstick) -> Share {
         let excursion = self.tiers[tier_index(tier)].excursion();
-        excursion.map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into()))
+        let few = excursion.is_none_or(|excursion| excursion.witnesses() < LEAST_WITNESSES);
+        match self.run {
+            Some(run) if few && tier == Tier::Cascade && self.run_level(by) >= 1.0 => {
+                Share::of(run.failures.into(), run.failures.into())
+            }
+            Some(_) | None => excursion
+                .map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into())),
+        }
     }
 
     /// What this tier's score proves to fail at least: it left zero in a bad moment.

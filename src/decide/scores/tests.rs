@@ -105,6 +105,20 @@ fn an_unbroken_run_trips_where_witnesses_are_too_few() {
 }
 
 #[test]
+fn an_unbroken_run_fails_wholly_whatever_was_drained_with_its_beginning() {
+    let begin = start();
+    let mut scores = scores();
+    let by = yardstick(&scores, Some(200.0), begin + Duration::from_millis(200));
+    let mixed = Drain { successes: 5, failures: vec![failure(begin, 1); 8] };
+    scores.observe(&mixed, by.threshold, Guard::Distinct);
+    let bad = Drain { successes: 0, failures: vec![failure(begin, 1); 20] };
+    scores.observe(&bad, by.threshold, Guard::Distinct);
+    assert_eq!(scores.trip(&by), Some(Tier::Cascade));
+    let failing = scores.failing(Tier::Cascade, &by);
+    assert!(failing.least > 0.85, "{failing:?}");
+}
+
+#[test]
 fn a_single_success_breaks_the_run() {
     let now = start();
     let mut scores = scores();

@@ -7,7 +7,9 @@ use super::view::{
     ServiceView, Status, TransitionView, UpstreamView,
 };
 use crate::exchange::board::{BoardView, Entry};
-use crate::model::health::{Health, PoolStanding, Reason, Tier, UpstreamStanding, Verdict};
+use crate::model::health::{
+    Evidence, Health, PoolStanding, Reason, Tier, TripRule, UpstreamStanding, Verdict,
+};
 use crate::model::id::{PoolId, ProviderId, UpstreamId};
 use crate::model::operator::StandingOrder;
 use crate::model::topology::{Barred, Pool, Provider, ProviderKind};
@@ -189,14 +191,17 @@ const fn verdict_word(verdict: Verdict) -> &'static str {
 pub(super) fn detail(reason: Reason) -> Option<String> {
     match reason {
         Reason::Trip(_, evidence) => {
-            let blame = evidence.attribution.blame.as_str();
-            Some(format!(
-                "{} of {} attempts failed, mostly {}, {} witnesses, blame {blame}",
-                evidence.failures,
-                evidence.attempts,
-                evidence.commonest.as_str(),
-                evidence.witnesses
-            ))
+            let Evidence { failures, attempts, commonest, witnesses, attribution, .. } = evidence;
+            let (kind, blame) = (commonest.as_str(), attribution.blame.as_str());
+            Some(match evidence.rule {
+                TripRule::Score => format!(
+                    "{failures} of {attempts} attempts failed, mostly {kind}, {witnesses} \
+                     witnesses, blame {blame}"
+                ),
+                TripRule::UnbrokenRun => format!(
+                    "{failures} attempts failed and none succeeded, mostly {kind}, blame {blame}"
+                ),
+            })
         }
         Reason::Probes { failed, kind } => {
             Some(format!("{failed} probes failed: {}", kind.as_str()))

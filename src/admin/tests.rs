@@ -24,7 +24,7 @@ use crate::exchange::state::{Seed, States};
 use crate::model::example::{self, Example};
 use crate::model::health::{
     Attribution, Blame, Evidence, Health, PoolStanding, ProbePace, ProviderHealth, Reason, Tier,
-    UpstreamStanding, Verdict,
+    TripRule, UpstreamStanding, Verdict,
 };
 use crate::model::id::UpstreamId;
 use crate::model::operator::AdminState;
@@ -91,6 +91,7 @@ fn trip(since: Instant) -> Reason {
     Reason::Trip(
         Tier::Cascade,
         Evidence {
+            rule: TripRule::Score,
             score: 18.4,
             threshold: 17.2,
             failures: 6,

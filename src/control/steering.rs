@@ -297,6 +297,9 @@ impl Steering {
             state.set_marker_armed(standing.marker_armed);
             state.set_pace(standing.pace);
         }
+        for (id, _) in topology.pools() {
+            states.pool(id).set_retries(self.detector.retries(id));
+        }
     }
 
     fn announce(&mut self, transitions: &[Transition]) {

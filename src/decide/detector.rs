@@ -18,7 +18,8 @@ use super::pool::{Context, PoolWatch};
 use super::provider::{Presence, Providers};
 use super::watch::{Standing, Watch};
 use crate::model::health::{
-    Blame, Health, PoolStanding, ProbePace, ProviderHealth, Reason, Transition, UpstreamStanding,
+    Blame, Health, PoolStanding, ProbePace, ProviderHealth, Reason, Retries, Transition,
+    UpstreamStanding,
 };
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::memory::Memory;
@@ -26,7 +27,7 @@ use crate::model::operator::Override;
 use crate::model::outcome::FailureKind;
 use crate::model::plan::PoolPlan;
 use crate::model::signal::{ProbeResult, Signal, Subject};
-use crate::model::topology::{Pool, Topology, Upstream};
+use crate::model::topology::{FailoverMode, Pool, Topology, Upstream};
 use crate::model::unit::Permille;
 
 /// Holds every score, machine and incident of one topology.
@@ -295,6 +296,16 @@ impl Detector {
     /// One provider, for people.
     pub fn provider(&self, id: ProviderId) -> ProviderHealth {
         self.shared.providers.health(id)
+    }
+
+    /// How many requests of a pool may be tried a second time. Not while its origin is blamed by
+    /// comparison: its word alone may be about a few pages, and a provider may die meanwhile.
+    pub fn retries(&self, id: PoolId) -> Retries {
+        let mode = self.shared.topology.pool(id).rules.failover.mode;
+        match (mode, self.pools[id.index()].origin.blamed) {
+            (FailoverMode::Enforce, Some(_)) => Retries::OneASecond,
+            (FailoverMode::Enforce, None) | (FailoverMode::Observe, _) => Retries::Budget,
+        }
     }
 
     /// When `decide` must be called again at the latest even if no evidence comes.

@@ -15,10 +15,12 @@ use std::time::Instant;
 use super::cusum::{Excursion, Failure, Guard, Rule, Score, threshold};
 use super::intake::Drain;
 use super::share::Share;
-use crate::model::health::{Attribution, Evidence, Tier};
+use crate::model::health::{Attribution, Evidence, Tier, TripRule};
 use crate::model::outcome::FailureKind;
 use crate::model::topology::Sensitivity;
 
+/// With fewer witnesses no score can trip.
+const LEAST_WITNESSES: u32 = 3;
 /// Failures without a success between them that a trip takes where witnesses are too few.
 const LEAST_RUN: u32 = 10;
 /// Successes that must have been due and stayed out; `e^−7` is about one in a thousand.
@@ -163,10 +165,18 @@ impl Scores {
         self.tiers[tier_index(tier)].excursion().map(|excursion| excursion.since)
     }
 
-    /// The failing share that this tier sees.
-    pub fn failing(&self, tier: Tier) -> Share {
+    /// The failing share that this tier sees. Of too few witnesses, by an unbroken run that trips:
+    /// a score leaves out their repeated failures, but not the successes before them.
+    pub fn failing(&self, tier: Tier, by: &Yardstick) -> Share {
         let excursion = self.tiers[tier_index(tier)].excursion();
-        excursion.map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into()))
+        let few = excursion.is_none_or(|excursion| excursion.witnesses() < LEAST_WITNESSES);
+        match self.run {
+            Some(run) if few && tier == Tier::Cascade && self.run_level(by) >= 1.0 => {
+                Share::of(run.failures.into(), run.failures.into())
+            }
+            Some(_) | None => excursion
+                .map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into())),
+        }
     }
 
     /// What this tier's score proves to fail at least: it left zero in a bad moment.
@@ -181,13 +191,18 @@ impl Scores {
         let score = &self.tiers[tier_index(tier)];
         let excursion = score.excursion();
         let level = score.level(by.threshold);
-        let run = self.run.filter(|_| level < 1.0);
+        let run = self.run.filter(|_| level < 1.0 && self.run_level(by) >= 1.0);
+        let (rule, score, threshold) = match run {
+            Some(run) => (TripRule::UnbrokenRun, run.failures.into(), LEAST_RUN.into()),
+            None => (TripRule::Score, level * by.threshold, by.threshold),
+        };
         let failures = excursion.map_or(0, |e| e.failures);
         let attempts = excursion.map_or(0, |e| e.attempts);
-        let since = excursion.map(|e| e.since).or(self.run.map(|run| run.since));
+        let since = run.map(|run| run.since).or(excursion.map(|e| e.since));
         Evidence {
-            score: level * by.threshold,
-            threshold: by.threshold,
+            rule,
+            score,
+            threshold,
             failures: run.map_or(failures, |run| run.failures),
             attempts: run.map_or(attempts, |run| run.failures),
             witnesses: excursion.map_or(0, Excursion::witnesses),

@@ -1,6 +1,9 @@
 //! Retry budget of a service: retries of the last ten seconds are at most a share of its requests
 //! of the last ten seconds, plus a few a second so that a quiet service can retry at all.
 //!
+//! While the origin is to blame, a second try is as good as the first, and one a second is made for
+//! the whole service instead.
+//!
 //! Each worker counts its own requests and retries; only a retry, which is rare, sums over the
 //! workers. Two workers that ask in the same instant can overshoot by one each.
 
@@ -8,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::state::PoolState;
+use crate::model::health::Retries;
 use crate::model::topology::RetryRule;
 
 /// How long a request's credit lives, in seconds.
@@ -33,6 +37,10 @@ impl Window {
         self.retries[(second % SLOTS as u64) as usize].add(second);
     }
 
+    fn has_retried(&self, second: u64) -> bool {
+        self.retries[(second % SLOTS as u64) as usize].is_of(second)
+    }
+
     fn sum(slots: &[Slot; SLOTS], now: u64) -> u64 {
         slots.iter().map(|slot| slot.within_life(now)).sum()
     }
@@ -48,6 +56,11 @@ impl Slot {
         let stamp = (second & 0xffff_ffff) << 32;
         let next = if word & !0xffff_ffff == stamp { word + 1 } else { stamp + 1 };
         self.0.store(next, Ordering::Relaxed);
+    }
+
+    /// Whether anything was counted in this second.
+    fn is_of(&self, second: u64) -> bool {
+        self.0.load(Ordering::Relaxed) >> 32 == second & 0xffff_ffff
     }
 
     fn within_life(&self, now: u64) -> u64 {
@@ -70,12 +83,17 @@ pub fn take(pool: &PoolState, worker: usize, rule: &RetryRule, now: Instant) -> 
     let total = |pick: fn(&Window) -> &[Slot; SLOTS]| -> u64 {
         pool.rows.iter().map(|row| Window::sum(pick(&row.window), second)).sum()
     };
-    let requests = total(|window| &window.requests);
     let retries = total(|window| &window.retries);
-    let allowed =
-        requests * u64::from(rule.budget.get()) / 1000 + u64::from(rule.min_per_second) * LIFE;
+    let allowed = match pool.retries() {
+        Retries::Budget => {
+            let requests = total(|window| &window.requests);
+            let share = requests * u64::from(rule.budget.get()) / 1000;
+            retries < share + u64::from(rule.min_per_second) * LIFE
+        }
+        Retries::OneASecond => pool.rows.iter().all(|row| !row.window.has_retried(second)),
+    };
     let row = &pool.rows[worker];
-    if retries < allowed {
+    if allowed {
         row.window.count_retry(second);
         row.retries.add(1);
         true
@@ -132,6 +150,20 @@ mod tests {
         }
         assert_eq!(taken(&pool, start), 30 + 40);
         assert_eq!(pool.rows[0].budget_refusals.get(), 930);
+    }
+
+    #[test]
+    fn while_the_origin_is_blamed_one_a_second_goes_on_whatever_is_due() {
+        let start = start();
+        let pool = pool(start);
+        assert_eq!(taken(&pool, start), 30, "the budget is spent");
+        pool.set_retries(Retries::OneASecond);
+        assert_eq!(taken(&pool, start), 0, "this second had its share");
+        for second in 1..5 {
+            assert_eq!(taken(&pool, start + Duration::from_secs(second)), 1);
+        }
+        pool.set_retries(Retries::Budget);
+        assert_eq!(taken(&pool, start + Duration::from_secs(20)), 30, "and all is as before");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::addresses::AddressBook;
 use super::clients::KnownClients;
 use super::ledger::{PoolRow, UpstreamRow};
-use crate::model::health::ProbePace;
+use crate::model::health::{ProbePace, Retries};
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
 use crate::model::operator::AdminState;
 use crate::model::topology::{EndpointHost, Topology};
@@ -193,12 +193,27 @@ pub struct PoolState {
     pub clients: KnownClients,
     /// Beginning of the budget's seconds.
     pub began: Instant,
+    one_retry_a_second: AtomicBool,
 }
 
 impl PoolState {
     /// Of a new pool.
     pub fn new(service: Label, workers: usize, began: Instant) -> Self {
         let rows = (0..workers).map(|_| PoolRow::default()).collect();
-        Self { service, rows, clients: KnownClients::new(began), began }
+        let one_retry_a_second = AtomicBool::new(false);
+        Self { service, rows, clients: KnownClients::new(began), began, one_retry_a_second }
+    }
+
+    /// How many requests may be tried a second time.
+    pub fn retries(&self) -> Retries {
+        match self.one_retry_a_second.load(Ordering::Relaxed) {
+            true => Retries::OneASecond,
+            false => Retries::Budget,
+        }
+    }
+
+    /// By steering only.
+    pub fn set_retries(&self, retries: Retries) {
+        self.one_retry_a_second.store(retries == Retries::OneASecond, Ordering::Relaxed);
     }
 }

@@ -58,7 +58,7 @@ pub const OUTAGES: [Outage; 33] = [
     outage!("one-bad-url-one-bad-client", Claimed),
     outage!("one-client-one-page", Claimed),
     outage!("origin-5xx-with-marker", Claimed),
-    outage!("origin-down-all-providers", Needs("one retry a second while the origin is blamed")),
+    outage!("origin-down-all-providers", Claimed),
     outage!("ovh-2021-03-10-fire-permanent", Claimed),
     outage!("ovh-2021-10-13-ipv4-only", Claimed),
     outage!("post-only-500", Claimed),

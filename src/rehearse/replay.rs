@@ -315,6 +315,9 @@ impl Replay {
         self.lost_alone = self.lost_without();
         let drained = self.steer.drain(self.now);
         self.record(&drained);
+        for (service, budget) in self.budgets.iter().enumerate() {
+            budget.set_retries(self.steer.retries(service));
+        }
         for upstream in &drained.left {
             self.leave(*upstream);
         }

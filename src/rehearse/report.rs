@@ -10,7 +10,7 @@ use super::page::picture::Picture;
 use super::replay::Played;
 use super::scenario::{Change, Family, Fault, Match, Mode, Scenario, Subject};
 use super::world::LEAD;
-use crate::model::health::{HealthTag, IncidentEdge, Reason, Transition};
+use crate::model::health::{HealthTag, IncidentEdge, Reason, Transition, TripRule};
 use crate::model::id::UpstreamId;
 use crate::model::place::Jurisdiction;
 use crate::model::topology::Topology;
@@ -358,8 +358,12 @@ const fn edge_text(edge: IncidentEdge) -> &'static str {
 fn reason_text(reason: &Reason) -> String {
     match reason {
         Reason::Trip(tier, evidence) => format!(
-            "{}, {} of {} failed ({}), {} witnesses, blame {} ({:+.1})",
+            "{}{}, {} of {} failed ({}), {} witnesses, blame {} ({:+.1})",
             tier.as_str(),
+            match evidence.rule {
+                TripRule::Score => "",
+                TripRule::UnbrokenRun => " by an unbroken run",
+            },
             evidence.failures,
             evidence.attempts,
             evidence.commonest.as_str(),

@@ -7,7 +7,7 @@ use tracing::field;
 
 use super::InForce;
 use super::words::{self, FAILBACK, FAILOVER, Level};
-use crate::model::health::{Attribution, Evidence, Reason, Transition};
+use crate::model::health::{Attribution, Evidence, Reason, Transition, TripRule};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::topology::{FailoverMode, Topology};
 use crate::model::unit::Generation;
@@ -191,6 +191,7 @@ impl<'a> Line<'a> {
                     to = self.to,
                     reason = self.reason,
                     kind = self.kind,
+                    rule = self.evidence.map(|e| rule_word(e.rule)),
                     score = self.evidence.map(|e| e.score),
                     threshold = self.evidence.map(|e| e.threshold),
                     failures = self.evidence.map(|e| e.failures),
@@ -233,6 +234,13 @@ const fn when(transition: &Transition) -> (Event, Instant) {
     }
 }
 
+const fn rule_word(rule: TripRule) -> &'static str {
+    match rule {
+        TripRule::Score => "score",
+        TripRule::UnbrokenRun => "unbroken_run",
+    }
+}
+
 fn kind_of(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::Trip(_, evidence) => Some(evidence.commonest.as_str()),
@@ -271,8 +279,12 @@ impl fmt::Display for Line<'_> {
             }
         }
         if let Some(evidence) = self.evidence {
-            let Evidence { score, threshold, failures, attempts, witnesses, .. } = evidence;
-            write!(f, " score={score:.1}/{threshold:.1} failures={failures}/{attempts}")?;
+            let Evidence { rule, score, threshold, failures, attempts, witnesses, .. } = evidence;
+            match rule {
+                TripRule::Score => write!(f, " score={score:.1}/{threshold:.1}")?,
+                TripRule::UnbrokenRun => write!(f, " run={score:.0}/{threshold:.0}")?,
+            }
+            write!(f, " failures={failures}/{attempts}")?;
             write!(f, " witnesses={witnesses}")?;
         }
         if let Some(attribution) = self.attribution {
@@ -303,6 +315,7 @@ mod tests {
     fn evidence(since: Instant) -> Evidence {
         let blame = Blame::Provider;
         Evidence {
+            rule: TripRule::Score,
             score: 18.44,
             threshold: 17.2,
             failures: 6,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Detector;
 use crate::decide::world::{Answer, Ask, Behaviour, World, three, topology};
-use crate::model::health::{Blame, Health, HealthTag, IncidentEdge, Reason, Transition};
+use crate::model::health::{Blame, Health, HealthTag, IncidentEdge, Reason, Transition, TripRule};
 use crate::model::id::UpstreamId;
 use crate::model::operator::{Order, Override, Target};
 use crate::model::outcome::{FailureKind, MethodClass};
@@ -544,6 +544,7 @@ fn an_ejection_says_whose_fault_it_was_and_on_what_evidence() {
     assert_eq!(evidence.attribution.blame, Blame::Provider);
     assert!(evidence.attribution.pairs_for >= 2, "{evidence:?}");
     assert!(evidence.witnesses >= 3 && evidence.failures >= 5, "{evidence:?}");
+    assert_eq!(evidence.rule, TripRule::Score);
     assert!(evidence.score >= evidence.threshold);
 }
 

@@ -69,7 +69,7 @@ impl PoolWatch {
         let by_probes = watch.probes.failed >= probes::TO_VETO;
         let tier = watch.worst_tier();
         let (failing, since, probe_kind) = if tripped || (by_traffic && !by_probes) {
-            (watch.scores().failing(tier), watch.scores().began(tier)?, None)
+            (watch.scores().failing(tier, &watch.yardstick()), watch.scores().began(tier)?, None)
         } else if by_probes {
             (Share::DEAD, watch.probes.failing_since?, watch.probes.kind)
         } else {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::decide::world::start;
+use crate::model::health::Blame;
 use crate::model::signal::Witness;
 
 const RATE: f64 = 100.0;
@@ -89,7 +90,32 @@ fn an_unbroken_run_trips_where_witnesses_are_too_few() {
         let by = yardstick(&scores, success_rate, millis(lasted));
         scores.observe(&drain, by.threshold, Guard::Distinct);
         assert_eq!(scores.trip(&by).is_some(), trips, "{shows}");
+        if trips {
+            let unknown = Attribution {
+                blame: Blame::Unknown,
+                log_odds: 0.0,
+                pairs_for: 0,
+                pairs_against: 0,
+            };
+            let evidence = scores.evidence(Tier::Cascade, &by, unknown);
+            assert_eq!(evidence.rule, TripRule::UnbrokenRun, "{shows}");
+            assert!(evidence.score >= evidence.threshold, "{shows}: {evidence:?}");
+        }
     }
+}
+
+#[test]
+fn an_unbroken_run_fails_wholly_whatever_was_drained_with_its_beginning() {
+    let begin = start();
+    let mut scores = scores();
+    let by = yardstick(&scores, Some(200.0), begin + Duration::from_millis(200));
+    let mixed = Drain { successes: 5, failures: vec![failure(begin, 1); 8] };
+    scores.observe(&mixed, by.threshold, Guard::Distinct);
+    let bad = Drain { successes: 0, failures: vec![failure(begin, 1); 20] };
+    scores.observe(&bad, by.threshold, Guard::Distinct);
+    assert_eq!(scores.trip(&by), Some(Tier::Cascade));
+    let failing = scores.failing(Tier::Cascade, &by);
+    assert!(failing.least > 0.85, "{failing:?}");
 }
 
 #[test]

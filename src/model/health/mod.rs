@@ -9,7 +9,7 @@ use super::unit::Permille;
 mod standing;
 mod transition;
 
-pub use standing::{PoolStanding, ProbePace, UpstreamStanding};
+pub use standing::{PoolStanding, ProbePace, Retries, UpstreamStanding};
 pub use transition::{Ground, IncidentEdge, Reason, Transition};
 
 /// What we have observed of one upstream. The machine that moves it is `decide::breaker`.
@@ -183,22 +183,34 @@ pub struct Attribution {
     pub pairs_against: u32,
 }
 
+/// By which rule a score trips.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TripRule {
+    /// The tier's CUSUM.
+    Score,
+    /// Witnesses were too few for it, and nothing succeeded for longer than chance explains.
+    UnbrokenRun,
+}
+
 /// What a trip or an ejection stood on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evidence {
-    /// Score at that moment.
+    /// Which rule tripped.
+    pub rule: TripRule,
+    /// What the rule measured at that moment: a score, or failures without a success between them.
     pub score: f64,
     /// What it had to reach.
     pub threshold: f64,
-    /// Failures since the score left zero.
+    /// Failures since the score left zero, or of the run.
     pub failures: u32,
-    /// Attempts since the score left zero.
+    /// Attempts since then.
     pub attempts: u32,
     /// Distinct witnesses among the failures.
     pub witnesses: u32,
     /// The commonest kind among them.
     pub commonest: FailureKind,
-    /// When the score left zero: detection took from here to the transition's instant.
+    /// When the score left zero, or the run began: detection took from here to the transition's
+    /// instant.
     pub since: Instant,
     /// Whose fault.
     pub attribution: Attribution,

@@ -18,6 +18,15 @@ pub enum ProbePace {
     Urgent,
 }
 
+/// How many requests of a pool may be tried a second time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Retries {
+    /// What the service's retry budget allows.
+    Budget,
+    /// The origin is to blame: one a second, which is enough to notice that it is not.
+    OneASecond,
+}
+
 /// One upstream as the detector sees it, for people.
 #[derive(Clone, Copy, Debug)]
 pub struct UpstreamStanding {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::exchange::budget;
 use crate::exchange::state::PoolState;
+use crate::model::health::Retries;
 use crate::model::id::Label;
 use crate::model::topology::RetryRule;
 
@@ -36,6 +37,11 @@ impl Budget {
             }
             due = due.fract();
         }
+    }
+
+    /// How many it may give from now on.
+    pub(super) fn set_retries(&self, retries: Retries) {
+        self.state.set_retries(retries);
     }
 
     pub(super) fn take(&self, rule: &RetryRule, now: Instant) -> bool {

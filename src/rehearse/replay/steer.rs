@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::cast::{Decider, Setup};
 use super::peer::Peer;
 use crate::decide::detector::Detector;
-use crate::model::health::{ProbePace, Transition, UpstreamStanding};
-use crate::model::id::UpstreamId;
+use crate::model::health::{ProbePace, Retries, Transition, UpstreamStanding};
+use crate::model::id::{PoolId, UpstreamId};
 use crate::model::outcome::{Marker, MethodClass, Outcome};
 use crate::model::plan::PoolPlan;
 use crate::model::signal::{Counts, DURATION_BOUNDS, DURATION_BUCKETS, Sample, Signal};
@@ -117,6 +117,14 @@ impl Steer {
     /// What is kept beside the plan.
     pub(super) fn flags(&self, upstream: usize) -> Flags {
         self.flags[upstream]
+    }
+
+    /// How many requests of a service may be tried a second time.
+    pub(super) fn retries(&self, service: usize) -> Retries {
+        match &self.mind {
+            Mind::Detector(detector) => detector.retries(PoolId::new(service)),
+            Mind::Peer(..) => Retries::Budget,
+        }
     }
 
     /// A time of the replay as the detector knows it.

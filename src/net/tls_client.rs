@@ -176,6 +176,8 @@ impl AsyncWrite for Stream {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
+            // A head alone is the everyday case, and a plain write the kernel's shorter way.
+            Self::Plain(stream) if let [one] = bytes => Pin::new(stream).poll_write(context, one),
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
         }

@@ -23,7 +23,7 @@ use crate::request::retry::Replay;
 pub(super) struct Head {
     pub(super) method: Method,
     pub(super) path_and_query: PathAndQuery,
-    /// Already the upstream's: hop-by-hop stripped, forwarding fields set, no Host.
+    /// Already the upstream's: hop-by-hop stripped, forwarding fields set, Host as the client asked.
     pub(super) headers: HeaderMap,
     /// What the client asked for.
     pub(super) authority: HeaderValue,
@@ -235,9 +235,12 @@ fn build(
         parts.path_and_query = Some(head.path_and_query.clone());
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(HOST);
     } else {
         *request.uri_mut() = Uri::from(head.path_and_query.clone());
-        request.headers_mut().insert(HOST, host.clone());
+        if host != head.authority {
+            request.headers_mut().insert(HOST, host.clone());
+        }
     }
     request
 }

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, FORWARDED, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue};
 
@@ -37,13 +37,22 @@ const HOP_BY_HOP: [HeaderName; HOPS] = [
     HTTP2_SETTINGS,
 ];
 
+/// Place in [`HOP_BY_HOP`].
+fn hop_by_hop(name: &HeaderName) -> Option<usize> {
+    // Their lengths rule most other names out.
+    match name.as_str().len() {
+        2 | 7 | 10 | 14 | 16..=19 => HOP_BY_HOP.iter().position(|ours| ours == name),
+        _ => None,
+    }
+}
+
 /// Removes what is about one connection, and whatever `Connection` names: in both directions, and
 /// before anything of ours is added, so that a client cannot name one of our fields away.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // A look at each name costs less than a look-up of each of ours: most heads hold one or none.
     let mut present = [false; HOPS];
     for name in headers.keys() {
-        if let Some(place) = HOP_BY_HOP.iter().position(|ours| ours == name) {
+        if let Some(place) = hop_by_hop(name) {
             present[place] = true;
         }
     }
@@ -120,14 +129,15 @@ pub struct Facts<'a> {
     pub request_id: HeaderValue,
 }
 
-/// Turns the client's fields into the upstream's: hop-by-hop stripped, forwarding fields set
+/// Turns the client's fields into the upstream's: hop-by-hop stripped, Host and forwarding fields set
 /// (RFC 7239 and their older forms), cookie crumbs of HTTP/2 joined (RFC 9113, section 8.2.3).
 pub fn towards_upstream(headers: &mut HeaderMap, facts: Facts<'_>) {
     strip_hop_by_hop(headers);
     // Our own server has answered it; the upstream's answer would come too late to be passed on.
     headers.remove(EXPECT);
     join_cookies(headers);
-    headers.reserve(6);
+    headers.reserve(7);
+    headers.insert(HOST, facts.authority.clone());
     match facts.trust {
         Trust::Stranger => {
             headers.insert(X_FORWARDED_FOR, facts.peer.clone());
@@ -231,6 +241,12 @@ mod tests {
             via: HeaderValue::from_static("1.1 bascule"),
             request_id: HeaderValue::from_static("ours"),
         }
+    }
+
+    #[test]
+    fn every_hop_by_hop_field_is_recognised() {
+        let places: Vec<_> = HOP_BY_HOP.iter().map(hop_by_hop).collect();
+        assert_eq!(places, (0..HOPS).map(Some).collect::<Vec<_>>());
     }
 
     #[test]

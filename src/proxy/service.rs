@@ -152,6 +152,7 @@ fn rewrite(client: &Client, parts: &mut Parts, authority: &HeaderValue) {
         request_id: request_id(),
     };
     headers::towards_upstream(&mut parts.headers, facts);
+    parts.headers.remove(HOST);
 }
 
 /// 128 random bits in hexadecimal: unique, not secret.

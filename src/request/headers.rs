@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, COOKIE, EXPECT, FORWARDED, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue};
 
@@ -129,15 +129,14 @@ pub struct Facts<'a> {
     pub request_id: HeaderValue,
 }
 
-/// Turns the client's fields into the upstream's: hop-by-hop stripped, Host and forwarding fields set
+/// Turns the client's fields into the upstream's: hop-by-hop stripped, forwarding fields set
 /// (RFC 7239 and their older forms), cookie crumbs of HTTP/2 joined (RFC 9113, section 8.2.3).
 pub fn towards_upstream(headers: &mut HeaderMap, facts: Facts<'_>) {
     strip_hop_by_hop(headers);
     // Our own server has answered it; the upstream's answer would come too late to be passed on.
     headers.remove(EXPECT);
     join_cookies(headers);
-    headers.reserve(7);
-    headers.insert(HOST, facts.authority.clone());
+    headers.reserve(6);
     match facts.trust {
         Trust::Stranger => {
             headers.insert(X_FORWARDED_FOR, facts.peer.clone());

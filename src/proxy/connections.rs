@@ -126,7 +126,7 @@ pub(super) struct UpstreamConnections {
 /// An HTTP/1.1 connection between two requests.
 pub(super) struct Idle {
     pub(super) name: Option<Box<str>>,
-    pub(super) connection: Http1,
+    pub(super) connection: Box<Http1>,
     pub(super) since: Instant,
     pub(super) until: Instant,
 }
@@ -272,7 +272,7 @@ impl UpstreamConnections {
                 name: wanted.key().map(Box::from),
                 idle_timeout: wanted.endpoint.idle_timeout,
             };
-            Connection::Http1(Http1::new(stream), home)
+            Connection::Http1(Box::new(Http1::new(stream)), home)
         };
         Ok(Lent { connection, age: Age::Fresh })
     }

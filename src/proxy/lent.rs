@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 
 use super::connections::{Idle, UpstreamConnections};
-use super::http1::{Http1, Http1Error, Http1Reply, Outgoing};
+use super::http1::{Http1, Http1Error, Outgoing};
 use super::request_body::{AttemptBody, BodyFault};
 use crate::clock;
 
@@ -32,7 +32,8 @@ pub(super) struct Lent {
 
 /// By protocol.
 pub(super) enum Connection {
-    Http1(Http1, Home),
+    /// Boxed: it is passed from hand to hand for every request.
+    Http1(Box<Http1>, Home),
     Http2(Stream),
 }
 
@@ -104,24 +105,24 @@ pub(super) struct SendError {
 
 /// An answer's body, and the connection that brings it.
 pub(super) enum Reply {
-    Http1(Http1Reply, Home),
+    Http1(Box<Http1>, Home),
     Http2(Incoming, Stream),
 }
 
 /// Sends a request over HTTP/1.1, waits for the answer's head.
 pub(super) async fn send_http1(
-    connection: Http1,
+    mut connection: Box<Http1>,
     home: Home,
     outgoing: Outgoing,
 ) -> Result<(response::Parts, Reply), SendError> {
-    let (head, reply) = connection
+    let head = connection
         .send(outgoing)
         .await
         .map_err(|(error, unsent)| SendError { error: error.into(), unsent })?;
     let mut response = Response::new(());
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
-    Ok((response.into_parts().0, Reply::Http1(reply, home)))
+    Ok((response.into_parts().0, Reply::Http1(connection, home)))
 }
 
 /// Sends a request over HTTP/2, waits for the answer's head.
@@ -148,9 +149,9 @@ impl Reply {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {
         match self {
-            Self::Http1(reply, _) => {
-                reply.poll_frame(context).map(|frame| frame.map(|it| it.map_err(WireError::from)))
-            }
+            Self::Http1(connection, _) => connection
+                .poll_frame(context)
+                .map(|frame| frame.map(|it| it.map_err(WireError::from))),
             Self::Http2(incoming, _) => std::pin::Pin::new(incoming)
                 .poll_frame(context)
                 .map(|frame| frame.map(|it| it.map_err(WireError::from))),
@@ -159,14 +160,14 @@ impl Reply {
 
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(reply, _) => reply.is_over(),
+            Self::Http1(connection, _) => connection.is_over(),
             Self::Http2(incoming, _) => incoming.is_end_stream(),
         }
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(reply, _) => reply.size_hint(),
+            Self::Http1(connection, _) => connection.size_hint(),
             Self::Http2(incoming, _) => incoming.size_hint(),
         }
     }
@@ -174,8 +175,9 @@ impl Reply {
     /// After the whole answer was read: keeps the connection for the next request.
     pub(super) fn give_back(self) {
         match self {
-            Self::Http1(reply, Home { connections, name, idle_timeout }) => {
-                if let Some(connection) = reply.into_idle() {
+            Self::Http1(mut connection, Home { connections, name, idle_timeout }) => {
+                if connection.is_free() {
+                    connection.rest();
                     let since = clock::now();
                     connections.keep(Idle { name, connection, since, until: since + idle_timeout });
                 }

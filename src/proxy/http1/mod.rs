@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt;
 use self::upload::{Upload, UploadError};
 use super::request_body::{AttemptBody, BodyFault};
 use crate::net::tls_client::Stream;
-use crate::request::http1::answer::{self, Afterwards, AnswerHead, Finder, HeadError};
+use crate::request::http1::answer::{self, Afterwards, AnswerHead, Brings, Finder, HeadError};
 use crate::request::http1::body::{DecodeError, Decoder, Piece};
 use crate::request::http1::encode::Sends;
 
@@ -26,13 +26,15 @@ const READ_SIZES: std::ops::RangeInclusive<usize> = 8 * 1024..=256 * 1024;
 /// Interim answers (1xx) before the answer itself; they are dropped (RFC 9110, section 15.2).
 const MAX_INTERIM: u32 = 16;
 
-/// A connection.
-#[derive(Debug)]
+/// A connection, and the request and answer on it. Dropping it closes the connection.
 pub(super) struct Http1 {
     stream: Stream,
     /// Read, and not yet taken.
     input: BytesMut,
     read_size: usize,
+    upload: Upload,
+    decoder: Decoder,
+    afterwards: Afterwards,
 }
 
 /// What went wrong on a connection.
@@ -73,27 +75,17 @@ pub(super) struct Outgoing {
     pub(super) body: AttemptBody,
 }
 
-/// A request on its way, up to the answer's head. Dropping it closes the connection.
-struct Exchange {
-    connection: Http1,
-    upload: Upload,
-    method: Method,
-    finder: Finder,
-    interim: u32,
-}
-
-/// An answer whose head was read. Dropping it closes the connection.
-pub(super) struct Http1Reply {
-    connection: Http1,
-    upload: Upload,
-    decoder: Decoder,
-    afterwards: Afterwards,
-}
-
 impl Http1 {
     /// On a stream that has just been connected.
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, input: BytesMut::new(), read_size: *READ_SIZES.start() }
+        Self {
+            stream,
+            input: BytesMut::new(),
+            read_size: *READ_SIZES.start(),
+            upload: Upload::nothing(),
+            decoder: Decoder::new(Brings::Nothing),
+            afterwards: Afterwards::Kept,
+        }
     }
 
     /// Whether an idle connection is as it was left: neither ended nor brought anything.
@@ -105,18 +97,18 @@ impl Http1 {
     /// Sends a request, waits for the answer's head. The error says too whether not one byte of the
     /// request was written.
     pub(super) async fn send(
-        self,
+        &mut self,
         outgoing: Outgoing,
-    ) -> Result<(AnswerHead, Http1Reply), (Http1Error, bool)> {
+    ) -> Result<AnswerHead, (Http1Error, bool)> {
         let Outgoing { head, method, sends, body } = outgoing;
-        let upload = Upload::new(head, sends, body);
-        let mut exchange =
-            Exchange { connection: self, upload, method, finder: Finder::default(), interim: 0 };
-        let outcome = poll_fn(|context| exchange.poll_head(context)).await;
-        let Exchange { connection, upload, .. } = exchange;
-        let head = outcome.map_err(|error| (error, upload.is_unsent()))?;
-        let (decoder, afterwards) = (Decoder::new(head.brings), head.afterwards);
-        Ok((head, Http1Reply { connection, upload, decoder, afterwards }))
+        self.upload = Upload::new(head, sends, body);
+        let (mut finder, mut interim) = (Finder::default(), 0);
+        let outcome =
+            poll_fn(|context| self.poll_head(&mut finder, &mut interim, &method, context)).await;
+        let head = outcome.map_err(|error| (error, self.upload.is_unsent()))?;
+        self.decoder = Decoder::new(head.brings);
+        self.afterwards = head.afterwards;
+        Ok(head)
     }
 
     /// Reads once; 0 at the end.
@@ -139,11 +131,15 @@ impl Http1 {
         };
         Poll::Ready(Ok(read))
     }
-}
 
-impl Exchange {
-    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<AnswerHead, Http1Error>> {
-        match self.upload.poll(&mut self.connection.stream, context) {
+    fn poll_head(
+        &mut self,
+        finder: &mut Finder,
+        interim: &mut u32,
+        method: &Method,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<AnswerHead, Http1Error>> {
+        match self.upload.poll(&mut self.stream, context) {
             Poll::Ready(Err(UploadError::Body(fault))) => {
                 return Poll::Ready(Err(Http1Error::Upload(fault)));
             }
@@ -151,19 +147,19 @@ impl Exchange {
             Poll::Ready(Err(UploadError::Write) | Ok(())) | Poll::Pending => {}
         }
         loop {
-            while let Some(length) = self.finder.find(&self.connection.input)? {
-                self.finder = Finder::default();
-                let head = answer::take(&mut self.connection.input, length, &self.method)?;
+            while let Some(length) = finder.find(&self.input)? {
+                *finder = Finder::default();
+                let head = answer::take(&mut self.input, length, method)?;
                 if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
                 {
                     return Poll::Ready(Ok(head));
                 }
-                self.interim += 1;
-                if self.interim > MAX_INTERIM {
+                *interim += 1;
+                if *interim > MAX_INTERIM {
                     return Poll::Ready(Err(Http1Error::Interim));
                 }
             }
-            let read = ready!(self.connection.poll_read(context));
+            let read = ready!(self.poll_read(context));
             match (read, self.upload.take_error()) {
                 (Ok(0) | Err(_), Some(error)) => {
                     return Poll::Ready(Err(Http1Error::Write(error)));
@@ -174,18 +170,16 @@ impl Exchange {
             }
         }
     }
-}
 
-impl Http1Reply {
     /// The next frame of the answer's body. What is still to be sent of the request goes on.
     pub(super) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Http1Error>>> {
         // Should it fail, the answer is still worth having; the connection is not used again.
-        let _upload = self.upload.poll(&mut self.connection.stream, context);
+        let _upload = self.upload.poll(&mut self.stream, context);
         loop {
-            match self.decoder.take(&mut self.connection.input) {
+            match self.decoder.take(&mut self.input) {
                 Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Ok(Piece::Trailers(fields)) => {
                     return Poll::Ready(Some(Ok(Frame::trailers(fields))));
@@ -194,7 +188,7 @@ impl Http1Reply {
                 Ok(Piece::More) => {}
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
-            match ready!(self.connection.poll_read(context)) {
+            match ready!(self.poll_read(context)) {
                 Ok(0) => match self.decoder.end() {
                     Ok(()) => return Poll::Ready(None),
                     Err(error) => return Poll::Ready(Some(Err(error.into()))),
@@ -214,14 +208,18 @@ impl Http1Reply {
         self.decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
-    /// The connection, if it can carry another request: both sides of this one are over, and nothing
-    /// came that nobody asked for.
-    pub(super) fn into_idle(self) -> Option<Http1> {
-        let is_free = self.afterwards == Afterwards::Kept
+    /// Whether it can carry another request: both sides of this one are over, and nothing came that
+    /// nobody asked for.
+    pub(super) fn is_free(&self) -> bool {
+        self.afterwards == Afterwards::Kept
             && self.decoder.is_done()
             && self.upload.is_done()
-            && self.connection.input.is_empty();
-        // Its buffer may be shared with the body's last bytes, and is not needed meanwhile.
-        is_free.then(|| Http1 { input: BytesMut::new(), ..self.connection })
+            && self.input.is_empty()
+    }
+
+    /// Lets go of what only a request needs.
+    pub(super) fn rest(&mut self) {
+        self.input = BytesMut::new();
+        self.upload = Upload::nothing();
     }
 }

@@ -54,6 +54,20 @@ impl Upload {
         }
     }
 
+    /// What a connection has between two requests.
+    pub(super) const fn nothing() -> Self {
+        Self {
+            framing: Vec::new(),
+            framing_sent: 0,
+            data: Bytes::new(),
+            body: None,
+            sends: Sends::Nothing,
+            in_chunk: false,
+            state: State::Done,
+            is_unsent: true,
+        }
+    }
+
     /// Whether not one byte was written.
     pub(super) const fn is_unsent(&self) -> bool {
         self.is_unsent
@@ -85,7 +99,14 @@ impl Upload {
         }
         loop {
             // The next frame first: a small body leaves together with its head.
-            let body_waits = self.poll_body(context).map_err(UploadError::Body)?.is_pending();
+            let body_waits = match self.poll_body(context) {
+                Poll::Ready(Err(fault)) => {
+                    self.state = State::Failed(None);
+                    return Poll::Ready(Err(UploadError::Body(fault)));
+                }
+                Poll::Ready(Ok(())) => false,
+                Poll::Pending => true,
+            };
             if let Err(error) = ready!(self.poll_write(stream, context)) {
                 self.state = State::Failed(Some(error));
                 return Poll::Ready(Err(UploadError::Write));
@@ -119,10 +140,7 @@ impl Upload {
                         self.enqueue(data)?;
                     }
                 }
-                Some(Err(fault)) => {
-                    self.body = None;
-                    return Poll::Ready(Err(fault));
-                }
+                Some(Err(fault)) => return Poll::Ready(Err(fault)),
                 None => {
                     self.body = None;
                     self.finish()?;

@@ -131,8 +131,8 @@ pub fn take(input: &mut BytesMut, length: usize, asked: &Method) -> Result<Answe
     let stays = version == 1;
     let said = |word| names(&headers, word);
     let afterwards = match stays && !said("close") || !stays && said("keep-alive") {
-        true => Afterwards::Kept,
-        false => Afterwards::Closed,
+        true if brings != Brings::UntilClose => Afterwards::Kept,
+        true | false => Afterwards::Closed,
     };
     Ok(AnswerHead { status, headers, brings, afterwards })
 }
@@ -314,10 +314,11 @@ mod tests {
     #[test]
     fn connections_are_kept_as_their_version_and_words_say() {
         for (text, expected) in [
-            ("HTTP/1.1 200 OK\r\n\r\n", Afterwards::Kept),
-            ("HTTP/1.1 200 OK\r\nConnection: foo, Close\r\n\r\n", Afterwards::Closed),
-            ("HTTP/1.0 200 OK\r\n\r\n", Afterwards::Closed),
-            ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", Afterwards::Kept),
+            ("HTTP/1.1 304 OK\r\n\r\n", Afterwards::Kept),
+            ("HTTP/1.1 304 OK\r\nConnection: foo, Close\r\n\r\n", Afterwards::Closed),
+            ("HTTP/1.0 304 OK\r\n\r\n", Afterwards::Closed),
+            ("HTTP/1.0 304 OK\r\nConnection: keep-alive\r\n\r\n", Afterwards::Kept),
+            ("HTTP/1.1 200 OK\r\n\r\n", Afterwards::Closed),
         ] {
             assert_eq!(read(text).expect(text).afterwards, expected, "{text}");
         }

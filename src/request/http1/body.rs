@@ -222,12 +222,11 @@ fn fields(section: &Bytes) -> Option<HeaderMap> {
 mod tests {
     use super::*;
 
+    /// Body, trailers, and what followed.
+    type Taken = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
     /// Everything there is in `text`, coming in steps of `step` bytes.
-    fn read(
-        brings: Brings,
-        text: &[u8],
-        step: usize,
-    ) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), DecodeError> {
+    fn read(brings: Brings, text: &[u8], step: usize) -> Result<Taken, DecodeError> {
         let (mut decoder, mut input) = (Decoder::new(brings), BytesMut::new());
         let (mut body, mut trailers) = (Vec::new(), None);
         let mut parts = text.chunks(step);

@@ -32,6 +32,17 @@ impl Stream {
             Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
+
+    /// Pending while a read is known to bring nothing, so that no buffer is made for it.
+    ///
+    /// # Errors
+    /// As the runtime's own state fails.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => stream.poll_read_ready(context),
+            Self::Tls(_) => Poll::Ready(Ok(())),
+        }
+    }
 }
 
 /// Why the trust of an upstream cannot be set up.
@@ -176,6 +187,8 @@ impl AsyncWrite for Stream {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
+            // A head alone is the everyday case, and a plain write the kernel's shorter way.
+            Self::Plain(stream) if let [one] = bytes => Pin::new(stream).poll_write(context, one),
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
         }

@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::client::Active;
 use super::judge::Judge;
-use super::lent::Lent;
+use super::lent::{Reply, WireError};
 use super::worker::Worker;
 use crate::clock;
 use crate::exchange::state::PoolState;
@@ -41,7 +40,7 @@ enum Source {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
     #[error("the upstream's body ended short")]
-    Cut(#[source] hyper::Error),
+    Cut(#[source] WireError),
     #[error("the upstream's body stalled")]
     Stalled,
 }
@@ -83,8 +82,8 @@ pub(super) enum BodyPatience {
 
 /// An upstream's body.
 pub(super) struct Relay {
-    incoming: Incoming,
-    lent: Option<Lent>,
+    /// Until it is over.
+    reply: Option<Reply>,
     judge: Judge,
     /// What the head came to; the body can only make it worse.
     verdict: Outcome,
@@ -109,12 +108,12 @@ impl AnswerBody {
 
     /// An upstream's.
     pub(super) fn relayed(
-        incoming: Incoming,
-        lent: Lent,
+        reply: Reply,
         judge: Judge,
-        (verdict, patience): (Outcome, BodyPatience),
+        verdict: Outcome,
+        patience: BodyPatience,
     ) -> Self {
-        let relay = Relay { incoming, lent: Some(lent), judge, verdict, patience, watch: None };
+        let relay = Relay { reply: Some(reply), judge, verdict, patience, watch: None };
         let mut body = Self { source: Source::Relayed(Box::new(relay)), request: None };
         if body.is_end_stream() {
             body.finish();
@@ -140,8 +139,8 @@ impl AnswerBody {
     fn finish(&mut self) {
         if let Source::Relayed(relay) = &mut self.source {
             relay.end(relay.verdict);
-            if let Some(lent) = relay.lent.take() {
-                lent.give_back();
+            if let Some(reply) = relay.reply.take() {
+                reply.give_back();
             }
         }
     }
@@ -160,14 +159,15 @@ impl Relay {
             Outcome::Success | Outcome::OriginError | Outcome::Ignored(_) => Outcome::Failure(kind),
         };
         self.end(outcome);
-        self.lent = None;
+        self.reply = None;
     }
 
     fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(context) {
+        let Some(reply) = &mut self.reply else { return Poll::Ready(None) };
+        match reply.poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.received(frame.data_ref().map_or(0, Bytes::len) as u64);
                 Poll::Ready(Some(Ok(frame)))
@@ -259,14 +259,17 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(bytes) => bytes.is_none(),
-            Source::Relayed(relay) => relay.incoming.is_end_stream(),
+            Source::Relayed(relay) => relay.reply.as_ref().is_none_or(Reply::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Source::Relayed(relay) => relay.incoming.size_hint(),
+            Source::Relayed(relay) => match &relay.reply {
+                Some(reply) => reply.size_hint(),
+                None => SizeHint::with_exact(0),
+            },
         }
     }
 }
@@ -274,7 +277,7 @@ impl Body for AnswerBody {
 impl Drop for Relay {
     fn drop(&mut self) {
         // Not over, and not failed: the client went away.
-        if self.lent.is_some() && !self.incoming.is_end_stream() {
+        if self.reply.as_ref().is_some_and(|reply| !reply.is_end_stream()) {
             self.end(Outcome::Ignored(Ignored::ClientGone));
         }
     }

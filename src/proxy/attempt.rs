@@ -6,16 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, COOKIE, HOST};
+use http::header::{AUTHORIZATION, COOKIE};
 use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, response};
+use http_body::Body;
 
 use super::connections::{ConnectError, UpstreamConnections, Wanted};
-use super::lent::{Age, Lent, SendError};
+use super::http1::Outgoing;
+use super::lent::{self, Age, Connection, Lent, Reply, SendError, WireError};
 use super::request_body::{AttemptBody, BodyFault, RequestBody};
 use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome, Reach};
 use crate::model::topology::{Endpoint, HostRule, Scheme};
+use crate::request::http1::encode::{RequestHead, Sends};
 use crate::request::retry::Replay;
 
 /// What is sent, the same for every attempt but for the host.
@@ -69,11 +71,11 @@ pub(super) enum AttemptError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("the upstream refused the request before acting on it")]
-    Refused(#[source] hyper::Error),
+    Refused(#[source] WireError),
     #[error("the connection broke off before the head")]
-    BrokeOff(#[source] hyper::Error),
+    BrokeOff(#[source] WireError),
     #[error("a kept connection ended before the first byte, and the request cannot be repeated")]
-    Stale(#[source] hyper::Error),
+    Stale(#[source] WireError),
     #[error("the upstream answered 101, which nobody asked for")]
     UnaskedUpgrade,
     #[error("no head within the time allowed")]
@@ -117,8 +119,8 @@ impl AttemptError {
 
 /// An answer's head, with its body still to come and the connection that brings it.
 pub(super) struct Answered {
-    pub(super) response: Response<Incoming>,
-    pub(super) lent: Lent,
+    pub(super) head: response::Parts,
+    pub(super) reply: Reply,
 }
 
 /// Makes the attempt. The caller bounds it in time; dropping it closes its connection.
@@ -137,7 +139,7 @@ pub(super) async fn make(call: Call) -> Result<Answered, AttemptError> {
         class: call.head.class,
         connect_timeout: call.connect_timeout,
     };
-    if let Some(lent) = call.connections.reuse(&wanted).await {
+    if let Some(lent) = call.connections.reuse(&wanted) {
         match send(&call, lent, &host).await {
             Err(Failed { error, repeat: Repeat::OnFreshConnection }) => drop(error),
             done => return done.map_err(|failed| failed.error),
@@ -160,49 +162,52 @@ enum Repeat {
     No,
 }
 
-async fn send(call: &Call, mut lent: Lent, host: &HeaderValue) -> Result<Answered, Failed> {
-    let scheme = match call.endpoint.get().scheme {
-        Scheme::Http => UriScheme::HTTP,
-        Scheme::Https => UriScheme::HTTPS,
+async fn send(call: &Call, lent: Lent, host: &HeaderValue) -> Result<Answered, Failed> {
+    let Lent { connection, age } = lent;
+    let body = call.body.for_attempt();
+    let sent = match connection {
+        Connection::Http1(connection, home) => {
+            lent::send_http1(connection, home, in_bytes(&call.head, body, host)).await
+        }
+        Connection::Http2(stream) => lent::send_http2(stream, in_fields(call, body, host)).await,
     };
-    let target = lent.is_http2().then_some(scheme);
-    let request = build(&call.head, call.body.for_attempt(), host, target);
-    let age = lent.age;
-    match lent.send(request).await {
-        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+    match sent {
+        Ok((head, _)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failed { error: AttemptError::UnaskedUpgrade, repeat: Repeat::No })
         }
-        Ok(response) => Ok(Answered { response, lent }),
+        Ok((head, reply)) => Ok(Answered { head, reply }),
         Err(failed) => Err(explain(call, failed, age)),
     }
 }
 
-/// Reads hyper's error for what it says about reach.
+/// Reads an error for what it says about reach.
 fn explain(call: &Call, failed: SendError, age: Age) -> Failed {
-    if let Some(fault) = call.body.fault() {
+    let SendError { error, unsent } = failed;
+    if let Some(fault) = call.body.fault().or(error.body_fault()) {
         return Failed { error: AttemptError::Body(fault), repeat: Repeat::No };
     }
-    let refused = failed.unsent || was_refused(&failed.error);
+    let refused = unsent || was_refused(&error);
     let replay = call.body.replay() == Replay::Possible;
     // Of a kept connection, only its end is the everyday race; nonsense on it is a failure.
-    let ended = !failed.error.is_parse() && !failed.error.is_timeout();
+    let ended = error.is_end();
     match (refused, age) {
         (true, Age::Reused) if replay => {
-            Failed { error: AttemptError::Refused(failed.error), repeat: Repeat::OnFreshConnection }
+            Failed { error: AttemptError::Refused(error), repeat: Repeat::OnFreshConnection }
         }
-        (true, _) => Failed { error: AttemptError::Refused(failed.error), repeat: Repeat::No },
+        (true, _) => Failed { error: AttemptError::Refused(error), repeat: Repeat::No },
         (false, Age::Reused) if ended && replay && call.head.repeatable => {
-            Failed { error: AttemptError::Stale(failed.error), repeat: Repeat::OnFreshConnection }
+            Failed { error: AttemptError::Stale(error), repeat: Repeat::OnFreshConnection }
         }
         (false, Age::Reused) if ended => {
-            Failed { error: AttemptError::Stale(failed.error), repeat: Repeat::No }
+            Failed { error: AttemptError::Stale(error), repeat: Repeat::No }
         }
-        (false, _) => Failed { error: AttemptError::BrokeOff(failed.error), repeat: Repeat::No },
+        (false, _) => Failed { error: AttemptError::BrokeOff(error), repeat: Repeat::No },
     }
 }
 
 /// HTTP/2 says so: REFUSED_STREAM, and GOAWAY for streams that it leaves out (RFC 9113, section 8.7).
-fn was_refused(error: &hyper::Error) -> bool {
+fn was_refused(error: &WireError) -> bool {
+    let WireError::Http2(error) = error else { return false };
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(h2) = cause.downcast_ref::<h2::Error>() {
@@ -225,28 +230,35 @@ fn host(endpoint: &Endpoint, client_asked: &HeaderValue) -> HeaderValue {
     HeaderValue::try_from(fixed).unwrap_or_else(|_| client_asked.clone())
 }
 
-/// In HTTP/2's form with a scheme, in HTTP/1.1's without.
-fn build(
-    head: &Head,
-    body: AttemptBody,
-    host: &HeaderValue,
-    scheme: Option<UriScheme>,
-) -> Request<AttemptBody> {
+/// The request as HTTP/1.1 writes it.
+fn in_bytes(head: &Head, body: AttemptBody, host: &HeaderValue) -> Outgoing {
+    let sends = if body.is_end_stream() { Sends::Nothing } else { Sends::announced(&head.headers) };
+    let bytes = RequestHead {
+        method: &head.method,
+        target: head.path_and_query.as_str(),
+        headers: &head.headers,
+        host,
+        sends,
+    };
+    Outgoing { head: bytes.encode(), method: head.method.clone(), sends, body }
+}
+
+/// The request as HTTP/2 sends it: in fields, with the host among them.
+fn in_fields(call: &Call, body: AttemptBody, host: &HeaderValue) -> Request<AttemptBody> {
+    let head = &call.head;
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(match call.endpoint.get().scheme {
+        Scheme::Http => UriScheme::HTTP,
+        Scheme::Https => UriScheme::HTTPS,
+    });
+    parts.authority = Authority::try_from(host.as_bytes()).ok();
+    parts.path_and_query = Some(head.path_and_query.clone());
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     *request.headers_mut() = head.headers.clone();
-    if let Some(scheme) = scheme
-        && let Ok(authority) = Authority::try_from(host.as_bytes())
-    {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(scheme);
-        parts.authority = Some(authority);
-        parts.path_and_query = Some(head.path_and_query.clone());
-        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-        *request.version_mut() = Version::HTTP_2;
-    } else {
-        *request.uri_mut() = Uri::from(head.path_and_query.clone());
-        request.headers_mut().insert(HOST, host.clone());
-    }
+    // Without an authority it is refused by whoever sends it; the path must not get lost.
+    let path = || Uri::from(head.path_and_query.clone());
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_else(|_| path());
+    *request.version_mut() = Version::HTTP_2;
     request
 }

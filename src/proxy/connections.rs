@@ -10,13 +10,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
-use super::lent::{Age, Connection, Lent, Multiplexed, Stream};
-use super::request_body::AttemptBody;
+use super::http1::Http1;
+use super::lent::{Age, Connection, Home, Lent, Multiplexed, Stream};
 use crate::clock;
 use crate::exchange::state::UpstreamState;
 use crate::model::outcome::{FailureKind, MethodClass};
@@ -104,11 +104,12 @@ impl Connections {
         });
     }
 
-    /// Closes what has been idle for longer than its endpoint allows.
+    /// Closes what has been idle for longer than its endpoint allows, or was closed by its upstream.
     pub(super) fn sweep(&self) {
         let now = clock::now();
         for connections in self.0.borrow().values() {
-            connections.idle.borrow_mut().retain(|idle| idle.until > now);
+            let mut all = connections.idle.borrow_mut();
+            all.retain_mut(|idle| idle.until > now && idle.connection.is_quiet());
         }
     }
 }
@@ -125,7 +126,7 @@ pub(super) struct UpstreamConnections {
 /// An HTTP/1.1 connection between two requests.
 pub(super) struct Idle {
     pub(super) name: Option<Box<str>>,
-    pub(super) sender: http1::SendRequest<AttemptBody>,
+    pub(super) connection: Box<Http1>,
     pub(super) since: Instant,
     pub(super) until: Instant,
 }
@@ -188,24 +189,17 @@ impl UpstreamConnections {
     }
 
     /// A connection that was used before, if one is good enough.
-    pub(super) async fn reuse(self: &Rc<Self>, wanted: &Wanted<'_>) -> Option<Lent> {
+    pub(super) fn reuse(self: &Rc<Self>, wanted: &Wanted<'_>) -> Option<Lent> {
         if let Some(lent) = self.share(wanted) {
             return Some(lent);
         }
-        while let Some(mut idle) = self.take_idle(wanted) {
-            // The upstream may have closed it, or hyper may still be tidying up after the last
-            // answer: one turn of its task at most.
-            if idle.sender.is_ready() || idle.sender.ready().await.is_ok() {
-                let connection = Connection::Http1 {
-                    sender: idle.sender,
-                    name: idle.name,
-                    idle_timeout: wanted.endpoint.idle_timeout,
-                    home: Rc::clone(self),
-                };
-                return Some(Lent { connection, age: Age::Reused });
-            }
-        }
-        None
+        let idle = self.take_idle(wanted)?;
+        let home = Home {
+            connections: Rc::clone(self),
+            name: idle.name,
+            idle_timeout: wanted.endpoint.idle_timeout,
+        };
+        Some(Lent { connection: Connection::Http1(idle.connection, home), age: Age::Reused })
     }
 
     fn share(&self, wanted: &Wanted<'_>) -> Option<Lent> {
@@ -231,8 +225,8 @@ impl UpstreamConnections {
             if wanted.class == MethodClass::Unsafe && !fresh {
                 return None;
             }
-            let idle = all.remove(place);
-            if idle.until > now && !idle.sender.is_closed() {
+            let mut idle = all.remove(place);
+            if idle.until > now && idle.connection.is_quiet() {
                 return Some(idle);
             }
         }
@@ -271,26 +265,16 @@ impl UpstreamConnections {
         let http2 = stream.chose_http2()
             || (wanted.tls.is_none() && wanted.endpoint.http == HttpRule::Http2);
         let connection = if http2 {
-            self.make_http2(stream, wanted).await
+            self.make_http2(stream, wanted).await.map_err(ConnectError::Http)?
         } else {
-            self.make_http1(stream, wanted).await
+            let home = Home {
+                connections: Rc::clone(self),
+                name: wanted.key().map(Box::from),
+                idle_timeout: wanted.endpoint.idle_timeout,
+            };
+            Connection::Http1(Box::new(Http1::new(stream)), home)
         };
-        Ok(Lent { connection: connection.map_err(ConnectError::Http)?, age: Age::Fresh })
-    }
-
-    async fn make_http1(
-        self: &Rc<Self>,
-        stream: tls_client::Stream,
-        wanted: &Wanted<'_>,
-    ) -> hyper::Result<Connection> {
-        let (sender, driver) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
-        OnThisWorker.execute(driven(driver));
-        Ok(Connection::Http1 {
-            sender,
-            name: wanted.key().map(Box::from),
-            idle_timeout: wanted.endpoint.idle_timeout,
-            home: Rc::clone(self),
-        })
+        Ok(Lent { connection, age: Age::Fresh })
     }
 
     async fn make_http2(
@@ -319,7 +303,7 @@ impl UpstreamConnections {
 
     pub(super) fn keep(&self, idle: Idle) {
         let mut all = self.idle.borrow_mut();
-        if all.len() < MAX_IDLE && !self.state.is_avoided() && !idle.sender.is_closed() {
+        if all.len() < MAX_IDLE && !self.state.is_avoided() {
             all.push(idle);
         }
     }

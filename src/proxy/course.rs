@@ -101,7 +101,7 @@ impl<'a> Course<'a> {
         running: &mut Vec<Running>,
     ) -> Option<End> {
         let transaction = self.transaction;
-        let (status, headers) = (answered.response.status(), answered.response.headers());
+        let (status, headers) = (answered.head.status, &answered.head.headers);
         let marker = classify::marker(transaction.pool().rules.marker.as_ref(), headers);
         let verdict = attempt.judge.head(status, marker, attempt.started, transaction);
         let failed = matches!(verdict, Outcome::Failure(_));
@@ -208,8 +208,7 @@ impl<'a> Course<'a> {
     }
 
     fn relay(&self, answered: Answered, judge: Judge, verdict: Outcome) -> End {
-        let Answered { response, lent } = answered;
-        let (mut head, incoming) = response.into_parts();
+        let Answered { mut head, reply } = answered;
         let timeouts = &self.transaction.pool().rules.timeouts;
         let patience = match reject::is_endless(&head.headers) {
             true => BodyPatience::Unbounded,
@@ -221,7 +220,7 @@ impl<'a> Course<'a> {
         crate::request::headers::strip_hop_by_hop(&mut head.headers);
         head.version = http::Version::HTTP_11;
         head.extensions.clear();
-        let body = AnswerBody::relayed(incoming, lent, judge, (verdict, patience));
+        let body = AnswerBody::relayed(reply, judge, verdict, patience);
         End::Relayed(Response::from_parts(head, body))
     }
 

@@ -2,12 +2,18 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use bytes::Bytes;
+use http::{Request, Response, response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
 
 use super::connections::{Idle, UpstreamConnections};
-use super::request_body::AttemptBody;
+use super::http1::{Http1, Http1Error, Outgoing};
+use super::request_body::{AttemptBody, BodyFault};
 use crate::clock;
 
 /// Whether a connection has carried a request before.
@@ -17,7 +23,7 @@ pub(super) enum Age {
     Reused,
 }
 
-/// A connection lent to one request. Given back by [`Lent::give_back`], else closed (HTTP/1.1) or
+/// A connection lent to one request. Given back by [`Reply::give_back`], else closed (HTTP/1.1) or
 /// merely released (HTTP/2).
 pub(super) struct Lent {
     pub(super) connection: Connection,
@@ -26,13 +32,17 @@ pub(super) struct Lent {
 
 /// By protocol.
 pub(super) enum Connection {
-    Http1 {
-        sender: http1::SendRequest<AttemptBody>,
-        name: Option<Box<str>>,
-        idle_timeout: Duration,
-        home: Rc<UpstreamConnections>,
-    },
+    /// Boxed: it is passed from hand to hand for every request.
+    Http1(Box<Http1>, Home),
     Http2(Stream),
+}
+
+/// Where an HTTP/1.1 connection is kept between two requests.
+pub(super) struct Home {
+    pub(super) connections: Rc<UpstreamConnections>,
+    /// Host for SNI and the certificate; none in cleartext.
+    pub(super) name: Option<Box<str>>,
+    pub(super) idle_timeout: Duration,
 }
 
 /// An HTTP/2 connection and the requests on it.
@@ -58,43 +68,121 @@ impl Drop for Stream {
     }
 }
 
+/// What went wrong on a connection, by its protocol.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WireError {
+    #[error(transparent)]
+    Http1(#[from] Http1Error),
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
+
+impl WireError {
+    /// Whether the connection ended, as opposed to bringing nonsense or nothing.
+    pub(super) fn is_end(&self) -> bool {
+        match self {
+            Self::Http1(error) => error.is_end(),
+            Self::Http2(error) => !error.is_parse() && !error.is_timeout(),
+        }
+    }
+
+    /// The request's own body, if that is what failed.
+    pub(super) const fn body_fault(&self) -> Option<BodyFault> {
+        match self {
+            Self::Http1(Http1Error::Upload(fault)) => Some(*fault),
+            Self::Http1(_) | Self::Http2(_) => None,
+        }
+    }
+}
+
 /// Why a request that was sent brought no head.
 #[derive(Debug)]
 pub(super) struct SendError {
-    pub(super) error: hyper::Error,
+    pub(super) error: WireError,
     /// Whether not one byte of it was written.
     pub(super) unsent: bool,
 }
 
-impl Lent {
-    /// Whether the request must be in HTTP/2's form.
-    pub(super) const fn is_http2(&self) -> bool {
-        matches!(self.connection, Connection::Http2(_))
+/// An answer's body, and the connection that brings it.
+pub(super) enum Reply {
+    Http1(Box<Http1>, Home),
+    Http2(Incoming, Stream),
+}
+
+/// Sends a request over HTTP/1.1, waits for the answer's head.
+pub(super) async fn send_http1(
+    mut connection: Box<Http1>,
+    home: Home,
+    outgoing: Outgoing,
+) -> Result<(response::Parts, Reply), SendError> {
+    let head = connection
+        .send(outgoing)
+        .await
+        .map_err(|(error, unsent)| SendError { error: error.into(), unsent })?;
+    let mut response = Response::new(());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    Ok((response.into_parts().0, Reply::Http1(connection, home)))
+}
+
+/// Sends a request over HTTP/2, waits for the answer's head.
+pub(super) async fn send_http2(
+    stream: Stream,
+    request: Request<AttemptBody>,
+) -> Result<(response::Parts, Reply), SendError> {
+    match stream.0.sender.clone().try_send_request(request).await {
+        Ok(response) => {
+            let (parts, incoming) = response.into_parts();
+            Ok((parts, Reply::Http2(incoming, stream)))
+        }
+        Err(mut error) => {
+            let unsent = error.take_message().is_some();
+            Err(SendError { error: error.into_error().into(), unsent })
+        }
+    }
+}
+
+impl Reply {
+    /// The next frame of the body.
+    pub(super) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {
+        match self {
+            Self::Http1(connection, _) => connection
+                .poll_frame(context)
+                .map(|frame| frame.map(|it| it.map_err(WireError::from))),
+            Self::Http2(incoming, _) => std::pin::Pin::new(incoming)
+                .poll_frame(context)
+                .map(|frame| frame.map(|it| it.map_err(WireError::from))),
+        }
     }
 
-    /// Sends a request, waits for the answer's head.
-    pub(super) async fn send(
-        &mut self,
-        request: http::Request<AttemptBody>,
-    ) -> Result<http::Response<hyper::body::Incoming>, SendError> {
-        let sent = match &mut self.connection {
-            Connection::Http1 { sender, .. } => sender.try_send_request(request).await,
-            Connection::Http2(stream) => stream.0.sender.clone().try_send_request(request).await,
-        };
-        sent.map_err(|mut error| {
-            let unsent = error.take_message().is_some();
-            SendError { error: error.into_error(), unsent }
-        })
+    pub(super) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(connection, _) => connection.is_over(),
+            Self::Http2(incoming, _) => incoming.is_end_stream(),
+        }
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(connection, _) => connection.size_hint(),
+            Self::Http2(incoming, _) => incoming.size_hint(),
+        }
     }
 
     /// After the whole answer was read: keeps the connection for the next request.
     pub(super) fn give_back(self) {
-        match self.connection {
-            Connection::Http1 { sender, name, idle_timeout, home } => {
-                let since = clock::now();
-                home.keep(Idle { name, sender, since, until: since + idle_timeout });
+        match self {
+            Self::Http1(mut connection, Home { connections, name, idle_timeout }) => {
+                if connection.is_free() {
+                    connection.rest();
+                    let since = clock::now();
+                    connections.keep(Idle { name, connection, since, until: since + idle_timeout });
+                }
             }
-            Connection::Http2(stream) => drop(stream),
+            Self::Http2(_, stream) => drop(stream),
         }
     }
 }

@@ -282,7 +282,9 @@ impl Connection {
         let framing = Framing::not_followed();
         let gathered = Gathered::new(Watched { stream, activity: Rc::clone(&activity), framing });
         let io = TokioIo::new(gathered.other_hand());
-        let service = service_fn(move |request| service::serve(Rc::clone(&client), request));
+        // Boxed: hyper moves the future of each stream several times before it runs.
+        let service =
+            service_fn(move |request| Box::pin(service::serve(Rc::clone(&client), request)));
         let most = u32::try_from(self.settings.limits.max_header_bytes).unwrap_or(u32::MAX);
         let mut connection = http2::Builder::new(OnThisWorker)
             .timer(TokioTimer::new())

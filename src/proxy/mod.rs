@@ -10,6 +10,7 @@ mod client;
 mod connections;
 mod course;
 mod gather;
+mod http1;
 mod judge;
 mod lent;
 mod listener;

@@ -72,7 +72,6 @@ pub(super) struct Running {
 }
 
 /// Something that happened to a running attempt.
-#[expect(clippy::large_enum_variant, reason = "moved once; a box would be made for every request")]
 pub(super) enum Event {
     Done(usize, Result<Answered, AttemptError>),
     Late(usize),

@@ -4,5 +4,6 @@ pub mod classify;
 pub mod framing;
 pub mod gate;
 pub mod headers;
+pub mod http1;
 pub mod retry;
 pub mod witness;

@@ -1,0 +1,225 @@
+//! HTTP/1.1 towards an upstream: one connection, one request at a time, driven by whoever waits for
+//! the answer. Nothing runs for a connection that nobody waits for.
+
+mod upload;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode};
+use http_body::{Frame, SizeHint};
+use tokio::io::AsyncReadExt;
+
+use self::upload::{Upload, UploadError};
+use super::request_body::{AttemptBody, BodyFault};
+use crate::net::tls_client::Stream;
+use crate::request::http1::answer::{self, Afterwards, AnswerHead, Brings, Finder, HeadError};
+use crate::request::http1::body::{DecodeError, Decoder, Piece};
+use crate::request::http1::encode::Sends;
+
+/// A read is given this much room at least, and at most: it doubles when filled, halves when three
+/// quarters stay empty.
+const READ_SIZES: std::ops::RangeInclusive<usize> = 8 * 1024..=256 * 1024;
+/// Interim answers (1xx) before the answer itself; they are dropped (RFC 9110, section 15.2).
+const MAX_INTERIM: u32 = 16;
+
+/// A connection, and the request and answer on it. Dropping it closes the connection.
+pub(super) struct Http1 {
+    stream: Stream,
+    /// Read, and not yet taken.
+    input: BytesMut,
+    read_size: usize,
+    upload: Upload,
+    decoder: Decoder,
+    afterwards: Afterwards,
+}
+
+/// What went wrong on a connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Http1Error {
+    #[error("reading the answer")]
+    Read(#[source] io::Error),
+    #[error("writing the request")]
+    Write(#[source] io::Error),
+    #[error("the connection ended before the answer's head")]
+    Ended,
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    #[error("more than {MAX_INTERIM} interim answers")]
+    Interim,
+    #[error(transparent)]
+    Body(#[from] DecodeError),
+    #[error("the request's own body failed")]
+    Upload(#[source] BodyFault),
+}
+
+impl Http1Error {
+    /// Whether the connection ended, as opposed to bringing nonsense.
+    pub(super) const fn is_end(&self) -> bool {
+        match self {
+            Self::Read(_) | Self::Write(_) | Self::Ended => true,
+            Self::Head(_) | Self::Interim | Self::Body(_) | Self::Upload(_) => false,
+        }
+    }
+}
+
+/// What is sent.
+pub(super) struct Outgoing {
+    /// In bytes.
+    pub(super) head: Vec<u8>,
+    pub(super) method: Method,
+    pub(super) sends: Sends,
+    pub(super) body: AttemptBody,
+}
+
+impl Http1 {
+    /// On a stream that has just been connected.
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            input: BytesMut::new(),
+            read_size: *READ_SIZES.start(),
+            upload: Upload::nothing(),
+            decoder: Decoder::new(Brings::Nothing),
+            afterwards: Afterwards::Kept,
+        }
+    }
+
+    /// Whether an idle connection is as it was left: neither ended nor brought anything.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        // Nobody is to be woken: whoever takes it up asks again.
+        self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Sends a request, waits for the answer's head. The error says too whether not one byte of the
+    /// request was written.
+    pub(super) async fn send(
+        &mut self,
+        outgoing: Outgoing,
+    ) -> Result<AnswerHead, (Http1Error, bool)> {
+        let Outgoing { head, method, sends, body } = outgoing;
+        self.upload = Upload::new(head, sends, body);
+        let (mut finder, mut interim) = (Finder::default(), 0);
+        let outcome =
+            poll_fn(|context| self.poll_head(&mut finder, &mut interim, &method, context)).await;
+        let head = outcome.map_err(|error| (error, self.upload.is_unsent()))?;
+        self.decoder = Decoder::new(head.brings);
+        self.afterwards = head.afterwards;
+        Ok(head)
+    }
+
+    /// Reads once; 0 at the end.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ready!(self.stream.poll_readable(context))?;
+        self.input.reserve(self.read_size);
+        let room = self.input.capacity() - self.input.len();
+        let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.input)).poll(context) else {
+            if self.input.is_empty() {
+                // A wait can be long: it holds no memory.
+                self.input = BytesMut::new();
+            }
+            return Poll::Pending;
+        };
+        let read = read?;
+        self.read_size = match read {
+            all if all == room => (self.read_size * 2).min(*READ_SIZES.end()),
+            few if few < room / 4 => (self.read_size / 2).max(*READ_SIZES.start()),
+            _ => self.read_size,
+        };
+        Poll::Ready(Ok(read))
+    }
+
+    fn poll_head(
+        &mut self,
+        finder: &mut Finder,
+        interim: &mut u32,
+        method: &Method,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<AnswerHead, Http1Error>> {
+        match self.upload.poll(&mut self.stream, context) {
+            Poll::Ready(Err(UploadError::Body(fault))) => {
+                return Poll::Ready(Err(Http1Error::Upload(fault)));
+            }
+            // An answer may have come before the upstream stopped listening.
+            Poll::Ready(Err(UploadError::Write) | Ok(())) | Poll::Pending => {}
+        }
+        loop {
+            while let Some(length) = finder.find(&self.input)? {
+                *finder = Finder::default();
+                let head = answer::take(&mut self.input, length, method)?;
+                if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
+                {
+                    return Poll::Ready(Ok(head));
+                }
+                *interim += 1;
+                if *interim > MAX_INTERIM {
+                    return Poll::Ready(Err(Http1Error::Interim));
+                }
+            }
+            let read = ready!(self.poll_read(context));
+            match (read, self.upload.take_error()) {
+                (Ok(0) | Err(_), Some(error)) => {
+                    return Poll::Ready(Err(Http1Error::Write(error)));
+                }
+                (Ok(0), None) => return Poll::Ready(Err(Http1Error::Ended)),
+                (Err(error), None) => return Poll::Ready(Err(Http1Error::Read(error))),
+                (Ok(_), _) => {}
+            }
+        }
+    }
+
+    /// The next frame of the answer's body. What is still to be sent of the request goes on.
+    pub(super) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Http1Error>>> {
+        // Should it fail, the answer is still worth having; the connection is not used again.
+        let _upload = self.upload.poll(&mut self.stream, context);
+        loop {
+            match self.decoder.take(&mut self.input) {
+                Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Piece::Trailers(fields)) => {
+                    return Poll::Ready(Some(Ok(Frame::trailers(fields))));
+                }
+                Ok(Piece::End) => return Poll::Ready(None),
+                Ok(Piece::More) => {}
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+            match ready!(self.poll_read(context)) {
+                Ok(0) => match self.decoder.end() {
+                    Ok(()) => return Poll::Ready(None),
+                    Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                },
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(Http1Error::Read(error)))),
+            }
+        }
+    }
+
+    /// Whether all of the body was taken.
+    pub(super) const fn is_over(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
+    /// Whether it can carry another request: both sides of this one are over, and nothing came that
+    /// nobody asked for.
+    pub(super) fn is_free(&self) -> bool {
+        self.afterwards == Afterwards::Kept
+            && self.decoder.is_done()
+            && self.upload.is_done()
+            && self.input.is_empty()
+    }
+
+    /// Lets go of what only a request needs.
+    pub(super) fn rest(&mut self) {
+        self.input = BytesMut::new();
+        self.upload = Upload::nothing();
+    }
+}

@@ -45,7 +45,7 @@ const FLOORS: &[Floor] = &[
             outside: &["tokio", "tokio_rustls", "rustls", "socket2", "rustls_native_certs", "webpki_roots", "thiserror"],
             never: &["hyper", "Health"] },
     Floor { module: "proxy", imports: &["model", "request", "routing", "exchange", "telemetry", "net", "clock"],
-            outside: &["hyper", "hyper_util", "http", "http_body", "http_body_util", "h2", "bytes", "tokio", "tokio_rustls", "rustls", "thiserror", "tracing", "fastrand", "ipnet"],
+            outside: &["hyper", "hyper_util", "http", "http_body", "http_body_util", "h2", "bytes", "tokio", "tokio_rustls", "rustls", "thiserror", "tracing", "fastrand", "ipnet", "httparse", "memchr"],
             never: &[] },
     Floor { module: "control", imports: &["model", "decide", "request", "config", "routing", "exchange", "telemetry", "net", "clock"],
             outside: &["hyper", "hyper_util", "http", "http_body", "http_body_util", "bytes", "tokio", "rustls", "hickory_resolver", "notify", "serde", "serde_json", "thiserror", "tracing", "fastrand", "jiff"],

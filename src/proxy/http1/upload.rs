@@ -8,9 +8,9 @@ use bytes::{Buf, Bytes};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
+use super::encode::Sends;
 use crate::net::tls_client::Stream;
 use crate::proxy::request_body::{AttemptBody, BodyFault};
-use crate::request::http1::encode::Sends;
 
 /// One request's bytes. At most one frame of its body is held.
 pub(super) struct Upload {

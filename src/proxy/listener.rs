@@ -279,8 +279,8 @@ impl Connection {
     ) {
         let client = self.client(proto);
         let activity = Rc::clone(&client.activity);
-        let framing = Framing::not_followed();
-        let gathered = Gathered::new(Watched { stream, activity: Rc::clone(&activity), framing });
+        // Bytes say nothing of a head here: the answer to a ping is no beginning of a request.
+        let gathered = Gathered::new(stream);
         let io = TokioIo::new(gathered.other_hand());
         let service = service_fn(move |request| service::serve(Rc::clone(&client), request));
         let most = u32::try_from(self.settings.limits.max_header_bytes).unwrap_or(u32::MAX);

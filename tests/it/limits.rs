@@ -1,6 +1,7 @@
 //! What clients cannot take, what never reaches an upstream, and how the process ends.
 
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::harness::client::{Ask, Session, Speak};
 use crate::harness::metrics::Metrics;
@@ -77,6 +78,25 @@ async fn an_idle_connection_is_closed() {
     let reply = within("the answer", client.reply()).await.expect("whole");
     assert_eq!(reply.head.status(), 200);
     assert!(within("the end of the connection", client.is_ended()).await);
+}
+
+#[tokio::test]
+async fn a_ping_on_an_idle_http2_connection_is_not_taken_for_a_slow_head() {
+    let stage = stage("{ idle_timeout: 1s, header_read_timeout: 200ms }").await;
+    let stream = TcpStream::connect(stage.proxy.plain).await.expect("a connection");
+    let (client, mut connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    let mut pings = connection.ping_pong().expect("the first to ask");
+    let mut ended = JoinSet::new();
+    ended.spawn(connection);
+    let mut client = client.ready().await.expect("room for a stream");
+    let request = http::Request::get(format!("http://{PORTAL}/page")).body(()).expect("a request");
+    let (answer, _) = client.send_request(request, true).expect("sent");
+    assert_eq!(within("the answer", answer).await.expect("a head").status(), 200);
+    within("the pong", pings.ping(h2::Ping::opaque())).await.expect("answered");
+    within("the end of the connection", ended.join_next()).await.expect("it was there").ok();
+    let slow = [("reason", "slow_head")];
+    let slow = stage.proxy.metrics().await.sum("bascule_requests_rejected_total", &slow);
+    assert_eq!(slow, 0.0, "it was idle and nothing else");
 }
 
 #[tokio::test]

@@ -140,8 +140,11 @@ impl AnswerBody {
     fn finish(&mut self) {
         if let Source::Relayed(relay) = &mut self.source {
             relay.end(relay.verdict);
-            if let Some(lent) = relay.lent.take() {
-                lent.give_back();
+            // An answer that came before the request's end leaves its connection busy with a body
+            // that only the client can finish: whoever got it next would wait for a stranger.
+            match relay.lent.take() {
+                Some(lent) if relay.judge.is_request_sent() => lent.give_back(),
+                Some(_) | None => {}
             }
         }
     }

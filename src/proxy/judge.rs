@@ -95,6 +95,11 @@ impl Judge {
         });
     }
 
+    /// Whether the client's body has come to its end, and with it what the upstream was to read.
+    pub(super) fn is_request_sent(&self) -> bool {
+        self.body.has_arrived()
+    }
+
     /// Body bytes came from the upstream.
     pub(super) fn received(&self, bytes: u64) {
         self.state.rows[self.worker.index].received.add(bytes);

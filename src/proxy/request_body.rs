@@ -103,6 +103,14 @@ impl RequestBody {
         }
     }
 
+    /// Whether all that it announced has come, even if its end has not been told yet.
+    pub(super) fn has_arrived(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Live(source) => source.borrow().ended_at.is_some(),
+        }
+    }
+
     /// What went wrong with it, if anything did.
     pub(super) fn fault(&self) -> Option<BodyFault> {
         match self {
@@ -127,7 +135,8 @@ impl RequestBody {
             Self::Empty => None,
             Self::Live(source) => {
                 let source = source.borrow();
-                (!source.ended && !source.waits_for_client).then_some(source.progress_at)
+                (source.ended_at.is_none() && !source.waits_for_client)
+                    .then_some(source.progress_at)
             }
         }
     }
@@ -252,6 +261,9 @@ impl Source {
         }
         if self.incoming.is_end_stream() {
             self.end();
+        } else if self.incoming.size_hint().exact() == Some(0) {
+            // HTTP/2 may tell the end in a frame of its own, which nobody may ever ask for.
+            self.arrived();
         }
         if self.replay == Replay::Possible && self.kept_bytes <= self.keep {
             self.kept.push_back(kept.clone());
@@ -267,7 +279,11 @@ impl Source {
 
     fn end(&mut self) {
         self.ended = true;
-        self.ended_at = Some(clock::now());
+        self.arrived();
+    }
+
+    fn arrived(&mut self) {
+        self.ended_at.get_or_insert_with(clock::now);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::harness::recipe::Recipe;
 use crate::harness::stage::Stage;
 use crate::harness::upstream::{Act, FakeUpstream, Script, Transport};
 use crate::harness::wire::find;
-use crate::harness::{PORTAL, within};
+use crate::harness::{PORTAL, PROBE, within};
 
 #[tokio::test]
 async fn host_and_prefix_choose_the_service() {
@@ -250,4 +250,29 @@ async fn connections_to_an_upstream_are_used_again() {
     let connections: std::collections::BTreeSet<usize> =
         stage.us.sightings().traffic().iter().map(|sighting| sighting.connection).collect();
     assert_eq!(connections.len(), 1, "one client connection, one worker, one upstream connection");
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_its_request_makes_nobody_else_wait() {
+    let stage = Stage::start(Transport::Plain, |recipe| {
+        recipe.probe(&format!("{{ path: {PROBE}, interval: 1h, timeout: 1s }}"))
+    })
+    .await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut client = stage.proxy.wire().await;
+        let head = format!("POST /up HTTP/1.1\r\nHost: {PORTAL}\r\nContent-Length: 9\r\n\r\nx");
+        client.send(head).await.expect("sent");
+        let mut talk = stage.us.conversation().await;
+        talk.wire.send("HTTP/1.1 413 Said\r\ncontent-length: 0\r\n\r\n").await.expect("sent");
+        assert_eq!(within("a head", client.head()).await.expect("a head").status(), 413);
+        held.push((client, talk));
+    }
+    stage.us.behave(Script::all(Act::Serve));
+    for _ in 0..8 {
+        assert_eq!(stage.proxy.get("/page").await.served_by(), "us");
+    }
+    let late = stage.proxy.metrics().await.sum("bascule_attempts_total", &[("outcome", "late")]);
+    assert_eq!(late, 0.0, "nobody waited behind an unfinished upload");
 }

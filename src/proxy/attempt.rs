@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 
 use super::connections::{ConnectError, UpstreamConnections, Wanted};
 use super::lent::{Age, Lent, SendError};
@@ -237,7 +237,13 @@ fn build(
         *request.version_mut() = Version::HTTP_2;
     } else {
         *request.uri_mut() = Uri::from(head.path_and_query.clone());
-        request.headers_mut().insert(HOST, host.clone());
+        // Left to itself hyper takes a GET without a length for one without a body.
+        let is_chunked = !request.body().is_end_stream();
+        let headers = request.headers_mut();
+        headers.insert(HOST, host.clone());
+        if is_chunked && !headers.contains_key(CONTENT_LENGTH) {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
     }
     request
 }

@@ -276,3 +276,21 @@ async fn an_answer_before_the_end_of_its_request_makes_nobody_else_wait() {
     let late = stage.proxy.metrics().await.sum("bascule_attempts_total", &[("outcome", "late")]);
     assert_eq!(late, 0.0, "nobody waited behind an unfinished upload");
 }
+
+#[tokio::test]
+async fn the_body_of_a_get_passes_however_it_is_framed() {
+    for transport in [Transport::Plain, Transport::PlainHttp2] {
+        let stage = Stage::start(transport, |recipe| recipe).await;
+        stage.us.behave(Script::green_probes(Act::Echo));
+        for framed in [
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            "Content-Length: 5\r\n\r\nhello",
+        ] {
+            let mut client = stage.proxy.wire().await;
+            let request = format!("GET /search HTTP/1.1\r\nHost: {PORTAL}\r\n{framed}");
+            client.send(request).await.expect("sent");
+            let reply = within("the answer", client.reply()).await.expect("whole");
+            assert_eq!(reply.body, b"hello", "{framed:?} over {transport:?}");
+        }
+    }
+}

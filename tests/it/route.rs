@@ -294,3 +294,20 @@ async fn the_body_of_a_get_passes_however_it_is_framed() {
         }
     }
 }
+
+#[tokio::test]
+async fn names_of_a_clients_making_do_not_keep_connections_from_being_used_again() {
+    for (transport, names) in [(Transport::TlsHttp2, 40), (Transport::Tls, 260)] {
+        let wild = "{ host: \"*.portal.example\" }";
+        let stage = Stage::start(transport, |recipe| recipe.route(wild)).await;
+        let mut session = stage.proxy.session(Speak::Http1).await;
+        let asked = (0..names).map(|name| format!("any-{name}.portal.example"));
+        for host in asked.chain([PORTAL.to_owned(), PORTAL.to_owned()]) {
+            let ask = Ask::get("/page").host(&host);
+            let answer = within("an answer", session.send(&ask)).await.expect("whole");
+            assert_eq!(answer.served_by(), "us");
+        }
+        let used: Vec<_> = stage.us.sightings().traffic().iter().map(|s| s.connection).collect();
+        assert_eq!(used[names], used[names + 1], "over {transport:?}");
+    }
+}

@@ -19,7 +19,7 @@ use super::lent::{Age, Connection, Lent, Multiplexed, Stream};
 use super::request_body::AttemptBody;
 use crate::clock;
 use crate::exchange::state::UpstreamState;
-use crate::model::outcome::{FailureKind, MethodClass};
+use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome};
 use crate::model::topology::{Endpoint, HttpRule};
 use crate::net::{dial, tls_client};
 
@@ -163,13 +163,17 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
-    pub(super) const fn kind(&self) -> FailureKind {
-        match self {
+    /// What it counts as.
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome::Failure(match self {
+            Self::Connect(error) if dial::is_our_own_lack(error) => {
+                return Outcome::Ignored(Ignored::OwnLimit);
+            }
             Self::NoAddress => FailureKind::Dns,
             Self::Connect(_) => FailureKind::Connect,
             Self::Tls(_) => FailureKind::Tls,
             Self::Http(_) => FailureKind::BrokeOff,
-        }
+        })
     }
 }
 

@@ -129,6 +129,25 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_counted() {
 }
 
 #[tokio::test]
+async fn without_a_descriptor_left_no_provider_is_blamed() {
+    let stage = stage("{ idle_timeout: 1m }").await;
+    let mut session = stage.proxy.session(Speak::Http1).await;
+    stage.proxy.metrics_when("both probed", |m| m.sum("bascule_probes_total", &[]) >= 2.0).await;
+    stage.proxy.allow_descriptors(3);
+    for page in ["/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h", "/i", "/j"] {
+        let answer = within("an answer", session.send(&Ask::get(page))).await.expect("whole");
+        assert_eq!(answer.status, 502);
+    }
+    stage.proxy.allow_descriptors(1024);
+    assert_eq!(stage.proxy.get("/page").await.served_by(), "us", "nobody was left for it");
+    let metrics = stage.proxy.metrics().await;
+    assert!(metrics.sum("bascule_attempts_total", &[("outcome", "own_limit")]) >= 10.0);
+    assert_eq!(metrics.sum("bascule_attempts_total", &[("outcome", "connect")]), 0.0);
+    let ejected = [("health", "ejected")];
+    assert_eq!(metrics.sum("bascule_upstream_health", &ejected), 0.0);
+}
+
+#[tokio::test]
 async fn what_two_parties_could_read_differently_reaches_no_upstream() {
     let stage = Stage::plain().await;
     let host = format!("Host: {PORTAL}\r\n");

@@ -90,9 +90,9 @@ impl AttemptError {
     }
 
     /// What it counts as.
-    pub(super) const fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         match self {
-            Self::Connect(error) => Outcome::Failure(error.kind()),
+            Self::Connect(error) => error.outcome(),
             Self::Refused(_) | Self::BrokeOff(_) | Self::UnaskedUpgrade => {
                 Outcome::Failure(FailureKind::BrokeOff)
             }

@@ -261,6 +261,26 @@ fn every_file_opens_by_saying_what_it_is_for() {
 }
 
 #[test]
+fn every_file_stands_on_the_map() {
+    let map = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the map");
+    let row = |module: &str| {
+        let start = format!("| `{module}` | ");
+        map.lines().rfind(|line| line.starts_with(&start)).unwrap_or_default().to_owned()
+    };
+    let mut absent = BTreeSet::new();
+    for source in sources() {
+        // What stands deeper belongs to the file whose name its folder has.
+        let Some(second) = source.file.components().nth(1) else { continue };
+        let name = second.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
+        let is_named = row(&source.module).contains(&format!("`{name}`"));
+        if !is_named && !["mod", "tests"].contains(&name.as_str()) {
+            absent.insert(format!("{}/{name}", source.module));
+        }
+    }
+    assert!(absent.is_empty(), "not in docs/ARCHITECTURE.md: {absent:?}");
+}
+
+#[test]
 fn no_file_outgrows_one_responsibility() {
     let limit = |source: &Source| match source.module.as_str() {
         "main" => 40,

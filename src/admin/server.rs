@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::live::Phase;
 use super::router::Desk;
+use crate::clock;
 use crate::telemetry::setup::Chain;
 
 /// Open connections; over it new ones are closed at once.
@@ -30,6 +31,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const MOST_HEAD: usize = 16 * 1024;
 /// After the system had no socket left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two log lines about a connection that is turned away.
+const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// Serves until the sender of `draining` is gone: while it says `true` the process drains, which
 /// the operator may watch and `/readyz` reports.
@@ -37,6 +40,7 @@ pub async fn run(desk: Desk, listener: TcpListener, mut draining: watch::Receive
     let desk = Rc::new(desk);
     let watched = draining.clone();
     let mut connections = JoinSet::new();
+    let mut quiet_until = clock::now();
     loop {
         // Dropping any arm half-way loses nothing: `accept` and `join_next` are cancel-safe, the
         // value behind `changed` stays.
@@ -55,18 +59,32 @@ pub async fn run(desk: Desk, listener: TcpListener, mut draining: watch::Receive
         };
         match accepted {
             Ok(_) if connections.len() >= MOST_CONNECTIONS => {
-                tracing::warn!(limit = MOST_CONNECTIONS, "admin connection refused");
+                if is_time_to_complain(&mut quiet_until) {
+                    tracing::warn!(limit = MOST_CONNECTIONS, "admin connection refused");
+                }
             }
             Ok((stream, peer)) => {
                 let (desk, draining) = (Rc::clone(&desk), watched.clone());
                 connections.spawn_local(async move { serve(&desk, stream, peer, draining).await });
             }
             Err(error) => {
-                tracing::warn!(error = %Chain(&error), "admin connection not accepted");
+                if is_time_to_complain(&mut quiet_until) {
+                    tracing::warn!(error = %Chain(&error), "admin connection not accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+/// Whether the last complaint is long enough ago; if so, this is the next one.
+fn is_time_to_complain(quiet_until: &mut Instant) -> bool {
+    let now = clock::now();
+    let is_time = *quiet_until <= now;
+    if is_time {
+        *quiet_until = now + COMPLAINT;
+    }
+    is_time
 }
 
 async fn serve(desk: &Desk, stream: TcpStream, peer: SocketAddr, draining: watch::Receiver<bool>) {

@@ -85,9 +85,9 @@ async fn fetch(admin: &Uri, mut request: Request<Full<Bytes>>) -> anyhow::Result
     let authority = admin.authority().context("the URL names no host")?;
     let port = authority.port_u16().unwrap_or(80);
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, port))
-        .await
-        .with_context(|| format!("connecting to {authority}: is bascule running?"))?;
+    let stream = TcpStream::connect((host, port)).await.with_context(|| {
+        format!("connecting to {authority}: is bascule running, with `admin:` in its file?")
+    })?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.context("speaking HTTP")?;
     let named = HeaderValue::from_str(authority.as_str()).context("the URL's host")?;

@@ -16,6 +16,9 @@ use super::files::{Files, ReadError};
 const MAX_COMPLAINTS: usize = 200;
 /// Longest piece of a source line that is shown, in characters.
 const MAX_EXCERPT: usize = 120;
+/// Longest account of what is wrong, in characters: it quotes what was found, and that may be the
+/// whole of a file that was never meant to be included.
+const MAX_WHAT: usize = 400;
 
 /// Where something stands: which file, from which character, how many of them.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -141,12 +144,12 @@ pub(super) struct Complaints {
 impl Complaints {
     /// A mistake: the file cannot be used.
     pub(super) fn error(&self, place: Place, what: impl fmt::Display, why_and_mend: &str) {
-        self.push(Severity::Error, place, format!("{what}: {why_and_mend}"));
+        self.push(Severity::Error, place, format!("{}: {why_and_mend}", bounded(what)));
     }
 
     /// A lint: probably not meant so.
     pub(super) fn warning(&self, place: Place, what: impl fmt::Display, why_and_mend: &str) {
-        self.push(Severity::Warning, place, format!("{what}: {why_and_mend}"));
+        self.push(Severity::Warning, place, format!("{}: {why_and_mend}", bounded(what)));
     }
 
     fn push(&self, severity: Severity, place: Place, message: String) {
@@ -177,6 +180,17 @@ impl Complaints {
         });
         drafts.into_iter().map(|draft| finished(draft, files)).chain(rest).collect()
     }
+}
+
+/// Cut where it is too long; without characters that a terminal would obey.
+fn bounded(what: impl fmt::Display) -> String {
+    let what = what.to_string();
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let mut bounded: String = what.chars().take(MAX_WHAT).map(plain).collect();
+    if bounded.len() < what.len() {
+        bounded.push('…');
+    }
+    bounded
 }
 
 fn finished(Draft { severity, place, message }: Draft, files: &Files) -> Complaint {
@@ -304,6 +318,13 @@ mod tests {
         for (line, expected) in table {
             assert_eq!(shown(line), expected, "{line:?}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_within_bounds_and_in_plain_characters() {
+        assert_eq!(bounded("found `a\u{1b}[31m\nb`"), "found `a [31m b`");
+        let long = bounded("é".repeat(1_000_000));
+        assert_eq!((long.chars().count(), long.chars().last()), (MAX_WHAT + 1, Some('…')));
     }
 
     #[test]

@@ -49,26 +49,31 @@ pub struct Question {
     pub timeout: Duration,
 }
 
-/// Asks once. Ends within the question's timeout.
-pub async fn ask(question: &Question, addresses: &[SocketAddr]) -> ProbeResult {
+/// Asks once. Ends within the question's timeout. `None`: it could not be asked, for want of a
+/// descriptor or something else of our own.
+pub async fn ask(question: &Question, addresses: &[SocketAddr]) -> Option<ProbeResult> {
     let deadline = Instant::from_std(clock::now() + question.timeout);
-    match attempt(question, addresses, deadline).await {
-        Ok(result) => result,
-        Err(kind) => ProbeResult::Failed(kind),
-    }
+    let result = attempt(question, addresses, deadline).await;
+    result.unwrap_or_else(|kind| Some(ProbeResult::Failed(kind)))
 }
 
 async fn attempt(
     question: &Question,
     addresses: &[SocketAddr],
     deadline: Instant,
-) -> Result<ProbeResult, FailureKind> {
+) -> Result<Option<ProbeResult>, FailureKind> {
     if addresses.is_empty() {
         return Err(FailureKind::Dns);
     }
     let within = |late, broken| Within { deadline, late, broken };
-    let dialled = dial::connect(addresses);
-    let stream = within(FailureKind::Connect, FailureKind::Connect).wait(dialled).await?;
+    let stream = match tokio::time::timeout_at(deadline, dial::connect(addresses)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if dial::is_our_own_lack(&error) => {
+            tracing::debug!(%error, "a probe could not be sent");
+            return Ok(None);
+        }
+        Ok(Err(_)) | Err(_) => return Err(FailureKind::Connect),
+    };
     let stream = match &question.tls {
         None => Stream::Plain(stream),
         Some(tls) => {
@@ -89,7 +94,7 @@ async fn attempt(
         within(FailureKind::Late, FailureKind::BrokeOff).wait(exchange).await?;
     let (head, body) = response.into_parts();
     let body = within(FailureKind::BodyStall, FailureKind::BodyCut).wait(beginning(body)).await?;
-    Ok(question.judge(head.status, &head.headers, &body))
+    Ok(Some(question.judge(head.status, &head.headers, &body)))
 }
 
 /// One step under the probe's deadline, and what it means when it does not succeed.

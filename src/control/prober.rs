@@ -79,7 +79,8 @@ enum Whom {
 /// One probe that ended.
 struct Report {
     at: Instant,
-    result: ProbeResult,
+    /// `None`: it could not be sent, which says nothing of whom it was meant for.
+    result: Option<ProbeResult>,
     took: Duration,
 }
 
@@ -109,7 +110,7 @@ impl Prober {
     }
 
     fn report(&self, target: &Target, report: Report) {
-        let Report { at, result, took } = report;
+        let Report { at, result: Some(result), took } = report else { return };
         match &target.whom {
             Whom::Upstream(state) => {
                 self.metrics.probe(&state.key, result, took);

@@ -53,6 +53,14 @@ pub async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     }
 }
 
+/// Whether a connection could not even be begun, for want of something of our own: a descriptor, a
+/// port, memory. It says nothing of the other end.
+pub fn is_our_own_lack(error: &io::Error) -> bool {
+    // ENOMEM, ENFILE, EMFILE, EADDRNOTAVAIL and ENOBUFS of errno(3) on Linux; std has no names for
+    // half of them.
+    matches!(error.raw_os_error(), Some(12 | 23 | 24 | 99 | 105))
+}
+
 async fn connected(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -120,6 +128,15 @@ mod tests {
         let live = live.local_addr().expect("address");
         let stream = connect(&[dead, live]).await.expect("the live one");
         assert_eq!(stream.peer_addr().expect("peer"), live);
+    }
+
+    #[test]
+    fn what_we_lack_is_told_from_what_the_other_end_does() {
+        let too_many = io::Error::from_raw_os_error(24);
+        assert!(too_many.to_string().contains("Too many open files"), "{too_many}");
+        assert!(is_our_own_lack(&too_many));
+        assert!(!is_our_own_lack(&io::ErrorKind::ConnectionRefused.into()));
+        assert!(!is_our_own_lack(&io::ErrorKind::TimedOut.into()));
     }
 
     #[tokio::test]

@@ -12,12 +12,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, re
 use http_body::Body;
 
 use super::connections::{ConnectError, UpstreamConnections, Wanted};
-use super::http1::Outgoing;
+use super::http1::{Outgoing, RequestHead, Sends};
 use super::lent::{self, Age, Connection, Lent, Reply, SendError, WireError};
 use super::request_body::{AttemptBody, BodyFault, RequestBody};
 use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome, Reach};
 use crate::model::topology::{Endpoint, HostRule, Scheme};
-use crate::request::http1::encode::{RequestHead, Sends};
 use crate::request::retry::Replay;
 
 /// What is sent, the same for every attempt but for the host.
@@ -101,9 +100,9 @@ impl AttemptError {
     }
 
     /// What it counts as.
-    pub(super) const fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         match self {
-            Self::Connect(error) => Outcome::Failure(error.kind()),
+            Self::Connect(error) => error.outcome(),
             Self::Refused(_) | Self::BrokeOff(_) | Self::UnaskedUpgrade => {
                 Outcome::Failure(FailureKind::BrokeOff)
             }

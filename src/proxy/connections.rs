@@ -19,13 +19,15 @@ use super::http1::Http1;
 use super::lent::{Age, Connection, Home, Lent, Multiplexed, Stream};
 use crate::clock;
 use crate::exchange::state::UpstreamState;
-use crate::model::outcome::{FailureKind, MethodClass};
+use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome};
 use crate::model::topology::{Endpoint, HttpRule};
 use crate::net::{dial, tls_client};
 
-/// Idle HTTP/1.1 connections kept per upstream and worker; further ones are closed.
+/// Idle HTTP/1.1 connections kept per upstream and worker; for a further one the oldest is closed. It
+/// is never the newest: with names of their own making clients could keep all places taken.
 const MAX_IDLE: usize = 256;
-/// HTTP/2 connections per upstream and worker; further requests share the last one.
+/// HTTP/2 connections per upstream and worker; a further one takes the place of one without requests,
+/// and where there is none requests share.
 const MAX_HTTP2: usize = 32;
 /// Streams on one HTTP/2 connection before another one is made (RFC 9113, section 6.5.2, advises
 /// peers to allow no fewer).
@@ -162,13 +164,17 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
-    pub(super) const fn kind(&self) -> FailureKind {
-        match self {
+    /// What it counts as.
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome::Failure(match self {
+            Self::Connect(error) if dial::is_our_own_lack(error) => {
+                return Outcome::Ignored(Ignored::OwnLimit);
+            }
             Self::NoAddress => FailureKind::Dns,
             Self::Connect(_) => FailureKind::Connect,
             Self::Tls(_) => FailureKind::Tls,
             Self::Http(_) => FailureKind::BrokeOff,
-        }
+        })
     }
 }
 
@@ -295,6 +301,11 @@ impl UpstreamConnections {
         let connection = Rc::new(Multiplexed { name, sender, streams: Cell::new(0) });
         let stream = Stream::on(&connection);
         let mut all = self.multiplexed.borrow_mut();
+        if all.len() >= MAX_HTTP2
+            && let Some(unused) = all.iter().position(|other| other.streams.get() == 0)
+        {
+            all.remove(unused);
+        }
         if all.len() < MAX_HTTP2 && !self.state.is_avoided() {
             all.push(connection);
         }
@@ -303,8 +314,12 @@ impl UpstreamConnections {
 
     pub(super) fn keep(&self, idle: Idle) {
         let mut all = self.idle.borrow_mut();
-        if all.len() < MAX_IDLE && !self.state.is_avoided() {
-            all.push(idle);
+        if self.state.is_avoided() {
+            return;
         }
+        if all.len() >= MAX_IDLE {
+            all.remove(0);
+        }
+        all.push(idle);
     }
 }

@@ -114,7 +114,8 @@ impl<'a> Course<'a> {
         }
         self.first_failure.get_or_insert(attempt.upstream);
         // The first upstream's own answer is what the client gets when no retry succeeds.
-        if !matches!(self.in_hand, InHand::Answer(_)) {
+        let is_first = attempt.upstream == self.first();
+        if is_first || !matches!(self.in_hand, InHand::Answer(_)) {
             self.in_hand = InHand::Answer(Box::new((answered, attempt.judge, verdict)));
         }
         self.go_on(Situation::Answered(verdict), running)

@@ -36,6 +36,8 @@ use crate::request::headers::{Proto, Trust};
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Pause when the process has no descriptor left for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(20);
+/// Between two log lines about it: a flood of connections must not become a flood of lines.
+const COMPLAINT: Duration = Duration::from_secs(10);
 /// Requests of one HTTP/2 connection at a time.
 const HTTP2_STREAMS: u32 = 128;
 /// Streams that a client may reset before we have answered, and still be believed (CVE-2023-44487).
@@ -90,12 +92,17 @@ pub(super) fn accept(
     let (worker, on) = (Rc::clone(worker), Rc::clone(&shared));
     let task = tokio::task::spawn_local(async move {
         let socket = Serving { worker, on, socket };
+        let mut quiet_until = clock::now();
         loop {
             match socket.socket.0.accept().await {
                 Ok((stream, peer)) => socket.admit(stream, peer),
                 Err(error) if is_about_one_client(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "no connection can be accepted");
+                    let now = clock::now();
+                    if quiet_until <= now {
+                        tracing::warn!(%error, "no connection can be accepted");
+                        quiet_until = now + COMPLAINT;
+                    }
                     tokio::time::sleep(EXHAUSTED).await;
                 }
             }
@@ -279,8 +286,8 @@ impl Connection {
     ) {
         let client = self.client(proto);
         let activity = Rc::clone(&client.activity);
-        let framing = Framing::not_followed();
-        let gathered = Gathered::new(Watched { stream, activity: Rc::clone(&activity), framing });
+        // Bytes say nothing of a head here: the answer to a ping is no beginning of a request.
+        let gathered = Gathered::new(stream);
         let io = TokioIo::new(gathered.other_hand());
         // Boxed: hyper moves the future of each stream several times before it runs.
         let service =

@@ -127,7 +127,8 @@ impl RequestBody {
             Self::Empty => None,
             Self::Live(source) => {
                 let source = source.borrow();
-                (!source.ended && !source.waits_for_client).then_some(source.progress_at)
+                (source.ended_at.is_none() && !source.waits_for_client)
+                    .then_some(source.progress_at)
             }
         }
     }
@@ -252,6 +253,9 @@ impl Source {
         }
         if self.incoming.is_end_stream() {
             self.end();
+        } else if self.incoming.size_hint().exact() == Some(0) {
+            // HTTP/2 may tell the end in a frame of its own, which nobody may ever ask for.
+            self.arrived();
         }
         if self.replay == Replay::Possible && self.kept_bytes <= self.keep {
             self.kept.push_back(kept.clone());
@@ -267,7 +271,11 @@ impl Source {
 
     fn end(&mut self) {
         self.ended = true;
-        self.ended_at = Some(clock::now());
+        self.arrived();
+    }
+
+    fn arrived(&mut self) {
+        self.ended_at.get_or_insert_with(clock::now);
     }
 }
 

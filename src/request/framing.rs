@@ -87,11 +87,6 @@ impl Framing {
         Self { place: Place::Start, announced: Announced::Nothing }
     }
 
-    /// Of a connection whose protocol frames by itself: HTTP/2.
-    pub const fn not_followed() -> Self {
-        Self { place: Place::Beyond, announced: Announced::Nothing }
-    }
-
     /// Follows the next bytes; a second framing field in one head is spoiled.
     pub fn follow(&mut self, bytes: &mut [u8]) {
         let mut at = 0;
@@ -301,14 +296,5 @@ mod tests {
                 assert_eq!(followed(&text, piece), text, "{shows}, in pieces of {piece}");
             }
         }
-    }
-
-    #[test]
-    fn what_frames_by_itself_is_not_followed() {
-        let mut bytes =
-            format!("{POST}Content-Length: 3\r\nContent-Length: 3\r\n\r\n").into_bytes();
-        let before = bytes.clone();
-        Framing::not_followed().follow(&mut bytes);
-        assert_eq!(bytes, before);
     }
 }

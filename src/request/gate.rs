@@ -84,7 +84,7 @@ fn authority(head: &Parts) -> Result<&str, Refusal> {
 }
 
 /// The host of `uri-host [ ":" port ]` (RFC 3986, section 3.2), or `None` when it is not one.
-/// Registered names are what DNS can hold, underscore included; no percent-encoding, no user.
+/// Registered names are what TLS can ask for; no percent-encoding, no user.
 pub fn host_of(authority: &str) -> Option<&str> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let end = rest.find(']')? + 2;
@@ -94,9 +94,7 @@ pub fn host_of(authority: &str) -> Option<&str> {
     } else {
         let end = authority.bytes().position(|b| b == b':').unwrap_or(authority.len());
         let host = &authority[..end];
-        let fits = (1..=255).contains(&host.len());
-        let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        (fits && host.bytes().all(named)).then_some(())?;
+        is_name(host).then_some(())?;
         (host, &authority[end..])
     };
     let port_is_valid = match port.strip_prefix(':') {
@@ -104,6 +102,26 @@ pub fn host_of(authority: &str) -> Option<&str> {
         Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
     };
     port_is_valid.then_some(host)
+}
+
+/// A name that DNS and a certificate can hold, underscore included (RFC 1123, section 2.1), or an IPv4
+/// address. Anything else would fail at every upstream's handshake, and a client could make them all
+/// look bad with it.
+fn is_name(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
+    let ends_as_number = host.rsplit('.').next().is_some_and(is_number);
+    host.len() <= 253
+        && host.split('.').all(is_label)
+        && (!ends_as_number || host.parse::<std::net::Ipv4Addr>().is_ok())
+}
+
+fn is_label(label: &str) -> bool {
+    let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    (1..=63).contains(&label.len())
+        && label.bytes().all(named)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }
 
 /// Lower case and without the root's dot; borrowed where it already is.
@@ -135,6 +153,8 @@ mod tests {
         const H1: Version = Version::HTTP_11;
         const H2: Version = Version::HTTP_2;
         let host = ("host", "a.example");
+        let longest = format!("{}.example", "a".repeat(63));
+        let too_long = format!("a{longest}");
         #[rustfmt::skip]
         let table = [
             ("a plain request is admitted",       head("GET", "/", H1, &[host]), Ok("a.example")),
@@ -145,6 +165,14 @@ mod tests {
             ("two are one too many",              head("GET", "/", H1, &[host, host]), Err(Refusal::BadHost)),
             ("an empty one is none",              head("GET", "/", H1, &[("host", "")]), Err(Refusal::BadHost)),
             ("a user is not a host",              head("GET", "/", H1, &[("host", "u@a.example")]), Err(Refusal::BadHost)),
+            ("an underscore is in use",           head("GET", "/", H1, &[("host", "a_b.example")]), Ok("a_b.example")),
+            ("a label has 63 bytes",              head("GET", "/", H1, &[("host", &longest)]), Ok(longest.as_str())),
+            ("and no more",                       head("GET", "/", H1, &[("host", &too_long)]), Err(Refusal::BadHost)),
+            ("it is not empty",                   head("GET", "/", H1, &[("host", "a..example")]), Err(Refusal::BadHost)),
+            ("it does not begin with a hyphen",   head("GET", "/", H1, &[("host", "-a.example")]), Err(Refusal::BadHost)),
+            ("nor end with one",                  head("GET", "/", H1, &[("host", "a-.example")]), Err(Refusal::BadHost)),
+            ("an IPv4 address is a host",         head("GET", "/", H1, &[("host", "192.0.2.7:80")]), Ok("192.0.2.7")),
+            ("a name does not end as a number",   head("GET", "/", H1, &[("host", "a.1")]), Err(Refusal::BadHost)),
             ("a path is not a host",              head("GET", "/", H1, &[("host", "a.example/x")]), Err(Refusal::BadHost)),
             ("a port is a number",                head("GET", "/", H1, &[("host", "a.example:x")]), Err(Refusal::BadHost)),
             ("a port is at most 65535",           head("GET", "/", H1, &[("host", "a.example:65536")]), Err(Refusal::BadHost)),

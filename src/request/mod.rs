@@ -4,6 +4,5 @@ pub mod classify;
 pub mod framing;
 pub mod gate;
 pub mod headers;
-pub mod http1;
 pub mod retry;
 pub mod witness;

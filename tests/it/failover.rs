@@ -216,7 +216,6 @@ async fn errors_are_left_however_few_pages_one_client_asks_for() {
 #[tokio::test]
 async fn errors_are_left_by_one_client_that_has_just_come() {
     for pages in [1, 2] {
-        // However a second begins in it, one second holds a quarter of a second of it.
         leaves_for_one_client(pages, RATE as usize / 2).await;
     }
 }

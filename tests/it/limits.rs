@@ -1,6 +1,7 @@
 //! What clients cannot take, what never reaches an upstream, and how the process ends.
 
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::harness::client::{Ask, Session, Speak};
 use crate::harness::metrics::Metrics;
@@ -80,6 +81,25 @@ async fn an_idle_connection_is_closed() {
 }
 
 #[tokio::test]
+async fn a_ping_on_an_idle_http2_connection_is_not_taken_for_a_slow_head() {
+    let stage = stage("{ idle_timeout: 1s, header_read_timeout: 200ms }").await;
+    let stream = TcpStream::connect(stage.proxy.plain).await.expect("a connection");
+    let (client, mut connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    let mut pings = connection.ping_pong().expect("the first to ask");
+    let mut ended = JoinSet::new();
+    ended.spawn(connection);
+    let mut client = client.ready().await.expect("room for a stream");
+    let request = http::Request::get(format!("http://{PORTAL}/page")).body(()).expect("a request");
+    let (answer, _) = client.send_request(request, true).expect("sent");
+    assert_eq!(within("the answer", answer).await.expect("a head").status(), 200);
+    within("the pong", pings.ping(h2::Ping::opaque())).await.expect("answered");
+    within("the end of the connection", ended.join_next()).await.expect("it was there").ok();
+    let slow = [("reason", "slow_head")];
+    let slow = stage.proxy.metrics().await.sum("bascule_requests_rejected_total", &slow);
+    assert_eq!(slow, 0.0, "it was idle and nothing else");
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_are_closed_at_once_and_counted() {
     let stage = stage("{ max_connections: 4 }").await;
     let mut held = Vec::new();
@@ -106,6 +126,25 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_counted() {
         }
     };
     within("room for another", room).await;
+}
+
+#[tokio::test]
+async fn without_a_descriptor_left_no_provider_is_blamed() {
+    let stage = stage("{ idle_timeout: 1m }").await;
+    let mut session = stage.proxy.session(Speak::Http1).await;
+    stage.proxy.metrics_when("both probed", |m| m.sum("bascule_probes_total", &[]) >= 2.0).await;
+    stage.proxy.allow_descriptors(3);
+    for page in ["/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h", "/i", "/j"] {
+        let answer = within("an answer", session.send(&Ask::get(page))).await.expect("whole");
+        assert_eq!(answer.status, 502);
+    }
+    stage.proxy.allow_descriptors(1024);
+    assert_eq!(stage.proxy.get("/page").await.served_by(), "us", "nobody was left for it");
+    let metrics = stage.proxy.metrics().await;
+    assert!(metrics.sum("bascule_attempts_total", &[("outcome", "own_limit")]) >= 10.0);
+    assert_eq!(metrics.sum("bascule_attempts_total", &[("outcome", "connect")]), 0.0);
+    let ejected = [("health", "ejected")];
+    assert_eq!(metrics.sum("bascule_upstream_health", &ejected), 0.0);
 }
 
 #[tokio::test]

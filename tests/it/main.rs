@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod answers;
 mod architecture;
 mod check;
 mod failover;

@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::harness::client::{Ask, Speak};
+use crate::harness::metrics::Metrics;
 use crate::harness::proxy::RunningProxy;
 use crate::harness::recipe::Recipe;
 use crate::harness::sightings::ID;
@@ -126,6 +127,22 @@ async fn the_first_upstreams_own_answer_is_given_when_no_retry_succeeds() {
     assert_eq!((answer.status.as_u16(), answer.served_by()), (502, "us"));
     stage.eu.close().await;
     let answer = stage.proxy.get("/page").await;
+    assert_eq!((answer.status.as_u16(), answer.served_by()), (502, "us"));
+}
+
+#[tokio::test]
+async fn a_late_answer_of_the_first_upstream_goes_before_a_bad_one_of_the_second() {
+    let stage = stage(Transport::Plain).await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    stage.eu.behave(Script::green_probes(Act::status(500)));
+    let (answer, ()) = tokio::join!(stage.proxy.get("/page"), async {
+        let mut late = stage.us.conversation().await;
+        let bad = [("provider", "eu"), ("outcome", "5xx")];
+        let is_there = |m: &Metrics| m.sum("bascule_attempts_total", &bad) >= 1.0;
+        stage.proxy.metrics_when("the second's answer", is_there).await;
+        let said = "HTTP/1.1 502 Said\r\nx-served-by: us\r\ncontent-length: 0\r\n\r\n";
+        late.wire.send(said).await.expect("sent");
+    });
     assert_eq!((answer.status.as_u16(), answer.served_by()), (502, "us"));
 }
 

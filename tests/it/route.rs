@@ -10,7 +10,7 @@ use crate::harness::recipe::Recipe;
 use crate::harness::stage::Stage;
 use crate::harness::upstream::{Act, FakeUpstream, Script, Transport};
 use crate::harness::wire::find;
-use crate::harness::{PORTAL, within};
+use crate::harness::{PORTAL, PROBE, within};
 
 #[tokio::test]
 async fn host_and_prefix_choose_the_service() {
@@ -250,4 +250,64 @@ async fn connections_to_an_upstream_are_used_again() {
     let connections: std::collections::BTreeSet<usize> =
         stage.us.sightings().traffic().iter().map(|sighting| sighting.connection).collect();
     assert_eq!(connections.len(), 1, "one client connection, one worker, one upstream connection");
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_its_request_makes_nobody_else_wait() {
+    let stage = Stage::start(Transport::Plain, |recipe| {
+        recipe.probe(&format!("{{ path: {PROBE}, interval: 1h, timeout: 1s }}"))
+    })
+    .await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut client = stage.proxy.wire().await;
+        let head = format!("POST /up HTTP/1.1\r\nHost: {PORTAL}\r\nContent-Length: 9\r\n\r\nx");
+        client.send(head).await.expect("sent");
+        let mut talk = stage.us.conversation().await;
+        talk.wire.send("HTTP/1.1 413 Said\r\ncontent-length: 0\r\n\r\n").await.expect("sent");
+        assert_eq!(within("a head", client.head()).await.expect("a head").status(), 413);
+        held.push((client, talk));
+    }
+    stage.us.behave(Script::all(Act::Serve));
+    for _ in 0..8 {
+        assert_eq!(stage.proxy.get("/page").await.served_by(), "us");
+    }
+    let late = stage.proxy.metrics().await.sum("bascule_attempts_total", &[("outcome", "late")]);
+    assert_eq!(late, 0.0, "nobody waited behind an unfinished upload");
+}
+
+#[tokio::test]
+async fn the_body_of_a_get_passes_however_it_is_framed() {
+    for transport in [Transport::Plain, Transport::PlainHttp2] {
+        let stage = Stage::start(transport, |recipe| recipe).await;
+        stage.us.behave(Script::green_probes(Act::Echo));
+        for framed in [
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            "Content-Length: 5\r\n\r\nhello",
+        ] {
+            let mut client = stage.proxy.wire().await;
+            let request = format!("GET /search HTTP/1.1\r\nHost: {PORTAL}\r\n{framed}");
+            client.send(request).await.expect("sent");
+            let reply = within("the answer", client.reply()).await.expect("whole");
+            assert_eq!(reply.body, b"hello", "{framed:?} over {transport:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_of_a_clients_making_do_not_keep_connections_from_being_used_again() {
+    for (transport, names) in [(Transport::TlsHttp2, 40), (Transport::Tls, 260)] {
+        let wild = "{ host: \"*.portal.example\" }";
+        let stage = Stage::start(transport, |recipe| recipe.route(wild)).await;
+        let mut session = stage.proxy.session(Speak::Http1).await;
+        let asked = (0..names).map(|name| format!("any-{name}.portal.example"));
+        for host in asked.chain([PORTAL.to_owned(), PORTAL.to_owned()]) {
+            let ask = Ask::get("/page").host(&host);
+            let answer = within("an answer", session.send(&ask)).await.expect("whole");
+            assert_eq!(answer.served_by(), "us");
+        }
+        let used: Vec<_> = stage.us.sightings().traffic().iter().map(|s| s.connection).collect();
+        assert_eq!(used[names], used[names + 1], "over {transport:?}");
+    }
 }

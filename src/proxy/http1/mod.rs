@@ -1,6 +1,13 @@
-//! HTTP/1.1 towards an upstream: one connection, one request at a time, driven by whoever waits for
-//! the answer. Nothing runs for a connection that nobody waits for.
+//! HTTP/1.1 towards an upstream (RFC 9112): one connection, one request at a time, driven by whoever
+//! waits for the answer. Nothing runs for a connection that nobody waits for.
+//!
+//! Stricter than it must be with answers: an upstream that can be read in two ways is a broken one,
+//! and its answer an error here rather than somebody else's request later. What is only bytes and
+//! rules is in [`answer`], [`body`] and [`encode`]; each bound is a constant beside its rule.
 
+mod answer;
+mod body;
+mod encode;
 mod upload;
 
 use std::future::{Future, poll_fn};
@@ -13,12 +20,12 @@ use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncReadExt;
 
+use self::answer::{Afterwards, AnswerHead, Brings, Finder, HeadError};
+use self::body::{DecodeError, Decoder, Piece};
+pub(super) use self::encode::{RequestHead, Sends};
 use self::upload::{Upload, UploadError};
 use super::request_body::{AttemptBody, BodyFault};
 use crate::net::tls_client::Stream;
-use crate::request::http1::answer::{self, Afterwards, AnswerHead, Brings, Finder, HeadError};
-use crate::request::http1::body::{DecodeError, Decoder, Piece};
-use crate::request::http1::encode::Sends;
 
 /// A read is given this much room at least, and at most: it doubles when filled, halves when three
 /// quarters stay empty.

@@ -8,9 +8,9 @@ use bytes::{Buf, Bytes};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
+use super::encode::Sends;
 use crate::net::tls_client::Stream;
 use crate::proxy::request_body::{AttemptBody, BodyFault};
-use crate::request::http1::encode::Sends;
 
 /// One request's bytes. At most one frame of its body is held.
 pub(super) struct Upload {
@@ -73,9 +73,13 @@ impl Upload {
         self.is_unsent
     }
 
-    /// Whether everything was written.
-    pub(super) const fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+    /// Whether everything was written, even if the client has not told its body's end yet.
+    pub(super) fn is_done(&self) -> bool {
+        match self.state {
+            State::Sending => self.sends == Sends::Exactly(0) && !self.has_more(),
+            State::Done => true,
+            State::Failed(_) => false,
+        }
     }
 
     /// Why writing failed, the first time one asks.

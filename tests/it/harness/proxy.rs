@@ -129,6 +129,13 @@ impl RunningProxy {
         assert!(status.success(), "{kill}");
     }
 
+    /// Bounds the descriptors it may open from now on; those it has stay.
+    pub fn allow_descriptors(&self, most: u32) {
+        let limit = format!("prlimit --pid {} --nofile={most}:", self.child.id());
+        let status = Command::new("sh").args(["-c", &limit]).status().expect("a shell");
+        assert!(status.success(), "{limit}");
+    }
+
     /// Ends it as a power cut would, and gives its folder for another one.
     pub fn kill(mut self) -> TempDir {
         self.child.kill().expect("it runs");

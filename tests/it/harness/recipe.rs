@@ -9,6 +9,7 @@ use super::{PORTAL, PROBE};
 pub struct Recipe {
     top: Vec<String>,
     providers: Vec<(String, String)>,
+    routes: String,
     service: Vec<String>,
     probe: String,
     upstreams: Vec<String>,
@@ -21,6 +22,7 @@ impl Recipe {
         Self {
             top: Vec::new(),
             providers: Vec::new(),
+            routes: format!("{{ host: {PORTAL} }}"),
             service: Vec::new(),
             probe: format!("{{ path: {PROBE}, interval: 500ms, timeout: 400ms }}"),
             upstreams: Vec::new(),
@@ -49,6 +51,13 @@ impl Recipe {
     #[must_use]
     pub fn top(mut self, line: &str) -> Self {
         self.top.push(line.to_owned());
+        self
+    }
+
+    /// Adds a route to the service.
+    #[must_use]
+    pub fn route(mut self, route: &str) -> Self {
+        self.routes.push_str(&format!(", {route}"));
         self
     }
 
@@ -103,7 +112,7 @@ impl Recipe {
         for (name, seat) in &self.providers {
             text.push_str(&format!("  {name}: {{ seat: {seat} }}\n"));
         }
-        text.push_str(&format!("services:\n  portal:\n    routes: [{{ host: {PORTAL} }}]\n"));
+        text.push_str(&format!("services:\n  portal:\n    routes: [{}]\n", self.routes));
         for line in &self.service {
             text.push_str(&format!("    {line}\n"));
         }

@@ -255,7 +255,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     let transport = shared.transport;
     let names: &[&str] = match transport {
         Transport::WrongName => &["somebody.else.example"],
-        _ => &[PORTAL, "portal.example", "localhost", "127.0.0.1", "api.portal.example"],
+        _ => &[PORTAL, "portal.example", "localhost", "127.0.0.1", "*.portal.example"],
     };
     let alpn = if transport.is_http2() { "h2" } else { "http/1.1" };
     let acceptor = TlsAcceptor::from(authority().server(names, &[alpn]));

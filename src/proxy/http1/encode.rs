@@ -8,7 +8,7 @@ const EVERYDAY: usize = 1024;
 
 /// How a request's body is delimited (RFC 9112, section 6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Sends {
+pub(in crate::proxy) enum Sends {
     /// There is none.
     Nothing,
     /// So many bytes.
@@ -19,7 +19,7 @@ pub enum Sends {
 
 impl Sends {
     /// For a body that is not empty: the length that the client announced, if it did.
-    pub fn announced(headers: &HeaderMap) -> Self {
+    pub(in crate::proxy) fn announced(headers: &HeaderMap) -> Self {
         let length =
             headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         length.map_or(Self::Chunked, Self::Exactly)
@@ -28,22 +28,22 @@ impl Sends {
 
 /// What a head is made of.
 #[derive(Debug)]
-pub struct RequestHead<'a> {
+pub(in crate::proxy) struct RequestHead<'a> {
     /// As the client sent it.
-    pub method: &'a Method,
+    pub(in crate::proxy) method: &'a Method,
     /// Path and query.
-    pub target: &'a str,
+    pub(in crate::proxy) target: &'a str,
     /// Written as they are, but for Host and the body's framing.
-    pub headers: &'a HeaderMap,
+    pub(in crate::proxy) headers: &'a HeaderMap,
     /// For the Host line.
-    pub host: &'a HeaderValue,
+    pub(in crate::proxy) host: &'a HeaderValue,
     /// The body's framing: always ours, never the client's lines.
-    pub sends: Sends,
+    pub(in crate::proxy) sends: Sends,
 }
 
 impl RequestHead<'_> {
     /// The bytes to write.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(in crate::proxy) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(EVERYDAY);
         out.extend_from_slice(self.method.as_str().as_bytes());
         out.push(b' ');

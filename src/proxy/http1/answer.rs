@@ -7,13 +7,13 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 /// The largest head that is read; a larger one is an error.
-pub const MAX_HEAD: usize = 64 * 1024;
+pub(super) const MAX_HEAD: usize = 64 * 1024;
 /// The most fields of a head.
 const MAX_FIELDS: usize = 128;
 
 /// How an answer's body is delimited (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Brings {
+pub(in crate::proxy) enum Brings {
     /// There is none.
     Nothing,
     /// So many bytes.
@@ -26,7 +26,7 @@ pub enum Brings {
 
 /// Whether the connection can carry another request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Afterwards {
+pub(in crate::proxy) enum Afterwards {
     /// It stays open.
     Kept,
     /// The upstream closes it.
@@ -35,20 +35,20 @@ pub enum Afterwards {
 
 /// An answer's head.
 #[derive(Debug)]
-pub struct AnswerHead {
+pub(in crate::proxy) struct AnswerHead {
     /// Its status.
-    pub status: StatusCode,
+    pub(in crate::proxy) status: StatusCode,
     /// Its fields.
-    pub headers: HeaderMap,
+    pub(in crate::proxy) headers: HeaderMap,
     /// Its body's framing.
-    pub brings: Brings,
+    pub(in crate::proxy) brings: Brings,
     /// What becomes of the connection.
-    pub afterwards: Afterwards,
+    pub(in crate::proxy) afterwards: Afterwards,
 }
 
 /// Why a head cannot be understood in one way only.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum HeadError {
+pub(in crate::proxy) enum HeadError {
     /// Not HTTP/1.x, or a field that is none.
     #[error("the answer's head is malformed: {0}")]
     Malformed(httparse::Error),
@@ -74,7 +74,7 @@ pub enum HeadError {
 
 /// Finds the end of a head; looks at each byte once, however they come.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Finder {
+pub(super) struct Finder {
     looked_at: usize,
     line: usize,
 }
@@ -84,7 +84,7 @@ impl Finder {
     ///
     /// # Errors
     /// When what has come can be no head.
-    pub fn find(&mut self, input: &[u8]) -> Result<Option<usize>, HeadError> {
+    pub(super) fn find(&mut self, input: &[u8]) -> Result<Option<usize>, HeadError> {
         let begins = b"HTTP/1.";
         if !input.iter().zip(begins).all(|(came, wanted)| came == wanted) {
             return Err(HeadError::NotHttp);
@@ -113,7 +113,11 @@ impl Finder {
 ///
 /// # Errors
 /// When it can be read in no way, or in two.
-pub fn take(input: &mut BytesMut, length: usize, asked: &Method) -> Result<AnswerHead, HeadError> {
+pub(super) fn take(
+    input: &mut BytesMut,
+    length: usize,
+    asked: &Method,
+) -> Result<AnswerHead, HeadError> {
     let bytes = input.split_to(length.min(input.len())).freeze();
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);

@@ -18,7 +18,7 @@ const MAX_TRAILER_FIELDS: usize = 32;
 
 /// Reads one body.
 #[derive(Debug)]
-pub struct Decoder(State);
+pub(super) struct Decoder(State);
 
 #[derive(Debug)]
 enum State {
@@ -33,7 +33,7 @@ enum State {
 
 /// What a look at the input brought.
 #[derive(Debug, PartialEq)]
-pub enum Piece {
+pub(super) enum Piece {
     /// Bytes of the body.
     Data(Bytes),
     /// Its trailer section, then nothing more.
@@ -46,7 +46,7 @@ pub enum Piece {
 
 /// Why a body cannot be read on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum DecodeError {
+pub(in crate::proxy) enum DecodeError {
     /// A size that is no hexadecimal number, too large or without its end.
     #[error("a chunk's size is malformed")]
     Size,
@@ -63,7 +63,7 @@ pub enum DecodeError {
 
 impl Decoder {
     /// Of a body framed like this.
-    pub const fn new(brings: Brings) -> Self {
+    pub(super) const fn new(brings: Brings) -> Self {
         Self(match brings {
             Brings::Nothing | Brings::Exactly(0) => State::Done,
             Brings::Exactly(length) => State::Exactly(length),
@@ -73,12 +73,12 @@ impl Decoder {
     }
 
     /// Whether all of the body was taken.
-    pub const fn is_done(&self) -> bool {
+    pub(super) const fn is_done(&self) -> bool {
         matches!(self.0, State::Done)
     }
 
     /// Bytes still to come, where that is known.
-    pub const fn left(&self) -> Option<u64> {
+    pub(super) const fn left(&self) -> Option<u64> {
         match self.0 {
             State::Done => Some(0),
             State::Exactly(left) => Some(left),
@@ -94,7 +94,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the framing is broken; the connection is of no further use.
-    pub fn take(&mut self, input: &mut BytesMut) -> Result<Piece, DecodeError> {
+    pub(super) fn take(&mut self, input: &mut BytesMut) -> Result<Piece, DecodeError> {
         loop {
             match &mut self.0 {
                 State::Done => return Ok(Piece::End),
@@ -136,7 +136,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the body had not.
-    pub fn end(&mut self) -> Result<(), DecodeError> {
+    pub(super) fn end(&mut self) -> Result<(), DecodeError> {
         match self.0 {
             State::Done | State::UntilClose => {
                 self.0 = State::Done;

@@ -5,8 +5,8 @@
 //! [`Transition`]s and [`PoolPlan`]s. The same signals at the same times give the same result: no
 //! clock, no randomness but the seed, no map whose order varies.
 //!
-//! Not here: how anything is concluded. See [`super::watch`] for one upstream and [`super::pool`]
-//! for one pool; pools do not influence each other.
+//! Not here: how anything is concluded. See [`super::watch`] for one upstream, [`super::pool`] for
+//! one pool, and [`super::provider`] and [`super::common_cause`] for what one pool learns of others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -128,10 +128,11 @@ impl Explanation {
         let class = MethodClass::of(&method);
         let routing = &board.view.routing;
         let found = routing.matcher.find(&host, uri.path());
-        let id = found.ok_or_else(|| Unexplained::NoRoute {
-            host: host.clone(),
-            url_path: uri.path().to_owned(),
-        })?;
+        let no_route = || {
+            let url_path = uri.path().to_owned();
+            Unexplained::NoRoute { host: host.clone(), url_path }
+        };
+        let id = found.ok_or_else(no_route)?.pool;
         let (topology, plan) = (&routing.topology, routing.plan(id));
         let pool = topology.pool(id);
         let name = |upstream: UpstreamId| topology.provider_of(upstream).name.to_string();

@@ -47,6 +47,9 @@ pub(super) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result
 async fn serve(config: config::Config, file: PathBuf) -> anyhow::Result<ExitCode> {
     // Before the first address is listened on: a signal in between must not end us the hard way.
     let mut signals = Signals::new()?;
+    // Left alone, SIGHUP ends a process. The reload listens on the control thread, a moment later;
+    // its first look at the files stands for whatever comes until then.
+    let _hangup = signal(SignalKind::hangup())?;
     let mut running = app::start(config, Source::File(file))?;
     let ending = running.wait(signals.next()).await;
     running.shut_down(signals.next()).await;

@@ -271,6 +271,10 @@ impl Steering {
         self.ledger.retain(&states);
         self.roster = Roster::of(&topology, &states);
         self.mark(&topology, &states, &plans, now);
+        let stays = |serial| states.upstreams.iter().any(|state| state.serial == serial);
+        for gone in before.states.upstreams.iter().filter(|state| !stays(state.serial)) {
+            gone.retire();
+        }
         let generation = before.routing.generation.next();
         let matcher = Arc::new(Matcher::new(&topology.routes));
         let routing = RoutingSnapshot { generation, topology, matcher, plans };

@@ -8,7 +8,7 @@
 //! | [`commands`]: what to do, with its reply | reload, admin | steering | reload waits, admin says so |
 //! | [`evidence`]: notes, pairs, probe reports | proxy, prober | steering | newest dropped and counted |
 //! | [`budget`]: retries of the last 10 s | each worker, its own row | proxy | no retry, counted |
-//! | [`clients`]: who had a good answer lately | every worker, a word a client | proxy | a stranger, whose refusals say nothing |
+//! | [`lately`]: clients and host names that had a good answer | every worker, a word each | proxy | a stranger, whose failures say nothing |
 //! | [`addresses`]: upstream name → addresses | dns | net::dial, prober | last good answer kept |
 //! | [`certificates`]: server name → key | reload | net::tls_server | last good one kept |
 //! | [`settings`]: limits, trusted proxies | reload | proxy | last good ones kept |
@@ -19,10 +19,10 @@ pub mod addresses;
 pub mod board;
 pub mod budget;
 pub mod certificates;
-pub mod clients;
 pub mod commands;
 pub mod edge;
 pub mod evidence;
+pub mod lately;
 pub mod ledger;
 pub mod settings;
 pub mod snapshot;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::addresses::AddressBook;
-use super::clients::KnownClients;
+use super::lately::{KnownNames, Lately};
 use super::ledger::{PoolRow, UpstreamRow};
 use crate::model::health::{ProbePace, Retries};
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
@@ -93,6 +93,8 @@ pub struct UpstreamState {
     pub rows: Box<[UpstreamRow]>,
     /// Where to dial.
     pub addresses: AddressBook,
+    /// Host names that it answered well, among those that a wildcard covers.
+    pub names: KnownNames,
     late_after_millis: AtomicU64,
     left: AtomicU8,
     marker_armed: AtomicBool,
@@ -112,6 +114,7 @@ impl UpstreamState {
             key,
             rows: (0..seed.workers).map(|_| UpstreamRow::default()).collect(),
             addresses,
+            names: KnownNames::new(seed.now),
             late_after_millis: AtomicU64::new(1000),
             left: AtomicU8::new(0),
             marker_armed: AtomicBool::new(false),
@@ -152,6 +155,12 @@ impl UpstreamState {
         self.left.store(code, Ordering::Release);
     }
 
+    /// By steering only, when a new configuration has it no more: requests that began under the old
+    /// one go there no more either.
+    pub fn retire(&self) {
+        self.left.store(OUT | AVOIDED, Ordering::Release);
+    }
+
     /// Whether the absence of its origin marker means something.
     pub fn is_marker_armed(&self) -> bool {
         self.marker_armed.load(Ordering::Relaxed)
@@ -190,7 +199,7 @@ pub struct PoolState {
     /// Counters, a row per worker.
     pub rows: Box<[PoolRow]>,
     /// Who had a good answer lately.
-    pub clients: KnownClients,
+    pub clients: Lately,
     /// Beginning of the budget's seconds.
     pub began: Instant,
     one_retry_a_second: AtomicBool,
@@ -201,7 +210,7 @@ impl PoolState {
     pub fn new(service: Label, workers: usize, began: Instant) -> Self {
         let rows = (0..workers).map(|_| PoolRow::default()).collect();
         let one_retry_a_second = AtomicBool::new(false);
-        Self { service, rows, clients: KnownClients::new(began), began, one_retry_a_second }
+        Self { service, rows, clients: Lately::new(began), began, one_retry_a_second }
     }
 
     /// How many requests may be tried a second time.

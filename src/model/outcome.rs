@@ -94,12 +94,20 @@ pub enum Ignored {
     StaleConnection,
     /// A rescue or an ejection made it pointless and we cancelled it.
     Cancelled,
+    /// For a host name that only a wildcard covers and that this upstream has not answered well
+    /// lately: the client may have made it up.
+    UnknownName,
 }
 
 impl Ignored {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 4] =
-        [Self::ClientGone, Self::OwnLimit, Self::StaleConnection, Self::Cancelled];
+    pub const ALL: [Self; 5] = [
+        Self::ClientGone,
+        Self::OwnLimit,
+        Self::StaleConnection,
+        Self::Cancelled,
+        Self::UnknownName,
+    ];
 
     /// As a metric label.
     pub const fn as_str(self) -> &'static str {
@@ -108,6 +116,7 @@ impl Ignored {
             Self::OwnLimit => "own_limit",
             Self::StaleConnection => "stale_connection",
             Self::Cancelled => "cancelled",
+            Self::UnknownName => "unknown_name",
         }
     }
 }

@@ -18,6 +18,7 @@ use super::request_body::{AttemptBody, BodyFault, RequestBody};
 use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome, Reach};
 use crate::model::topology::{Endpoint, HostRule, Scheme};
 use crate::request::retry::Replay;
+use crate::routing::matcher::Spelling;
 
 /// What is sent, the same for every attempt but for the host.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(super) struct Head {
     pub(super) headers: HeaderMap,
     /// What the client asked for.
     pub(super) authority: HeaderValue,
+    pub(super) spelling: Spelling,
     pub(super) class: MethodClass,
     /// Whether a second execution is harmless, by `retry.methods`.
     pub(super) repeatable: bool,

@@ -11,10 +11,12 @@ use super::transaction::Transaction;
 use super::worker::Worker;
 use crate::clock;
 use crate::exchange::evidence::Evidence;
+use crate::exchange::lately::NameHash;
 use crate::exchange::state::UpstreamState;
-use crate::model::outcome::{Ignored, Marker, MethodClass, Outcome};
+use crate::model::outcome::{FailureKind, Ignored, Marker, MethodClass, Outcome};
 use crate::model::signal::{Subject, Witness};
 use crate::request::classify::{self, Acquaintance, MarkerTrust};
+use crate::routing::matcher::Spelling;
 
 /// One attempt's record. Dropped without a word, it says that the client went away.
 pub(super) struct Judge {
@@ -24,6 +26,8 @@ pub(super) struct Judge {
     class: MethodClass,
     witness: Witness,
     marker: Marker,
+    /// The host, where the client may have made it up.
+    name: Option<NameHash>,
     concluded: bool,
 }
 
@@ -37,6 +41,10 @@ impl Judge {
             class: transaction.head.class,
             witness: transaction.witness,
             marker: Marker::Unconfigured,
+            name: match transaction.head.spelling {
+                Spelling::Ours => None,
+                Spelling::Theirs => Some(state.names.hash(transaction.head.authority.as_bytes())),
+            },
             concluded: false,
         }
     }
@@ -64,8 +72,13 @@ impl Judge {
             false => Acquaintance::Stranger,
         };
         let verdict = classify::head(status, marker, trust, client);
-        if verdict == Outcome::Success && marker == Marker::Present && status.is_success() {
-            clients.note(transaction.client, started);
+        if verdict == Outcome::Success && status.is_success() {
+            if marker == Marker::Present {
+                clients.note(transaction.client, started);
+            }
+            if let Some(name) = self.name {
+                self.state.names.note(name, started);
+            }
         }
         // A good head may still have a bad body; a bad one is bad already.
         if verdict != Outcome::Success {
@@ -79,6 +92,14 @@ impl Judge {
         if std::mem::replace(&mut self.concluded, true) {
             return;
         }
+        let outcome = match outcome {
+            Outcome::Failure(kind) if self.is_made_up(kind) => {
+                Outcome::Ignored(Ignored::UnknownName)
+            }
+            Outcome::Success | Outcome::OriginError | Outcome::Failure(_) | Outcome::Ignored(_) => {
+                outcome
+            }
+        };
         self.state.rows[self.worker.index].count(self.class, outcome);
         let subject = match outcome {
             Outcome::Failure(kind) => Subject::Failure(kind),
@@ -93,6 +114,26 @@ impl Judge {
             class: self.class,
             marker: self.marker,
         });
+    }
+
+    /// Whether the failure may be that of a name which was never the upstream's to serve. Where none
+    /// is known yet, only what depends on nothing but the name is.
+    fn is_made_up(&self, kind: FailureKind) -> bool {
+        let names = &self.state.names;
+        let is_strange = || self.name.is_some_and(|name| !names.knows(name, clock::now()));
+        match kind {
+            FailureKind::Dns | FailureKind::Connect => false,
+            FailureKind::Tls => is_strange(),
+            FailureKind::Late
+            | FailureKind::BrokeOff
+            | FailureKind::BodyCut
+            | FailureKind::BodyStall
+            | FailureKind::ServerError
+            | FailureKind::Overloaded
+            | FailureKind::EdgeLeg
+            | FailureKind::MarkerMissing
+            | FailureKind::Blocked => !names.is_empty() && is_strange(),
+        }
     }
 
     /// Body bytes came from the upstream.

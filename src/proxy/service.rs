@@ -26,6 +26,7 @@ use crate::model::refusal::Refusal;
 use crate::request::gate::{self, Admitted};
 use crate::request::headers::{self, Facts, Trust};
 use crate::request::witness::{client_prefix, witness};
+use crate::routing::matcher::{Found, Spelling};
 
 /// Serves one request: match, then let the transaction try the planned upstreams.
 pub(super) async fn serve(
@@ -38,10 +39,10 @@ pub(super) async fn serve(
     let view = client.worker.snapshots.current();
 
     let matched = gate::admit(&parts).and_then(|admitted| {
-        let pool = view.routing.matcher.find(&admitted.host, parts.uri.path());
-        Ok((pool.ok_or(Refusal::NoRoute)?, authority_value(&parts, &admitted)?))
+        let found = view.routing.matcher.find(&admitted.host, parts.uri.path());
+        Ok((found.ok_or(Refusal::NoRoute)?, authority_value(&parts, &admitted)?))
     });
-    let (pool, authority) = match matched {
+    let (Found { pool, spelling }, authority) = match matched {
         Ok(matched) => matched,
         Err(refusal) => return Ok(refuse(&client, refusal)),
     };
@@ -54,7 +55,7 @@ pub(super) async fn serve(
     let row = &state.rows[client.worker.index];
     row.window.count_request(budget::second_of(state.began, started));
     let accounting = answer::Request::begin(&client.worker, state);
-    let matched = Matched { view: Arc::clone(&view), pool, authority, started };
+    let matched = Matched { view: Arc::clone(&view), pool, spelling, authority, started };
     let transaction = transaction(&client, matched, parts, incoming);
 
     let response = match transaction.run().await {
@@ -73,6 +74,7 @@ pub(super) async fn serve(
 struct Matched {
     view: Arc<View>,
     pool: PoolId,
+    spelling: Spelling,
     authority: HeaderValue,
     started: Instant,
 }
@@ -84,7 +86,7 @@ fn transaction(
     mut parts: Parts,
     incoming: Incoming,
 ) -> Transaction {
-    let Matched { view, pool, authority, started } = matched;
+    let Matched { view, pool, spelling, authority, started } = matched;
     let rule = &view.routing.topology.pool(pool).rules.retry;
     let origin = match client.trust {
         Trust::Stranger => client.peer,
@@ -104,6 +106,7 @@ fn transaction(
         path_and_query: path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
         headers: parts.headers,
         authority,
+        spelling,
     });
     let worker = Rc::clone(&client.worker);
     Transaction { worker, view, pool, head, body, witness, client: client_prefix(origin), started }

@@ -37,7 +37,7 @@ use super::tally::Tally;
 use super::tally::series::Series;
 use super::traffic::{Demand, Request};
 use super::world::{Answer, Ask, LEAD, Seen, World};
-use crate::exchange::clients::KnownClients;
+use crate::exchange::lately::Lately;
 use crate::model::health::{HealthTag, IncidentEdge, ProbePace, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
@@ -75,7 +75,7 @@ struct Replay {
     steer: Steer,
     /// By pool.
     budgets: Vec<Budget>,
-    clients: KnownClients,
+    clients: Lately,
     rng: Rng,
     tally: Tally,
     courses: BTreeMap<u64, Course>,
@@ -156,7 +156,7 @@ impl Replay {
             world: World::new(scenario, &demand),
             steer: Steer::new(&topology, setup, (seed, began)),
             budgets: scenario.services.iter().map(budget).collect(),
-            clients: KnownClients::new(began),
+            clients: Lately::new(began),
             rng: Rng::with_seed(seed),
             tally: Tally::new(places.len(), Series::new(last + LEAD, scenario.upstreams.len())),
             courses: BTreeMap::new(),

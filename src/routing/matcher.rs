@@ -17,6 +17,24 @@ pub struct Matcher {
     any: Prefixes,
 }
 
+/// The pool of a request, and how its host led there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Found {
+    /// Whose it is.
+    pub pool: PoolId,
+    /// Whether the host is one of the file's.
+    pub spelling: Spelling,
+}
+
+/// Where a host name comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Spelling {
+    /// A route spells it out.
+    Ours,
+    /// A wildcard covers it: clients can make up as many as they like.
+    Theirs,
+}
+
 /// Prefixes of one host, longest first.
 type Prefixes = Vec<(Box<str>, PoolId)>;
 
@@ -44,17 +62,21 @@ impl Matcher {
     }
 
     /// The pool for a host (lower case, no port) and an URL path. `None`: no route.
-    pub fn find(&self, host: &str, url_path: &str) -> Option<PoolId> {
+    pub fn find(&self, host: &str, url_path: &str) -> Option<Found> {
         let exact = self.exact.get(host).and_then(|prefixes| longest(prefixes, url_path));
-        exact
-            .or_else(|| {
+        let covered = || {
+            let wildcard = || {
                 // One label: what stands before the first dot.
                 let suffix = &host[host.find('.')?..];
                 let one_label = host.len() > suffix.len();
                 let prefixes = self.wildcard.get(suffix).filter(|_| one_label)?;
                 longest(prefixes, url_path)
-            })
-            .or_else(|| longest(&self.any, url_path))
+            };
+            wildcard().or_else(|| longest(&self.any, url_path))
+        };
+        exact
+            .map(|pool| Found { pool, spelling: Spelling::Ours })
+            .or_else(|| covered().map(|pool| Found { pool, spelling: Spelling::Theirs }))
     }
 }
 
@@ -104,7 +126,11 @@ mod tests {
             ("anything else goes to any",           "other.example", "/", 0),
         ];
         for (shows, host, url_path, pool) in table {
-            assert_eq!(matcher.find(host, url_path), Some(PoolId::new(pool)), "{shows}");
+            assert_eq!(
+                matcher.find(host, url_path).map(|it| it.pool),
+                Some(PoolId::new(pool)),
+                "{shows}"
+            );
         }
     }
 

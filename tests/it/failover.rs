@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
+use crate::harness::client::{Ask, Speak};
 use crate::harness::load::{Load, Record, Report, turn};
 use crate::harness::metrics::Metrics;
-use crate::harness::now;
 use crate::harness::recipe::Recipe;
 use crate::harness::stage::Stage;
 use crate::harness::upstream::{Act, Script, Transport};
+use crate::harness::{now, within};
 
 /// Requests a second.
 const RATE: u32 = 200;
@@ -388,4 +389,23 @@ async fn observe_decides_and_leaves_traffic_alone() {
         after >= before + RATE as usize * 8 / 10,
         "traffic still goes there: {before}, {after}"
     );
+}
+
+#[tokio::test]
+async fn host_names_of_a_clients_making_condemn_nobody() {
+    // No certificate covers them: every handshake for them fails, at every provider.
+    let anything = "{ host: \"*\" }";
+    let stage = Stage::start(Transport::Tls, |recipe| recipe.route(anything)).await;
+    let mut session = stage.proxy.session(Speak::Http1).await;
+    for n in 0..60 {
+        let ask = Ask::get(&format!("/page-{n}")).host(&format!("any-{n}.other.example"));
+        let answer = within("an answer", session.send(&ask)).await.expect("whole");
+        assert_eq!(answer.status, 502);
+    }
+    let unknown = |m: &Metrics| {
+        m.sum("bascule_attempts_total", &[("provider", "us"), ("outcome", "unknown_name")]) >= 60.0
+    };
+    let metrics = stage.proxy.metrics_when("every attempt's count", unknown).await;
+    assert_eq!(metrics.sum("bascule_upstream_health", &[("health", "ejected")]), 0.0);
+    assert_eq!(stage.proxy.get("/page").await.served_by(), "us");
 }

@@ -206,6 +206,15 @@ async fn a_reload_forgets_no_ejection_and_no_counter() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn requests_of_an_old_file_go_no_more_to_what_the_new_one_leaves_out() {
+    let world = run(&[US, EU]);
+    let (us, eu) = (world.state(0), world.state(1));
+    world.adopt(&[EU]).await;
+    assert!(us.is_out() && us.is_avoided());
+    assert!(!eu.is_out() && !eu.is_avoided());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn evidence_about_what_is_gone_is_let_go() {
     let mut world = run(&[US, EU]);
     world.fail_over_once();

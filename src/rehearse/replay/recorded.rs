@@ -177,7 +177,7 @@ impl Rerun {
     fn pool(&self, visit: &Visit) -> Option<PoolId> {
         match (visit.host.is_empty(), self.topology.pools.len()) {
             (true, 1) => Some(PoolId::new(0)),
-            _ => self.matcher.find(&visit.host, &visit.url_path),
+            _ => self.matcher.find(&visit.host, &visit.url_path).map(|found| found.pool),
         }
     }
 

@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::inspect::{detail, hold_left, incident_view};
 use super::view::{BarredView, IncidentView};
 use crate::exchange::board::BoardView;
+use crate::model::cell::Cell;
 use crate::model::health::{Health, UpstreamStanding};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::{AdminState, StandingOrder};
 use crate::model::outcome::MethodClass;
 use crate::model::plan::{Candidate, Place, Rescue};
 use crate::model::topology::{HostPattern, Route};
-use crate::routing::matcher::Matcher;
+use crate::routing::matcher::{Found, Matcher};
 use crate::telemetry::journal::rfc3339;
 
 /// Everything about one URL.
@@ -132,8 +133,9 @@ impl Explanation {
             let url_path = uri.path().to_owned();
             Unexplained::NoRoute { host: host.clone(), url_path }
         };
-        let id = found.ok_or_else(no_route)?.pool;
-        let (topology, plan) = (&routing.topology, routing.plan(id));
+        let Found { pool: id, host: host_id, .. } = found.ok_or_else(no_route)?;
+        let cell = Cell { class, host: host_id };
+        let (topology, plan) = (&routing.topology, routing.plan(id).of_cell(cell));
         let pool = topology.pool(id);
         let name = |upstream: UpstreamId| topology.provider_of(upstream).name.to_string();
         let intended = board.pools[id.index()].intended;

@@ -30,7 +30,7 @@ use crate::model::id::UpstreamId;
 use crate::model::operator::AdminState;
 use crate::model::outcome::{FailureKind, MethodClass, Outcome};
 use crate::model::place::Jurisdiction;
-use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue};
+use crate::model::plan::{Candidate, Place, PoolPlan, Rescue};
 use crate::model::refusal::Refusal;
 use crate::model::signal::ProbeResult;
 use crate::model::topology::Barred;
@@ -57,7 +57,7 @@ fn board(now: Instant) -> BoardView {
         rescue: Rescue::Takes,
         place: Place::EuFirst,
     };
-    let plan = PoolPlan { mode: PoolMode::Normal, candidates: vec![serves], standby: None };
+    let plan = PoolPlan { candidates: vec![serves], ..PoolPlan::default() };
     let routing = RoutingSnapshot {
         generation: Generation::ZERO.next().next(),
         matcher: Arc::new(Matcher::new(&topology.routes)),

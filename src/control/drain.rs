@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 
-use crate::exchange::ledger::{DurationCounts, UpstreamRow};
+use crate::exchange::ledger::{DurationCounts, HostLedger, UpstreamRow};
 use crate::exchange::state::{States, UpstreamState};
+use crate::model::cell::{Cell, HostId};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, MethodClass, Outcome};
-use crate::model::signal::{Counts, DURATION_BUCKETS, Sample};
+use crate::model::signal::{Counts, DURATION_BUCKETS, HostCounts, HostSample, Sample};
 
 /// Remembers every upstream's counters as of the last drain.
 #[derive(Debug, Default)]
 pub struct LedgerReader {
     /// By serial number.
     seen: HashMap<u64, Totals>,
+    /// By the ledger's serial number: of each cell, by index.
+    hosts: HashMap<u64, Vec<[u64; 3]>>,
 }
 
 /// Sums over the workers' rows; they only grow.
@@ -40,9 +43,29 @@ impl LedgerReader {
         samples
     }
 
+    /// The same by host, of pools that have several.
+    pub fn drain_hosts(&mut self, states: &States) -> Vec<HostSample> {
+        let mut samples = Vec::new();
+        for (index, ledger) in states.hosts.iter().enumerate() {
+            let Some(ledger) = ledger else { continue };
+            let cells = ledger.hosts() * 2;
+            let seen = self.hosts.entry(ledger.serial).or_insert_with(|| vec![[0; 3]; cells]);
+            for host in 0..ledger.hosts() {
+                let host = HostId::new(host);
+                let counts = host_counts(ledger, host, seen);
+                if counts != HostCounts::default() {
+                    samples.push(HostSample { upstream: UpstreamId::new(index), host, counts });
+                }
+            }
+        }
+        samples
+    }
+
     /// Forgets upstreams that are gone.
     pub fn retain(&mut self, states: &States) {
         self.seen.retain(|serial, _| states.upstreams.iter().any(|s| s.serial == *serial));
+        let ledgers = || states.hosts.iter().flatten();
+        self.hosts.retain(|serial, _| ledgers().any(|ledger| ledger.serial == *serial));
     }
 }
 
@@ -83,6 +106,22 @@ impl Totals {
     }
 }
 
+/// What was counted for a host since the sums in `seen`.
+fn host_counts(ledger: &HostLedger, host: HostId, seen: &mut [[u64; 3]]) -> HostCounts {
+    let mut counts = HostCounts::default();
+    for class in MethodClass::ALL {
+        let cell = Cell { class, host };
+        let now = ledger.sum(cell);
+        let before = std::mem::replace(&mut seen[cell.index()], now);
+        let [successes, origin_errors, failures] =
+            std::array::from_fn(|place| difference(now[place], before[place]));
+        counts.successes[class.index()] = successes;
+        counts.origin_errors[class.index()] = origin_errors;
+        counts.failures[class.index()] = failures;
+    }
+    counts
+}
+
 fn failures(row: &UpstreamRow, class: MethodClass) -> u64 {
     FailureKind::ALL.into_iter().map(|kind| row.outcome(class, Outcome::Failure(kind))).sum()
 }
@@ -113,7 +152,7 @@ mod tests {
         };
         let host = EndpointHost::Address([127, 0, 0, 1].into());
         let upstream = Arc::new(UpstreamState::new(key, &host, 80, &mut seed));
-        States { upstreams: vec![upstream], pools: Vec::new() }
+        States { upstreams: vec![upstream], ..States::default() }
     }
 
     #[test]

@@ -216,9 +216,15 @@ impl Steering {
             pieces.push(evidence);
         }
         // After the ring, so that a noted failure is never missing from the counters.
-        let samples = self.ledger.drain(&self.publisher.current().states);
+        let states = &self.publisher.current().states;
+        // Hosts first, before the sums they are parts of.
+        let hosts = self.ledger.drain_hosts(states);
+        let samples = self.ledger.drain(states);
         // After both, so that no evidence lies in the detector's future.
         let now = clock::now();
+        for sample in hosts {
+            self.detector.observe(&Signal::Host(sample), now);
+        }
         for sample in samples {
             self.detector.observe(&Signal::Sample(sample), now);
         }
@@ -344,13 +350,13 @@ impl Roster {
     fn signal(&self, evidence: Evidence) -> Option<Signal> {
         let upstream = |serial: u64| self.upstreams.get(&serial).copied();
         Some(match evidence {
-            Evidence::Note { serial, at, subject, witness, class, marker } => {
+            Evidence::Note { serial, at, subject, witness, cell, marker } => {
                 let upstream = upstream(serial)?;
-                Signal::Note(Note { upstream, at, subject, witness, class, marker })
+                Signal::Note(Note { upstream, at, subject, witness, cell, marker })
             }
-            Evidence::Pair { first, second, second_went, at, class } => {
+            Evidence::Pair { first, second, second_went, at, cell } => {
                 let (first, second) = (upstream(first)?, upstream(second)?);
-                Signal::Pair(Pair { first, second, second_went, at, class })
+                Signal::Pair(Pair { first, second, second_went, at, cell })
             }
             Evidence::Probe { serial, at, result, took } => {
                 Signal::Probe(ProbeReport { upstream: upstream(serial)?, at, result, took })

@@ -24,7 +24,7 @@ const CLEARLY_BETTER: f64 = 0.2;
 const LEAST_BAD_STAYS: Duration = Duration::from_secs(5);
 
 /// One pool's course.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Course {
     /// What routing goes by.
     pub plan: Arc<PoolPlan>,

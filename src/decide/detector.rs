@@ -27,7 +27,7 @@ use crate::model::operator::Override;
 use crate::model::outcome::FailureKind;
 use crate::model::plan::PoolPlan;
 use crate::model::signal::{ProbeResult, Signal, Subject};
-use crate::model::topology::{FailoverMode, Pool, Topology, Upstream};
+use crate::model::topology::{FailoverMode, HostPattern, Pool, Topology, Upstream};
 use crate::model::unit::Permille;
 
 /// Holds every score, machine and incident of one topology.
@@ -82,11 +82,13 @@ impl Detector {
         let mut known =
             Known::of(std::mem::take(&mut self.pools), &self.shared.topology, &topology);
         self.places = vec![0; topology.upstreams.len()];
-        for (_, pool) in topology.pools() {
+        let hosts = topology.hosts_of_all();
+        for (id, pool) in topology.pools() {
             for (place, upstream) in pool.upstreams.iter().enumerate() {
                 self.places[upstream.index()] = place;
             }
-            self.pools.push(known.resume(pool, &topology, now));
+            let hosts = hosts[id.index()].iter().map(|host| (*host).clone()).collect();
+            self.pools.push(known.resume((pool, hosts), &topology, now));
         }
         self.shared.topology = topology;
         self.shared.common_cause.adopt(self.shared.topology.upstreams.len());
@@ -97,6 +99,7 @@ impl Detector {
             pool.replan(Occasion::Reload, &context, &mut transitions);
             pool.obey(&self.overrides, &context, &mut transitions);
         }
+        self.publish();
         transitions
     }
 
@@ -121,6 +124,7 @@ impl Detector {
             let context = self.shared.context(index);
             pool.resume(memory, &context, &mut transitions);
         }
+        self.publish();
         transitions
     }
 
@@ -133,7 +137,12 @@ impl Detector {
             let context = self.shared.context(index);
             pool.obey(&self.overrides, &context, &mut transitions);
         }
+        self.publish();
         transitions
+    }
+
+    fn publish(&mut self) {
+        self.pools.iter_mut().for_each(PoolWatch::publish);
     }
 
     /// Takes in one piece of evidence; nothing is concluded before [`Detector::decide`]. Evidence
@@ -145,15 +154,18 @@ impl Detector {
                     self.shared.common_cause.heard(sample.upstream);
                 }
                 if let Some((pool, place)) = self.find(sample.upstream) {
-                    pool.watches[place].sample(sample, now);
-                    pool.origin.sample(sample, now);
+                    pool.sample(place, sample, now);
+                }
+            }
+            Signal::Host(sample) => {
+                if let Some((pool, place)) = self.find(sample.upstream) {
+                    pool.host_sample(place, sample);
                 }
             }
             Signal::Note(note) => {
                 self.contact(note.upstream, note.at, kind_of(note.subject));
                 if let Some((pool, place)) = self.find(note.upstream) {
-                    pool.watches[place].note(note);
-                    pool.origin.note(note);
+                    pool.note(place, note);
                 }
             }
             Signal::Pair(pair) => {
@@ -168,12 +180,12 @@ impl Detector {
                 };
                 self.contact(report.upstream, report.at, kind);
                 if let Some((pool, place)) = self.find(report.upstream) {
-                    pool.watches[place].probe(report);
+                    pool.probe(place, report);
                 }
             }
             Signal::Origin(report) => {
                 if let Some(pool) = self.pools.get_mut(report.pool.index()) {
-                    pool.origin.report(report);
+                    pool.report(report);
                 }
             }
             Signal::Resolution(report) => {
@@ -213,6 +225,7 @@ impl Detector {
             pool.decide(&context, &mut transitions);
         }
         self.demote(&mut transitions);
+        self.publish();
         transitions
     }
 
@@ -246,7 +259,7 @@ impl Detector {
 
     /// The plan of every pool, by `PoolId`. An unchanged plan is the same `Arc` as before.
     pub fn plans(&self) -> Vec<Arc<PoolPlan>> {
-        self.pools.iter().map(|pool| Arc::clone(&pool.course.plan)).collect()
+        self.pools.iter().map(|pool| Arc::clone(&pool.published)).collect()
     }
 
     /// One upstream, for people, the prober and the shared states.
@@ -283,11 +296,13 @@ impl Detector {
     /// One pool, for people.
     pub fn pool(&self, id: PoolId) -> PoolStanding {
         let pool = &self.pools[id.index()];
+        let incidents = || pool.all().filter_map(|part| part.incident);
+        let watches = pool.all().flat_map(|part| &part.watches);
         PoolStanding {
-            incident: pool.incident.map(|incident| incident.since),
-            failing_since: pool.watches.iter().filter_map(Watch::failing_since).min(),
-            attribution: pool.incident.and_then(|incident| incident.attribution),
-            origin_incident: pool.origin.is_at_fault(),
+            incident: incidents().map(|incident| incident.since).min(),
+            failing_since: watches.filter_map(Watch::failing_since).min(),
+            attribution: incidents().find_map(|incident| incident.attribution),
+            origin_incident: pool.all().any(|part| part.origin.is_at_fault()),
             common_cause: pool.frozen.is_some(),
             intended: pool.course.intended.first(),
         }
@@ -302,7 +317,8 @@ impl Detector {
     /// comparison: its word alone may be about a few pages, and a provider may die meanwhile.
     pub fn retries(&self, id: PoolId) -> Retries {
         let mode = self.shared.topology.pool(id).rules.failover.mode;
-        match (mode, self.pools[id.index()].origin.blamed) {
+        let blamed = self.pools[id.index()].all().find_map(|part| part.origin.blamed);
+        match (mode, blamed) {
             (FailoverMode::Enforce, Some(_)) => Retries::OneASecond,
             (FailoverMode::Enforce, None) | (FailoverMode::Observe, _) => Retries::Budget,
         }
@@ -345,7 +361,7 @@ impl Known {
         let renumber = |id: UpstreamId| ids.get(&before.upstream(id).key).copied();
         let mut known = Self::default();
         for (mut pool, was) in pools.into_iter().zip(&before.pools) {
-            pool.course.renumber(renumber);
+            pool.renumber(renumber);
             let watches = std::mem::take(&mut pool.watches);
             known.watches.extend(watches.into_iter().map(|watch| (watch.key.clone(), watch)));
             known.pools.insert(was.service.clone(), pool);
@@ -353,7 +369,12 @@ impl Known {
         known
     }
 
-    fn resume(&mut self, pool: &Pool, topology: &Topology, now: Instant) -> PoolWatch {
+    fn resume(
+        &mut self,
+        (pool, hosts): (&Pool, Vec<HostPattern>),
+        topology: &Topology,
+        now: Instant,
+    ) -> PoolWatch {
         let rule = &pool.rules.failover;
         let mut watches = Vec::new();
         for upstream in &pool.upstreams {
@@ -364,9 +385,10 @@ impl Known {
             watches.push(watch);
         }
         let Some(mut known) = self.pools.remove(&pool.service) else {
-            return PoolWatch::new(watches, pool, now);
+            return PoolWatch::new(watches, pool, hosts, now);
         };
         known.adopt(watches, pool, now);
+        known.adopt_hosts(hosts, pool, now);
         known
     }
 }

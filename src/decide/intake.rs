@@ -53,6 +53,11 @@ impl Intake {
         }
     }
 
+    /// Whether anything waits for the next call, or may still come of what was counted.
+    pub fn owes(&self) -> bool {
+        self.owed > 0 || self.counted > 0 || self.described > 0
+    }
+
     /// Hands out what came since the last call.
     pub fn drain(&mut self, now: Instant) -> Drain {
         let counted = std::mem::take(&mut self.counted);

@@ -5,6 +5,7 @@ pub mod attribution;
 pub mod baseline;
 pub mod breaker;
 pub mod case;
+pub mod cells;
 pub mod common_cause;
 pub mod course;
 pub mod cusum;

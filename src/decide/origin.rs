@@ -22,7 +22,7 @@ use crate::model::topology::Sensitivity;
 const LASTS: Duration = Duration::from_secs(5);
 
 /// One origin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Origin {
     scores: Scores,
     intake: Intake,

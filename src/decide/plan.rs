@@ -104,7 +104,7 @@ pub fn compile(layout: &Layout) -> PoolPlan {
         .collect();
     let present: Vec<Member> = members.into_iter().filter(present).collect();
     let standby = standby(layout, &present, &candidates);
-    PoolPlan { mode: PoolMode::Normal, candidates, standby }
+    PoolPlan { mode: PoolMode::Normal, candidates, standby, parts: Vec::new() }
 }
 
 /// The first in order that has nothing to do and nothing held against it. While one in the EU serves
@@ -310,7 +310,7 @@ fn fail_open(layout: &Layout, members: &[Member]) -> PoolPlan {
             place: Place::LeastBad,
         })
         .collect();
-    PoolPlan { mode: PoolMode::FailOpen, candidates, standby: None }
+    PoolPlan { mode: PoolMode::FailOpen, candidates, ..PoolPlan::default() }
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@
 //! Not here: what one upstream knows by itself ([`super::watch`]), the evidence of blame
 //! ([`super::attribution`]), how a plan follows from beliefs ([`super::plan`]).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::parts::Part;
 use super::breaker::{Gate, Pace};
 use super::case::Member;
 use super::course::{Course, Occasion};
@@ -20,11 +22,13 @@ use crate::model::health::{Attribution, Ground, Health, HealthTag, IncidentEdge,
 use crate::model::id::{PoolId, UpstreamKey};
 use crate::model::memory::{Memory, PoolMemory};
 use crate::model::operator::{self, Override};
+use crate::model::plan::PoolPlan;
 use crate::model::signal::Pair;
-use crate::model::topology::{Pool, Topology};
+use crate::model::topology::{HostPattern, Pool, Topology};
 
 mod compare;
 mod lay;
+mod parts;
 mod trial;
 
 /// An incident ends after so long without anything failing.
@@ -59,7 +63,7 @@ impl Context<'_> {
 }
 
 /// One pool.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PoolWatch {
     /// By place in the pool.
     pub watches: Vec<Watch>,
@@ -71,6 +75,13 @@ pub struct PoolWatch {
     pub incident: Option<Incident>,
     /// While our own network or resolver is at fault: by what, as far as it was told.
     pub frozen: Option<Ground>,
+    /// What routing goes by: its own plan, with those of its parts.
+    pub published: Arc<PoolPlan>,
+    /// Its routes' hosts, by `HostId`.
+    hosts: Vec<HostPattern>,
+    parts: Vec<Part>,
+    /// Of a part: what the whole pool believes of each upstream; else empty.
+    ceiling: Vec<Health>,
     /// Whose watches they are.
     order: Vec<UpstreamKey>,
     members: Vec<Member>,
@@ -89,12 +100,22 @@ pub struct Incident {
 
 impl PoolWatch {
     /// Over these watches, in the pool's order.
-    pub fn new(watches: Vec<Watch>, pool: &Pool, now: Instant) -> Self {
+    pub fn new(watches: Vec<Watch>, pool: &Pool, hosts: Vec<HostPattern>, now: Instant) -> Self {
         let origin = Origin::new(pool.rules.failover.sensitivity, now);
-        let (course, incident) = (Course::default(), None);
-        let (members, pairs) = (Vec::new(), Vec::new());
-        let (frozen, order) = (None, Vec::new());
-        let mut new = Self { watches, origin, course, incident, frozen, order, members, pairs };
+        let mut new = Self {
+            watches,
+            origin,
+            course: Course::default(),
+            incident: None,
+            frozen: None,
+            published: Arc::default(),
+            hosts,
+            parts: Vec::new(),
+            ceiling: Vec::new(),
+            order: Vec::new(),
+            members: Vec::new(),
+            pairs: Vec::new(),
+        };
         new.settle_in(pool, now);
         new
     }
@@ -120,8 +141,15 @@ impl PoolWatch {
         self.order = order;
     }
 
+    /// The hosts of its routes, now. Parts end where those changed.
+    pub fn adopt_hosts(&mut self, hosts: Vec<HostPattern>, pool: &Pool, now: Instant) {
+        let same = self.hosts == hosts;
+        self.hosts = hosts;
+        self.adopt_parts(pool, now, same);
+    }
+
     /// One retried request, weighed at the next conclusion.
-    pub fn pair(&mut self, pair: &Pair) {
+    fn keep_pair(&mut self, pair: &Pair) {
         if self.pairs.len() < MOST_PAIRS {
             self.pairs.push(*pair);
         }
@@ -131,11 +159,13 @@ impl PoolWatch {
     pub fn decide(&mut self, context: &Context, out: &mut Vec<Transition>) {
         self.absorb(context);
         self.freeze_or_thaw(context, out);
+        self.split();
         self.judge(context, out);
         self.advance(context, out);
         self.keep_incident(context, out);
         self.replan(Occasion::Decision, context, out);
         self.keep_cases(context);
+        self.decide_parts(context, out);
     }
 
     /// What fails while our own network does says nothing about any upstream: at the thaw every score
@@ -194,8 +224,21 @@ impl PoolWatch {
         }
     }
 
+    /// What is believed of an upstream; what is out for the whole pool is out for its parts.
+    fn health(&self, place: usize) -> Health {
+        let own = self.watches[place].health;
+        let whole = self.ceiling.get(place).copied();
+        let taken = |health: Health| match health {
+            Health::Healthy | Health::Suspect => 0,
+            Health::Ramping { .. } => 1,
+            Health::HalfOpen { .. } => 2,
+            Health::Ejected { .. } => 3,
+        };
+        whole.filter(|whole| taken(*whole) > taken(own)).unwrap_or(own)
+    }
+
     fn others(&self, place: usize) -> Others {
-        let able = |watch: &Watch| match (watch.health, watch.standing) {
+        let able = |(place, watch): (usize, &Watch)| match (self.health(place), watch.standing) {
             _ if watch.admin.is_out() => false,
             (Health::Healthy | Health::Suspect, Standing::Nothing | Standing::Gray) => true,
             (Health::Healthy | Health::Suspect, Standing::Withheld { .. })
@@ -204,7 +247,7 @@ impl PoolWatch {
             }
         };
         let mut others = self.watches.iter().enumerate().filter(|(other, _)| *other != place);
-        if others.any(|(_, watch)| able(watch)) { Others::Able } else { Others::None }
+        if others.any(able) { Others::Able } else { Others::None }
     }
 
     /// What should still be known after a restart.
@@ -242,6 +285,7 @@ impl PoolWatch {
         if out.len() > before {
             self.replan(Occasion::Order, context, out);
         }
+        self.obey_parts(overrides, context);
     }
 
     fn traffic_of_others(&self, place: usize) -> Traffic {
@@ -304,13 +348,14 @@ impl PoolWatch {
         }
         due.extend(self.incident.map(|incident| incident.last_failing + INCIDENT_ENDS_AFTER));
         due.extend(self.origin.deadline(now));
+        due.extend(self.parts.iter().filter_map(|part| part.deadline(context)));
         due.into_iter().filter(|at| *at > now).min()
     }
 
     /// Whether a few milliseconds matter: something may be failing wholly, or nearly so. Few per
     /// cent take seconds to tell from chance, and a trickle has nothing to lose.
     pub fn in_doubt(&self) -> bool {
-        self.watches.iter().any(|watch| match watch.health {
+        self.all().flat_map(|pool| &pool.watches).any(|watch| match watch.health {
             Health::Healthy | Health::Suspect | Health::Ramping { .. } => {
                 watch.scores().may_be_cascade() || watch.is_acute()
             }
@@ -321,12 +366,13 @@ impl PoolWatch {
     /// Whether one of its upstreams is so doubtful that all should be probed often. A gray alert
     /// has been told; probing for hours would find nothing more.
     pub fn is_urgent(&self) -> bool {
-        self.watches.iter().any(|watch| match (watch.health, watch.standing) {
-            (Health::Suspect, Standing::Nothing | Standing::Withheld { .. }) => true,
-            (Health::Suspect, Standing::Gray) | (Health::Healthy | Health::Ramping { .. }, _) => {
-                watch.probes.failed > 0
+        self.all().flat_map(|pool| &pool.watches).any(|watch| {
+            match (watch.health, watch.standing) {
+                (Health::Suspect, Standing::Nothing | Standing::Withheld { .. }) => true,
+                (Health::Suspect, Standing::Gray)
+                | (Health::Healthy | Health::Ramping { .. }, _) => watch.probes.failed > 0,
+                (Health::HalfOpen { .. } | Health::Ejected { .. }, _) => false,
             }
-            (Health::HalfOpen { .. } | Health::Ejected { .. }, _) => false,
         })
     }
 }

@@ -69,6 +69,11 @@ impl Scores {
         self.rules = Tier::ALL.map(|tier| Rule::of(tier, sensitivity, baseline));
     }
 
+    /// What it goes by.
+    pub fn sensitivity(&self) -> Sensitivity {
+        self.sensitivity
+    }
+
     /// Goes by another share that fails on good days.
     pub fn learn(&mut self, baseline: f64) {
         self.adopt(self.sensitivity, baseline);

@@ -9,6 +9,7 @@ use super::attribution::Sampling;
 use super::baseline::{Baseline, Minute};
 use super::breaker::{Event, Pace};
 use super::case::{Armed, Case};
+use super::cells::Cells;
 use super::cusum::{Failure, Guard};
 use super::hold::Record;
 use super::intake::Intake;
@@ -18,6 +19,7 @@ use super::rank::Doubt;
 use super::scores::{Scores, Yardstick};
 use super::share::Traffic;
 use super::window::{Hour, Seconds};
+use crate::model::cell::Slice;
 use crate::model::health::{Health, Reason, Tier};
 use crate::model::id::{Label, ProviderId, UpstreamKey};
 use crate::model::operator::AdminState;
@@ -34,7 +36,7 @@ pub use self::moves::Others;
 const STANDBY_FORGETS: Duration = Duration::from_secs(30);
 
 /// One upstream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Watch {
     /// Who it is, across reloads.
     pub key: UpstreamKey,
@@ -62,6 +64,8 @@ pub struct Watch {
     pub failing_since: Option<Instant>,
     /// Whether its attempts are a fair sample of the service's requests.
     pub sampling: Sampling,
+    /// Its cells, while something fails.
+    pub cells: Cells,
     baseline: Baseline,
     scores: Scores,
     intake: Intake,
@@ -106,6 +110,7 @@ impl Watch {
             traffic: Traffic::default(),
             failing_since: None,
             sampling: Sampling::Fair,
+            cells: Cells::new(rule.sensitivity),
             baseline: Baseline::new(now),
             scores: Scores::new(rule.sensitivity),
             intake: Intake::default(),
@@ -121,6 +126,9 @@ impl Watch {
     /// Goes by other rules from now on; what it did is kept.
     pub fn adopt(&mut self, rule: &FailoverRule) {
         self.scores.adopt(rule.sensitivity, self.baseline.share());
+        self.cells.adopt(rule.sensitivity, self.baseline.share());
+        // Hosts may have other numbers now.
+        self.cells.reset();
     }
 
     /// Counters since the last drain.
@@ -157,11 +165,27 @@ impl Watch {
         self.intake.note(Failure { at: note.at, kind, witness: note.witness });
     }
 
+    /// What failed is judged elsewhere: scores begin anew.
+    pub fn forget_scores(&mut self) {
+        self.scores.reset();
+        self.cells.reset();
+        self.standing = Standing::Nothing;
+    }
+
+    /// Goes on from the score of a part of its requests, as if there had never been others.
+    pub fn begin_with(&mut self, scores: Scores) {
+        self.scores = scores;
+    }
+
+    /// The part of its requests that fails by itself, with its score.
+    pub fn culprit(&self) -> Option<(Slice, Scores)> {
+        self.cells.culprit(&self.yardstick(), self.trip())
+    }
+
     /// What failed lately was nobody's fault here: scores and probes begin anew.
     pub fn forget(&mut self) {
-        self.scores.reset();
+        self.forget_scores();
         self.probes = Probes { last: self.probes.last, ..Probes::default() };
-        self.standing = Standing::Nothing;
     }
 
     /// One probe.
@@ -192,7 +216,9 @@ impl Watch {
                 Guard::Distinct
             }
         };
-        self.scores.observe(&drain, self.yardstick().threshold, guard);
+        let by = self.yardstick();
+        self.scores.observe(&drain, by.threshold, guard);
+        self.cells.drain(&by);
         let at_the_end = drain.successes_before(drain.failures.len());
         if !drain.failures.is_empty() {
             self.last_failure = Some(now);
@@ -229,6 +255,7 @@ impl Watch {
         };
         if let Some(share) = self.baseline.pass(self.traffic, minute, now) {
             self.scores.learn(share);
+            self.cells.adopt(self.scores.sensitivity(), share);
         }
     }
 

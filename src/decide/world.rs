@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::detector::Detector;
+use crate::model::cell::{Cell, HostId};
 use crate::model::health::{Health, ProbePace, Transition};
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::outcome::{FailureKind, Marker, MethodClass};
@@ -273,7 +274,8 @@ impl World {
             MethodClass::Unsafe
         };
         let witness = (behaviour.witness)(self.roll());
-        let plan = self.plan();
+        let whole = self.plan();
+        let plan = whole.of_cell(Cell { class, host: HostId::default() });
         let ticket = (self.roll() * 1000.0) as u16;
         let Some(place) = plan.pick(class, ticket) else { return };
         let first = plan.candidates[place].upstream;
@@ -297,8 +299,8 @@ impl World {
         let second_went =
             if answer == Answer::Good { PairEnd::Succeeded } else { PairEnd::FailedToo };
         self.lost += u64::from(answer != Answer::Good);
-        let at = self.now;
-        self.tell(Signal::Pair(Pair { first, second, second_went, at, class }));
+        let (at, cell) = (self.now, Cell { class, host: HostId::default() });
+        self.tell(Signal::Pair(Pair { first, second, second_went, at, cell }));
     }
 
     fn attempt(
@@ -330,8 +332,9 @@ impl World {
                 (Subject::Failure(kind), configured)
             }
         };
-        let (at, witness, class) = (self.now, Witness(ask.witness), ask.class);
-        self.tell(Signal::Note(Note { upstream, at, subject, witness, class, marker }));
+        let (at, witness) = (self.now, Witness(ask.witness));
+        let cell = Cell { class: ask.class, host: HostId::default() };
+        self.tell(Signal::Note(Note { upstream, at, subject, witness, cell, marker }));
         // The origin's own error is its answer: never retried.
         if answer == Answer::Origin { Answer::Good } else { answer }
     }

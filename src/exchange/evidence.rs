@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::model::cell::Cell;
 use crate::model::id::Label;
-use crate::model::outcome::{Marker, MethodClass};
+use crate::model::outcome::Marker;
 use crate::model::signal::{PairEnd, ProbeResult, Reply, Subject, Witness};
 
 /// Notes and pairs waiting for a drain, at most.
@@ -31,7 +32,7 @@ pub enum Evidence {
         /// Who saw it.
         witness: Witness,
         /// Of the request.
-        class: MethodClass,
+        cell: Cell,
         /// What the answer said of the marker.
         marker: Marker,
     },
@@ -46,7 +47,7 @@ pub enum Evidence {
         /// When that was known.
         at: Instant,
         /// Of the request.
-        class: MethodClass,
+        cell: Cell,
     },
     /// One probe of an upstream.
     Probe {

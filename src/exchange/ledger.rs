@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::model::cell::Cell;
 use crate::model::outcome::{MethodClass, Outcome};
 use crate::model::signal::{DURATION_BOUNDS, DURATION_BUCKETS};
 
@@ -99,6 +100,56 @@ impl UpstreamRow {
     /// How often an outcome was counted.
     pub fn outcome(&self, class: MethodClass, outcome: Outcome) -> u64 {
         self.outcomes[class.index()][outcome.index()].get()
+    }
+}
+
+/// What attempts at one upstream came to, by host, where its pool has several.
+#[derive(Debug)]
+pub struct HostLedger {
+    /// Unique in this process, never reused.
+    pub serial: u64,
+    /// By worker, then by [`HostId`](crate::model::cell::HostId).
+    rows: Box<[Box<[HostRow]>]>,
+}
+
+/// Outcomes that matter, by method class.
+#[derive(Debug, Default)]
+struct HostRow([[Counter; 3]; 2]);
+
+impl HostLedger {
+    /// For so many workers and hosts.
+    pub fn new(serial: u64, workers: usize, hosts: usize) -> Self {
+        let row = |_| (0..hosts).map(|_| HostRow::default()).collect();
+        Self { serial, rows: (0..workers).map(row).collect() }
+    }
+
+    /// By this worker only. What no row is for, and what says nothing, is not counted.
+    pub fn count(&self, worker: usize, cell: Cell, outcome: Outcome) {
+        let place = match outcome {
+            Outcome::Success => 0,
+            Outcome::OriginError => 1,
+            Outcome::Failure(_) => 2,
+            Outcome::Ignored(_) => return,
+        };
+        if let Some(row) = self.rows[worker].get(cell.host.index()) {
+            row.0[cell.class.index()][place].add(1);
+        }
+    }
+
+    /// How many hosts.
+    pub fn hosts(&self) -> usize {
+        self.rows.first().map_or(0, |row| row.len())
+    }
+
+    /// Of one host and method class: successes, origin errors, failures.
+    pub fn sum(&self, cell: Cell) -> [u64; 3] {
+        let mut sum = [0; 3];
+        for row in self.rows.iter().filter_map(|rows| rows.get(cell.host.index())) {
+            for (total, counter) in sum.iter_mut().zip(&row.0[cell.class.index()]) {
+                *total += counter.get();
+            }
+        }
+        sum
     }
 }
 

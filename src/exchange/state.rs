@@ -9,17 +9,21 @@ use std::time::{Duration, Instant};
 
 use super::addresses::AddressBook;
 use super::lately::{KnownNames, Lately};
-use super::ledger::{PoolRow, UpstreamRow};
+use super::ledger::{HostLedger, PoolRow, UpstreamRow};
+use crate::model::cell::HostId;
 use crate::model::health::{ProbePace, Retries};
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
 use crate::model::operator::AdminState;
-use crate::model::topology::{EndpointHost, Topology};
+use crate::model::topology::{EndpointHost, Topology, Upstream};
 
 /// Shared state of everything in one topology, index for index.
 #[derive(Debug, Default)]
 pub struct States {
     /// By [`UpstreamId`].
     pub upstreams: Vec<Arc<UpstreamState>>,
+    /// By [`UpstreamId`]: outcomes by host, of pools that have several. Hosts are numbered by the
+    /// topology, so that these do not outlive it.
+    pub hosts: Vec<Option<Arc<HostLedger>>>,
     /// By [`PoolId`].
     pub pools: Vec<Arc<PoolState>>,
 }
@@ -51,7 +55,14 @@ impl States {
                 None => Arc::new(PoolState::new(pool.service.clone(), seed.workers, seed.now)),
             })
             .collect();
-        Self { upstreams, pools }
+        let by_pool = topology.hosts_of_all();
+        let mut ledger = |upstream: &Upstream| {
+            let hosts = by_pool[upstream.pool.index()].len().min(HostId::MOST);
+            seed.serial += 1;
+            (hosts > 1).then(|| Arc::new(HostLedger::new(seed.serial, seed.workers, hosts)))
+        };
+        let hosts = topology.upstreams.iter().map(&mut ledger).collect();
+        Self { upstreams, hosts, pools }
     }
 
     /// The state of an upstream of the same topology.

@@ -91,6 +91,18 @@ const fn class_words(class: MethodClass) -> &'static str {
 }
 
 impl Topology {
+    /// The same of every pool at once, by `PoolId`.
+    pub fn hosts_of_all(&self) -> Vec<Vec<&HostPattern>> {
+        let mut all: Vec<Vec<&HostPattern>> = vec![Vec::new(); self.pools.len()];
+        for route in &self.routes {
+            let Some(hosts) = all.get_mut(route.pool.index()) else { continue };
+            if !hosts.contains(&&route.host) {
+                hosts.push(&route.host);
+            }
+        }
+        all
+    }
+
     /// The distinct hosts of a pool's routes, in the order of the file.
     pub fn hosts(&self, pool: PoolId) -> Vec<&HostPattern> {
         let mut hosts: Vec<&HostPattern> = Vec::new();

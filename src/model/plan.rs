@@ -1,5 +1,6 @@
 //! What decide makes and the request path reads: who takes a request, in which order.
 
+use super::cell::{Cell, Slice};
 use super::id::UpstreamId;
 use super::outcome::MethodClass;
 use super::unit::Permille;
@@ -14,6 +15,9 @@ pub struct PoolPlan {
     pub candidates: Vec<Candidate>,
     /// Who is kept warm, and known to work, before it is needed.
     pub standby: Option<Standby>,
+    /// Parts of the requests that are judged, and at present served, by themselves; none of them has
+    /// parts of its own.
+    pub parts: Vec<(Slice, PoolPlan)>,
 }
 
 /// A standby that takes a few safe requests of nobody in particular: without cookie and without
@@ -111,6 +115,12 @@ impl PoolMode {
 }
 
 impl PoolPlan {
+    /// What the requests of this cell go by.
+    pub fn of_cell(&self, cell: Cell) -> &Self {
+        // Nearly always empty; at most a handful.
+        self.parts.iter().find(|(slice, _)| slice.holds(cell)).map_or(self, |(_, plan)| plan)
+    }
+
     /// Place of the candidate that takes a request with this ticket, drawn evenly from `0..1000`.
     /// `None` when fail-closed.
     pub fn pick(&self, class: MethodClass, ticket: u16) -> Option<usize> {
@@ -161,7 +171,7 @@ mod tests {
         let plan = PoolPlan {
             mode: PoolMode::Normal,
             candidates: vec![candidate(0, 10, 0), candidate(1, 990, 1000)],
-            standby: None,
+            ..PoolPlan::default()
         };
         assert_eq!(plan.pick(MethodClass::Safe, 9), Some(0));
         assert_eq!(plan.pick(MethodClass::Safe, 10), Some(1));

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::cell::{Cell, HostId};
 use super::id::{PoolId, UpstreamId};
-use super::outcome::{FailureKind, Marker, MethodClass};
+use super::outcome::{FailureKind, Marker};
 
 /// Upper bounds of the duration buckets, in seconds; the last bucket has none.
 pub const DURATION_BOUNDS: [f64; 17] = [
@@ -41,6 +42,29 @@ pub struct Sample {
     pub durations: [u32; DURATION_BUCKETS],
 }
 
+/// What of a [`Sample`] was for one host, where the pool has several. It comes before the sample it is
+/// a part of.
+#[derive(Clone, Copy, Debug)]
+pub struct HostSample {
+    /// Whose.
+    pub upstream: UpstreamId,
+    /// For which host.
+    pub host: HostId,
+    /// What.
+    pub counts: HostCounts,
+}
+
+/// What attempts for one host came to, by method class.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct HostCounts {
+    /// As in [`Counts`].
+    pub successes: [u32; 2],
+    /// As in [`Counts`].
+    pub origin_errors: [u32; 2],
+    /// As in [`Counts`].
+    pub failures: [u32; 2],
+}
+
 /// One independent observer of a failure: client prefix (/24 or /48) and URL template, hashed.
 /// Two failures with the same witness may have one cause that is nobody else's.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -58,7 +82,7 @@ pub struct Note {
     /// Who saw it.
     pub witness: Witness,
     /// Of the request.
-    pub class: MethodClass,
+    pub cell: Cell,
     /// What the answer said of the origin marker; [`Marker::Unconfigured`] where there was none.
     pub marker: Marker,
 }
@@ -84,7 +108,7 @@ pub struct Pair {
     /// When the second attempt was known.
     pub at: Instant,
     /// Of the request.
-    pub class: MethodClass,
+    pub cell: Cell,
 }
 
 /// How the second half of a pair went.
@@ -147,6 +171,8 @@ pub struct OriginReport {
 pub enum Signal {
     /// Counters since the last drain.
     Sample(Sample),
+    /// The same of one host.
+    Host(HostSample),
     /// One failure.
     Note(Note),
     /// One retried request.

@@ -15,6 +15,7 @@ use super::connections::{ConnectError, UpstreamConnections, Wanted};
 use super::http1::{Outgoing, RequestHead, Sends};
 use super::lent::{self, Age, Connection, Lent, Reply, SendError, WireError};
 use super::request_body::{AttemptBody, BodyFault, RequestBody};
+use crate::model::cell::Cell;
 use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome, Reach};
 use crate::model::topology::{Endpoint, HostRule, Scheme};
 use crate::request::retry::Replay;
@@ -30,7 +31,7 @@ pub(super) struct Head {
     /// What the client asked for.
     pub(super) authority: HeaderValue,
     pub(super) spelling: Spelling,
-    pub(super) class: MethodClass,
+    pub(super) cell: Cell,
     /// Whether a second execution is harmless, by `retry.methods`.
     pub(super) repeatable: bool,
 }
@@ -38,7 +39,7 @@ pub(super) struct Head {
 impl Head {
     /// Whether it is a safe request of nobody in particular: any upstream may be tried with it.
     pub(super) fn is_nobodys(&self) -> bool {
-        self.class == MethodClass::Safe
+        self.cell.class == MethodClass::Safe
             && !self.headers.contains_key(COOKIE)
             && !self.headers.contains_key(AUTHORIZATION)
     }
@@ -137,7 +138,7 @@ pub(super) async fn make(call: Call) -> Result<Answered, AttemptError> {
         endpoint,
         tls: call.tls.as_ref(),
         name,
-        class: call.head.class,
+        class: call.head.cell.class,
         connect_timeout: call.connect_timeout,
     };
     if let Some(lent) = call.connections.reuse(&wanted) {

@@ -204,7 +204,7 @@ impl<'a> Course<'a> {
             second: states.upstream(second).serial,
             second_went,
             at: clock::now(),
-            class: self.transaction.head.class,
+            cell: self.transaction.head.cell,
         });
     }
 

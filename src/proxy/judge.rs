@@ -12,8 +12,11 @@ use super::worker::Worker;
 use crate::clock;
 use crate::exchange::evidence::Evidence;
 use crate::exchange::lately::NameHash;
+use crate::exchange::ledger::HostLedger;
 use crate::exchange::state::UpstreamState;
-use crate::model::outcome::{FailureKind, Ignored, Marker, MethodClass, Outcome};
+use crate::model::cell::Cell;
+use crate::model::id::UpstreamId;
+use crate::model::outcome::{FailureKind, Ignored, Marker, Outcome};
 use crate::model::signal::{Subject, Witness};
 use crate::request::classify::{self, Acquaintance, MarkerTrust};
 use crate::routing::matcher::Spelling;
@@ -23,7 +26,9 @@ pub(super) struct Judge {
     worker: Rc<Worker>,
     state: Arc<UpstreamState>,
     body: RequestBody,
-    class: MethodClass,
+    cell: Cell,
+    /// By host, where the pool has several.
+    hosts: Option<Arc<HostLedger>>,
     witness: Witness,
     marker: Marker,
     /// The host, where the client may have made it up.
@@ -32,13 +37,16 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) fn new(transaction: &Transaction, state: &Arc<UpstreamState>) -> Self {
+    pub(super) fn new(transaction: &Transaction, upstream: UpstreamId) -> Self {
+        let states = &transaction.view.states;
+        let state = states.upstream(upstream);
         state.rows[transaction.worker.index].in_flight.add(1);
         Self {
             worker: Rc::clone(&transaction.worker),
             state: Arc::clone(state),
             body: transaction.body.clone(),
-            class: transaction.head.class,
+            cell: transaction.head.cell,
+            hosts: states.hosts[upstream.index()].clone(),
             witness: transaction.witness,
             marker: Marker::Unconfigured,
             name: match transaction.head.spelling {
@@ -100,7 +108,10 @@ impl Judge {
                 outcome
             }
         };
-        self.state.rows[self.worker.index].count(self.class, outcome);
+        self.state.rows[self.worker.index].count(self.cell.class, outcome);
+        if let Some(hosts) = &self.hosts {
+            hosts.count(self.worker.index, self.cell, outcome);
+        }
         let subject = match outcome {
             Outcome::Failure(kind) => Subject::Failure(kind),
             Outcome::OriginError => Subject::OriginError,
@@ -111,7 +122,7 @@ impl Judge {
             at: clock::now(),
             subject,
             witness: self.witness,
-            class: self.class,
+            cell: self.cell,
             marker: self.marker,
         });
     }

@@ -20,13 +20,13 @@ use super::transaction::{End, Transaction};
 use crate::clock;
 use crate::exchange::budget;
 use crate::exchange::snapshot::View;
-use crate::model::id::PoolId;
+use crate::model::cell::Cell;
 use crate::model::outcome::MethodClass;
 use crate::model::refusal::Refusal;
 use crate::request::gate::{self, Admitted};
 use crate::request::headers::{self, Facts, Trust};
 use crate::request::witness::{client_prefix, witness};
-use crate::routing::matcher::{Found, Spelling};
+use crate::routing::matcher::Found;
 
 /// Serves one request: match, then let the transaction try the planned upstreams.
 pub(super) async fn serve(
@@ -42,7 +42,7 @@ pub(super) async fn serve(
         let found = view.routing.matcher.find(&admitted.host, parts.uri.path());
         Ok((found.ok_or(Refusal::NoRoute)?, authority_value(&parts, &admitted)?))
     });
-    let (Found { pool, spelling }, authority) = match matched {
+    let (found, authority) = match matched {
         Ok(matched) => matched,
         Err(refusal) => return Ok(refuse(&client, refusal)),
     };
@@ -51,11 +51,11 @@ pub(super) async fn serve(
         return Ok(refuse(&client, Refusal::BodyTooLarge));
     }
 
-    let state = view.states.pool(pool);
+    let state = view.states.pool(found.pool);
     let row = &state.rows[client.worker.index];
     row.window.count_request(budget::second_of(state.began, started));
     let accounting = answer::Request::begin(&client.worker, state);
-    let matched = Matched { view: Arc::clone(&view), pool, spelling, authority, started };
+    let matched = Matched { view: Arc::clone(&view), found, authority, started };
     let transaction = transaction(&client, matched, parts, incoming);
 
     let response = match transaction.run().await {
@@ -73,8 +73,7 @@ pub(super) async fn serve(
 /// What a request's head has led to.
 struct Matched {
     view: Arc<View>,
-    pool: PoolId,
-    spelling: Spelling,
+    found: Found,
     authority: HeaderValue,
     started: Instant,
 }
@@ -86,7 +85,8 @@ fn transaction(
     mut parts: Parts,
     incoming: Incoming,
 ) -> Transaction {
-    let Matched { view, pool, spelling, authority, started } = matched;
+    let Matched { view, found, authority, started } = matched;
+    let Found { pool, host, spelling } = found;
     let rule = &view.routing.topology.pool(pool).rules.retry;
     let origin = match client.trust {
         Trust::Stranger => client.peer,
@@ -101,7 +101,7 @@ fn transaction(
     let path_and_query = parts.uri.path_and_query().cloned();
     let head = Rc::new(Head {
         repeatable: rule.methods.contains(&parts.method),
-        class: MethodClass::of(&parts.method),
+        cell: Cell { class: MethodClass::of(&parts.method), host },
         method: parts.method,
         path_and_query: path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
         headers: parts.headers,

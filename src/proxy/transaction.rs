@@ -88,7 +88,7 @@ impl Transaction {
     }
 
     pub(super) fn plan(&self) -> &PoolPlan {
-        self.view.routing.plan(self.pool)
+        self.view.routing.plan(self.pool).of_cell(self.head.cell)
     }
 
     pub(super) fn state(&self) -> &PoolState {
@@ -99,7 +99,7 @@ impl Transaction {
     pub(super) async fn run(&self) -> End {
         let ticket = fastrand::u16(0..1000);
         let aside = self.plan().aside(ticket).filter(|_| self.head.is_nobodys());
-        let Some(place) = aside.or_else(|| self.plan().pick(self.head.class, ticket)) else {
+        let Some(place) = aside.or_else(|| self.plan().pick(self.head.cell.class, ticket)) else {
             return End::Own(reject::page(&self.pool().rules.all_down.page, &self.head.method));
         };
         let first = self.start(self.plan().candidates[place].upstream);
@@ -152,7 +152,7 @@ impl Transaction {
             started: clock::now(),
             call: Box::pin(call),
             connections,
-            judge: Judge::new(self, state),
+            judge: Judge::new(self, upstream),
             late_after: state.late_after(),
             overdue: false,
         }

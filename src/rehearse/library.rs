@@ -43,7 +43,7 @@ pub const OUTAGES: [Outage; 33] = [
     outage!("cf-2025-11-18-fl1-botscore-zero", Claimed),
     outage!("cf-2025-11-18-fl2-flap", Claimed),
     outage!("cf-2025-12-05-waf-lua", Claimed),
-    outage!("cf-2026-02-20-byoip-one-host", Needs("cells: one host moved alone")),
+    outage!("cf-2026-02-20-byoip-one-host", Claimed),
     outage!("cold-cache-return", Claimed),
     outage!("fallback-holds-60pct", Needs("capacity told from fault")),
     outage!("fallback-overload-metastable", Needs("capacity told from fault")),

@@ -40,7 +40,7 @@ use super::world::{Answer, Ask, LEAD, Seen, World};
 use crate::exchange::lately::Lately;
 use crate::model::health::{HealthTag, IncidentEdge, ProbePace, Transition};
 use crate::model::id::UpstreamId;
-use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
+use crate::model::outcome::{FailureKind, Marker, Outcome};
 use crate::model::signal::{ProbeReport, ProbeResult, Signal};
 use crate::model::topology::{Rules, Topology};
 use crate::request::classify::{self, Acquaintance};
@@ -233,8 +233,7 @@ impl Replay {
             Event::Good { upstream, request, took } => {
                 let answer = Head { took, status: 200, fate: MarkerFate::Kept };
                 self.head(upstream, &request, answer);
-                let class = MethodClass::of(request.method());
-                self.steer.count(self.now, upstream, (class, Outcome::Success));
+                self.steer.count(self.now, upstream, (request.cell(), Outcome::Success));
             }
             Event::Known { course, attempt } => self.known(course, attempt),
             Event::Late { course, attempt } => self.late(course, attempt),

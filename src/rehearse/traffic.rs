@@ -8,6 +8,8 @@ use fastrand::Rng;
 use http::Method;
 
 use super::scenario::{Audience, Family, Match};
+use crate::model::cell::{Cell, HostId};
+use crate::model::outcome::MethodClass;
 
 /// Requests a second of a service whose file says nothing else.
 pub const RATE: f64 = 100.0;
@@ -342,6 +344,11 @@ impl Request {
     }
 
     /// Which of [`HOSTS`] it asks for.
+    pub fn cell(&self) -> Cell {
+        Cell { class: MethodClass::of(self.method()), host: HostId::new(self.host()) }
+    }
+
+    /// Place of its host.
     pub fn host(&self) -> usize {
         usize::from(self.host)
     }

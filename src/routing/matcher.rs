@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use crate::model::cell::HostId;
 use crate::model::id::PoolId;
 use crate::model::topology::{HostPattern, Route};
 
@@ -22,6 +23,8 @@ pub struct Matcher {
 pub struct Found {
     /// Whose it is.
     pub pool: PoolId,
+    /// Which of the pool's hosts.
+    pub host: HostId,
     /// Whether the host is one of the file's.
     pub spelling: Spelling,
 }
@@ -36,14 +39,20 @@ pub enum Spelling {
 }
 
 /// Prefixes of one host, longest first.
-type Prefixes = Vec<(Box<str>, PoolId)>;
+type Prefixes = Vec<(Box<str>, Pool)>;
+
+/// A pool, and which of its hosts it is.
+type Pool = (PoolId, HostId);
 
 impl Matcher {
     /// Of the routes of one topology. Two routes with the same host and prefix are a mistake that
     /// the configuration refuses; here the first one wins.
     pub fn new(routes: &[Route]) -> Self {
         let mut matcher = Self::default();
+        let mut hosts: HashMap<PoolId, Vec<&HostPattern>> = HashMap::new();
         for route in routes {
+            let known = hosts.entry(route.pool).or_default();
+            let host = host_id(known, &route.host);
             let prefixes = match &route.host {
                 HostPattern::Exact(host) => matcher.exact.entry(host.clone()).or_default(),
                 HostPattern::Wildcard(suffix) => {
@@ -51,7 +60,7 @@ impl Matcher {
                 }
                 HostPattern::Any => &mut matcher.any,
             };
-            prefixes.push((route.prefix.clone(), route.pool));
+            prefixes.push((route.prefix.clone(), (route.pool, host)));
         }
         let tables = matcher.exact.values_mut().chain(matcher.wildcard.values_mut());
         for prefixes in tables.chain([&mut matcher.any]) {
@@ -74,13 +83,22 @@ impl Matcher {
             };
             wildcard().or_else(|| longest(&self.any, url_path))
         };
-        exact
-            .map(|pool| Found { pool, spelling: Spelling::Ours })
-            .or_else(|| covered().map(|pool| Found { pool, spelling: Spelling::Theirs }))
+        exact.map(|(pool, host)| Found { pool, host, spelling: Spelling::Ours }).or_else(|| {
+            covered().map(|(pool, host)| Found { pool, host, spelling: Spelling::Theirs })
+        })
     }
 }
 
-fn longest(prefixes: &[(Box<str>, PoolId)], url_path: &str) -> Option<PoolId> {
+/// As [`Topology::hosts`](crate::model::topology::Topology::hosts) counts them.
+fn host_id<'a>(known: &mut Vec<&'a HostPattern>, host: &'a HostPattern) -> HostId {
+    let place = known.iter().position(|other| *other == host).unwrap_or_else(|| {
+        known.push(host);
+        known.len() - 1
+    });
+    HostId::new(place)
+}
+
+fn longest(prefixes: &[(Box<str>, Pool)], url_path: &str) -> Option<Pool> {
     prefixes.iter().find(|(prefix, _)| covers(prefix, url_path)).map(|(_, pool)| *pool)
 }
 

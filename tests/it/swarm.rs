@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bascule::decide::detector::Detector;
+use bascule::model::cell::{Cell, HostId};
 use bascule::model::health::{Health, HealthTag, Reason, Transition};
 use bascule::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use bascule::model::operator::{self, AdminState, Order, Override, Target};
@@ -246,7 +247,13 @@ impl Walk {
         let failed = self.attempt(second, class, samples);
         let second_went = if failed { PairEnd::FailedToo } else { PairEnd::Succeeded };
         let at = self.now;
-        self.observe(Signal::Pair(Pair { first, second, second_went, at, class }));
+        self.observe(Signal::Pair(Pair {
+            first,
+            second,
+            second_went,
+            at,
+            cell: Cell { class, host: HostId::default() },
+        }));
     }
 
     /// Whether it failed.
@@ -266,7 +273,14 @@ impl Walk {
             let witness = Witness(self.dice.below(30) as u32);
             let (marker, upstream) = (Marker::Absent, at);
             let at = self.now;
-            self.observe(Signal::Note(Note { upstream, at, subject, witness, class, marker }));
+            self.observe(Signal::Note(Note {
+                upstream,
+                at,
+                subject,
+                witness,
+                cell: Cell { class, host: HostId::default() },
+                marker,
+            }));
         }
         true
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::exchange::commands::Word;
 use crate::exchange::evidence::{self, EvidenceSender};
 use crate::exchange::state::UpstreamState;
+use crate::model::cell::{Cell, HostId};
 use crate::model::example::{self, Example};
 use crate::model::health::HealthTag;
 use crate::model::operator::{AdminState, Order, Target};
@@ -75,7 +76,7 @@ impl World {
             at,
             subject: Subject::Failure(FailureKind::ServerError),
             witness: Witness(self.witness),
-            class,
+            cell: Cell { class, host: HostId::default() },
             marker: Marker::Unconfigured,
         });
         second.rows[0].count(class, Outcome::Success);
@@ -84,7 +85,7 @@ impl World {
             second: second.serial,
             second_went: PairEnd::Succeeded,
             at,
-            class,
+            cell: Cell { class, host: HostId::default() },
         });
     }
 
@@ -226,7 +227,7 @@ async fn evidence_about_what_is_gone_is_let_go() {
             at: clock::now(),
             subject: Subject::Failure(FailureKind::Connect),
             witness: Witness(0),
-            class: MethodClass::Safe,
+            cell: Cell { class: MethodClass::Safe, host: HostId::default() },
             marker: Marker::Unconfigured,
         });
         tokio::time::sleep(Duration::from_millis(10)).await;

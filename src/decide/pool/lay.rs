@@ -7,7 +7,7 @@ use super::super::attribution::PROVIDER;
 use super::super::course::{Change, Occasion};
 use super::super::plan::{self, Experiment, Layout};
 use super::super::rank::{self, Contender, Fate};
-use super::super::watch::{Standing, Watch};
+use super::super::watch::Standing;
 use super::{Context, PoolWatch};
 use crate::model::health::{Health, Transition};
 use crate::model::id::UpstreamId;
@@ -33,12 +33,15 @@ impl PoolWatch {
     /// Makes the plan anew if anything that it depends on changed.
     pub fn replan(&mut self, occasion: Occasion, context: &Context, out: &mut Vec<Transition>) {
         let upstreams = &context.pool().upstreams;
-        let failed: Vec<UpstreamId> = (self.watches.iter().zip(upstreams))
-            .filter(|(w, _)| matches!(w.health, Health::Ejected { .. } | Health::HalfOpen { .. }))
+        let is_out = |place: usize| {
+            matches!(self.health(place), Health::Ejected { .. } | Health::HalfOpen { .. })
+        };
+        let failed: Vec<UpstreamId> = (upstreams.iter().enumerate())
+            .filter(|(place, _)| is_out(*place))
             .map(|(_, upstream)| *upstream)
             .collect();
-        let members: Vec<plan::Member> = (self.watches.iter().zip(upstreams))
-            .map(|(watch, upstream)| self.member(watch, *upstream, &failed, context))
+        let members: Vec<plan::Member> = (upstreams.iter().enumerate())
+            .map(|(place, upstream)| self.member(place, *upstream, &failed, context))
             .collect();
         let present: Vec<plan::Member> =
             members.iter().filter_map(plan::Member::in_force).collect();
@@ -65,12 +68,12 @@ impl PoolWatch {
 
     fn member(
         &self,
-        watch: &Watch,
+        place: usize,
         upstream: UpstreamId,
         failed: &[UpstreamId],
         context: &Context,
     ) -> plan::Member {
-        let topology = context.topology;
+        let (topology, watch) = (context.topology, &self.watches[place]);
         let shares =
             |other: &UpstreamId| *other != upstream && topology.share_fate(upstream, *other);
         let serves = self.course.serves(upstream);
@@ -82,7 +85,7 @@ impl PoolWatch {
             doubt: if serves { rank::Doubt::None } else { watch.doubt() },
             fate: if failed.iter().any(shares) { Fate::Shared } else { Fate::Own },
         };
-        plan::Member { contender, health: watch.health, admin: watch.admin }
+        plan::Member { contender, health: self.health(place), admin: watch.admin }
     }
 
     /// Share of the safe requests that a half-open upstream takes: max(1 %, 0.5 a second).

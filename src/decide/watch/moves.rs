@@ -55,6 +55,7 @@ impl Watch {
         self.health = self.health.next(event, now, &pace);
         self.standing = Standing::Nothing;
         self.scores.reset();
+        self.cells.reset();
         hold
     }
 

@@ -15,6 +15,7 @@ use crate::model::topology::{
     ProviderKind, Route, Rules, Scheme, Sensitivity, Topology, Upstream,
 };
 use crate::rehearse::scenario::{Scenario, Service};
+use crate::rehearse::traffic::HOSTS;
 use crate::rehearse::world::DIRECT;
 
 /// Countries of the legal entities of the providers that scenarios name.
@@ -118,7 +119,11 @@ pub(super) fn topology(scenario: &Scenario, setup: &Setup) -> (Arc<Topology>, Ve
             barred: barred.clone(),
             rules: setup.rules.clone(),
         });
-        topology.routes.push(Route { host: HostPattern::Any, prefix: "/".into(), pool });
+        topology.routes.extend(HOSTS.map(|host| Route {
+            host: HostPattern::Exact(host.into()),
+            prefix: "/".into(),
+            pool,
+        }));
     }
     let places = topology.upstreams.iter().map(|upstream| upstream.provider.index()).collect();
     (Arc::new(topology), places)

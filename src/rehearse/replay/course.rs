@@ -40,6 +40,13 @@ struct Attempt {
     stage: Stage,
 }
 
+impl Course {
+    /// The plan of its cell.
+    fn plan(&self) -> &PoolPlan {
+        self.plan.of_cell(self.request.cell())
+    }
+}
+
 /// How far an attempt is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
@@ -87,11 +94,12 @@ impl Replay {
         }
         let plan = Arc::clone(self.steer.plan(request.service()));
         let ticket = self.rng.u16(0..1000);
-        let aside = plan.aside(ticket).filter(|_| request.is_nobodys());
-        let Some(place) = aside.or_else(|| plan.pick(class, ticket)) else {
+        let own = plan.of_cell(request.cell());
+        let aside = own.aside(ticket).filter(|_| request.is_nobodys());
+        let Some(place) = aside.or_else(|| own.pick(class, ticket)) else {
             return self.end_of(&request, self.now, (None, Cause::Upstream));
         };
-        let upstream = plan.candidates[place].upstream.index();
+        let upstream = own.candidates[place].upstream.index();
         let past = f64::from(u8::from(!self.is_first_choice(upstream)));
         self.tally.hosts.sent(self.now, request.host(), (1.0, past));
         let answer = self.ask(upstream, &request);
@@ -308,12 +316,12 @@ impl Replay {
             let tried = course.attempts.iter().map(|attempt| UpstreamId::new(attempt.upstream));
             tried.into_iter().all(|tried| provider(tried) != provider(candidate.upstream))
         };
-        let fail_open = course.plan.mode == PoolMode::FailOpen;
+        let fail_open = course.plan().mode == PoolMode::FailOpen;
         let is_open = |candidate: &&Candidate| {
             candidate.rescue == Rescue::Takes
                 && (fail_open || !self.steer.flags(candidate.upstream.index()).avoided)
         };
-        let mut candidates = course.plan.candidates.iter().filter(is_new).filter(is_open);
+        let mut candidates = course.plan().candidates.iter().filter(is_new).filter(is_open);
         candidates.next().map(|candidate| candidate.upstream.index())
     }
 
@@ -326,10 +334,10 @@ impl Replay {
             Outcome::OriginError | Outcome::Failure(_) => PairEnd::FailedToo,
             Outcome::Ignored(_) => return,
         };
-        let class = MethodClass::of(course.request.method());
+        let cell = course.request.cell();
         let (first, second) = (UpstreamId::new(first), UpstreamId::new(second));
         let at = self.steer.instant(self.now);
-        self.steer.tell(Signal::Pair(Pair { first, second, second_went, at, class }));
+        self.steer.tell(Signal::Pair(Pair { first, second, second_went, at, cell }));
     }
 
     /// The client has its answer, by whom and for better or worse.

@@ -113,7 +113,7 @@ fn lay(members: &[Member], pool: &Pool) -> PoolPlan {
     PoolPlan {
         mode: PoolMode::Normal,
         candidates: able.into_iter().enumerate().map(candidate).collect(),
-        standby: None,
+        ..PoolPlan::default()
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Event, Replay};
 use crate::model::id::UpstreamId;
-use crate::model::outcome::{Marker, MethodClass, Outcome};
+use crate::model::outcome::{Marker, Outcome};
 use crate::model::signal::{Note, Reply, ResolutionReport, Signal, Subject};
 use crate::rehearse::scenario::MarkerFate;
 use crate::rehearse::traffic::Request;
@@ -69,8 +69,8 @@ impl Replay {
         outcome: Outcome,
         marker: Marker,
     ) {
-        let class = MethodClass::of(request.method());
-        self.steer.count(self.now, upstream, (class, outcome));
+        let cell = request.cell();
+        self.steer.count(self.now, upstream, (cell, outcome));
         let subject = match outcome {
             Outcome::Failure(kind) => Subject::Failure(kind),
             Outcome::OriginError => Subject::OriginError,
@@ -82,7 +82,7 @@ impl Replay {
             at: self.steer.instant(self.now),
             subject,
             witness: witness(request.client(), request.method(), url_path),
-            class,
+            cell,
             marker,
         }));
     }

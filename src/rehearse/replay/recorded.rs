@@ -25,6 +25,7 @@ use self::line::{Tried, Visit};
 use self::lines::Next;
 use super::cast::Setup;
 use super::steer::Steer;
+use crate::model::cell::{Cell, HostId};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::outcome::{FailureKind, Ignored, Marker, MethodClass, Outcome};
 use crate::model::signal::{Note, Pair, PairEnd, Signal, Subject};
@@ -181,6 +182,13 @@ impl Rerun {
         }
     }
 
+    /// Which of the service's cells it belongs to.
+    fn cell(&self, visit: &Visit) -> Cell {
+        let found = self.matcher.find(&visit.host, &visit.url_path);
+        let host = found.map_or_else(HostId::default, |found| found.host);
+        Cell { class: MethodClass::of(&visit.method), host }
+    }
+
     /// A log that does not say which upstream means the first.
     fn upstream(&self, pool: PoolId, tried: &Tried) -> Option<UpstreamId> {
         if tried.upstream.is_empty() {
@@ -240,8 +248,8 @@ impl Rerun {
             let expected = classify::is_markable(code).then_some(marker);
             self.steer.head(index, took, expected);
         }
-        let class = MethodClass::of(&visit.method);
-        self.steer.count(self.now, index, (class, outcome));
+        let cell = self.cell(visit);
+        self.steer.count(self.now, index, (cell, outcome));
         let subject = match outcome {
             Outcome::Failure(kind) => Subject::Failure(kind),
             Outcome::OriginError => Subject::OriginError,
@@ -249,7 +257,7 @@ impl Rerun {
         };
         let witness = witness(visit.client, &visit.method, &visit.url_path);
         let at = self.began + self.now;
-        self.steer.tell(Signal::Note(Note { upstream, at, subject, witness, class, marker }));
+        self.steer.tell(Signal::Note(Note { upstream, at, subject, witness, cell, marker }));
         outcome
     }
 
@@ -266,13 +274,13 @@ impl Rerun {
             Outcome::OriginError | Outcome::Failure(_) => PairEnd::FailedToo,
             Outcome::Ignored(_) => return,
         };
-        let (at, class) = (self.began + self.now, MethodClass::of(&visit.method));
-        self.steer.tell(Signal::Pair(Pair { first, second, second_went, at, class }));
+        let (at, cell) = (self.began + self.now, self.cell(visit));
+        self.steer.tell(Signal::Pair(Pair { first, second, second_went, at, cell }));
     }
 
     /// The share of such a request that the plan gives to others than the one it went to.
     fn elsewhere(&self, pool: PoolId, went: UpstreamId, visit: &Visit) -> f64 {
-        let candidates = &self.steer.plan(pool.index()).candidates;
+        let candidates = &self.steer.plan(pool.index()).of_cell(self.cell(visit)).candidates;
         let share = candidates.iter().find(|candidate| candidate.upstream == went).map(|it| {
             match MethodClass::of(&visit.method) {
                 MethodClass::Safe => it.safe,

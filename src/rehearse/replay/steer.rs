@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use super::cast::{Decider, Setup};
 use super::peer::Peer;
 use crate::decide::detector::Detector;
+use crate::model::cell::{Cell, HostId};
 use crate::model::health::{ProbePace, Retries, Transition, UpstreamStanding};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::outcome::{Marker, MethodClass, Outcome};
 use crate::model::plan::PoolPlan;
-use crate::model::signal::{Counts, DURATION_BOUNDS, DURATION_BUCKETS, Sample, Signal};
+use crate::model::signal::{
+    Counts, DURATION_BOUNDS, DURATION_BUCKETS, HostCounts, HostSample, Sample, Signal,
+};
 use crate::model::topology::Topology;
 use crate::request::classify::MarkerTrust;
 
@@ -28,6 +31,8 @@ pub(super) struct Steer {
     /// The instant at which the replay begins.
     began: Instant,
     samples: Vec<Sample>,
+    /// By upstream, then by host, of pools that have several.
+    hosts: Vec<Vec<HostSample>>,
     evidence: Vec<Signal>,
     /// By pool.
     plans: Vec<Arc<PoolPlan>>,
@@ -87,7 +92,14 @@ impl Steer {
         };
         let pools = topology.upstreams.iter().map(|upstream| upstream.pool.index()).collect();
         let samples = topology.upstreams().map(|(upstream, _)| empty(upstream)).collect();
+        let by_pool = topology.hosts_of_all();
+        let hosts = topology.upstreams().map(|(upstream, it)| {
+            let hosts = by_pool[it.pool.index()].len().min(HostId::MOST);
+            let hosts = if hosts > 1 { hosts } else { 0 };
+            (0..hosts).map(|host| nothing(upstream, HostId::new(host))).collect()
+        });
         let mut steer = Self {
+            hosts: hosts.collect(),
             plans: mind.plans(),
             mind,
             pools,
@@ -167,9 +179,18 @@ impl Steer {
         &mut self,
         at: Duration,
         upstream: usize,
-        (class, outcome): (MethodClass, Outcome),
+        (cell, outcome): (Cell, Outcome),
     ) {
-        add(&mut self.samples[upstream].counts, class, outcome, 1);
+        add(&mut self.samples[upstream].counts, cell.class, outcome, 1);
+        if let Some(host) = self.hosts[upstream].get_mut(cell.host.index()) {
+            let class = cell.class.index();
+            match outcome {
+                Outcome::Success => host.counts.successes[class] += 1,
+                Outcome::OriginError => host.counts.origin_errors[class] += 1,
+                Outcome::Failure(_) => host.counts.failures[class] += 1,
+                Outcome::Ignored(_) => {}
+            }
+        }
         let now = self.instant(at);
         self.mind.count(upstream, outcome, now);
     }
@@ -184,7 +205,7 @@ impl Steer {
         }
     }
 
-    /// Counts of many attempts at once, all of them good.
+    /// Counts of many attempts at once, all of them good, and the same for every host.
     pub(super) fn add(&mut self, at: Duration, upstream: usize, many: &Sample) {
         let now = self.instant(at);
         self.mind.count(upstream, Outcome::Success, now);
@@ -192,6 +213,7 @@ impl Steer {
         for class in [0, 1] {
             sample.counts.successes[class] += many.counts.successes[class];
             sample.counts.origin_errors[class] += many.counts.origin_errors[class];
+            share(&mut self.hosts[upstream], class, many.counts.successes[class]);
         }
         sample.counts.markable += many.counts.markable;
         sample.counts.marked += many.counts.marked;
@@ -214,6 +236,12 @@ impl Steer {
     /// Hands everything over and asks for conclusions.
     pub(super) fn drain(&mut self, at: Duration) -> Drained {
         let now = self.instant(at);
+        for host in self.hosts.iter_mut().flatten() {
+            if host.counts != HostCounts::default() {
+                self.mind.observe(&Signal::Host(*host), now);
+                host.counts = HostCounts::default();
+            }
+        }
         for sample in &mut self.samples {
             if sample.counts != Counts::default() || sample.durations != [0; DURATION_BUCKETS] {
                 self.mind.observe(&Signal::Sample(*sample), now);
@@ -322,6 +350,18 @@ impl Mind {
 
 fn empty(upstream: UpstreamId) -> Sample {
     Sample { upstream, counts: Counts::default(), durations: [0; DURATION_BUCKETS] }
+}
+
+fn nothing(upstream: UpstreamId, host: HostId) -> HostSample {
+    HostSample { upstream, host, counts: HostCounts::default() }
+}
+
+/// Shares `many` successes evenly among the hosts; what does not divide goes to the first ones.
+fn share(hosts: &mut [HostSample], class: usize, many: u32) {
+    let parts = hosts.len() as u32;
+    for (place, host) in hosts.iter_mut().enumerate() {
+        host.counts.successes[class] += many / parts + u32::from((place as u32) < many % parts);
+    }
 }
 
 /// Adds `n` equal outcomes to counts.

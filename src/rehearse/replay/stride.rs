@@ -105,6 +105,9 @@ impl Replay {
         }
         let mut longest = LONGEST;
         for plan in self.steer.plans() {
+            if !plan.parts.is_empty() {
+                return None;
+            }
             let serves = |c: &&Candidate| c.safe.get() + c.unsafe_.get() > 0;
             let mut serving = plan.candidates.iter().filter(serves).map(|c| c.upstream.index());
             let standby =
@@ -242,6 +245,7 @@ impl Replay {
         let request = self.demand.draw(&mut self.rng);
         let class = MethodClass::of(request.method());
         let plan = self.steer.plan(request.service());
+        let plan = plan.of_cell(request.cell());
         let Some(place) = plan.pick(class, self.rng.u16(0..1000)) else { return };
         let upstream = plan.candidates[place].upstream.index();
         let marker = self.marker(crate::rehearse::scenario::MarkerFate::Kept);

@@ -40,6 +40,9 @@ pub struct Explanation {
     pub residency: String,
     /// `enforce` or `observe`.
     pub failover: String,
+    /// The part of the service's requests that it belongs to, where that is served by others than the
+    /// rest.
+    pub slice: Option<String>,
     /// `normal`, `fail_open` or `fail_closed`.
     pub mode: String,
     /// Who would be first if decisions moved traffic; only in observe mode, and only if different.
@@ -136,6 +139,7 @@ impl Explanation {
         let Found { pool: id, host: host_id, .. } = found.ok_or_else(no_route)?;
         let cell = Cell { class, host: host_id };
         let (topology, plan) = (&routing.topology, routing.plan(id).of_cell(cell));
+        let slice = routing.plan(id).slice_of(cell).map(|slice| slice.words(topology, id));
         let pool = topology.pool(id);
         let name = |upstream: UpstreamId| topology.provider_of(upstream).name.to_string();
         let intended = board.pools[id.index()].intended;
@@ -157,6 +161,7 @@ impl Explanation {
             service: pool.service.to_string(),
             residency: pool.residency.as_str().to_owned(),
             failover: pool.rules.failover.mode.as_str().to_owned(),
+            slice: slice.clone(),
             mode: plan.mode.as_str().to_owned(),
             would_be_first: intended.filter(|to| Some(*to) != plan.first()).map(name),
             incident: incident_view(&board.pools[id.index()], now),
@@ -165,7 +170,9 @@ impl Explanation {
                 .iter()
                 .map(|candidate| candidate_view(board, candidate, class, now))
                 .collect(),
-            left_out: out.map(|upstream| left_out_view(board, *upstream, now)).collect(),
+            left_out: out
+                .map(|upstream| left_out_view(board, *upstream, slice.as_deref(), now))
+                .collect(),
             barred: pool.barred.iter().map(BarredView::of).collect(),
         })
     }
@@ -222,11 +229,19 @@ fn candidate_view(
     }
 }
 
-fn left_out_view(board: &BoardView, id: UpstreamId, now: Instant) -> LeftOutView {
+fn left_out_view(
+    board: &BoardView,
+    id: UpstreamId,
+    slice: Option<&str>,
+    now: Instant,
+) -> LeftOutView {
     let provider = board.view.routing.topology.provider_of(id);
     let standing = &board.upstreams[id.index()];
     let mut because: Vec<String> = order_words(board, id).into_iter().collect();
     because.extend(health_words(standing, now));
+    if let (true, Some(slice)) = (because.is_empty(), slice) {
+        because.push(format!("{slice} fail there, the rest does not"));
+    }
     LeftOutView {
         provider: provider.name.to_string(),
         jurisdiction: provider.jurisdiction.as_str().to_owned(),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::view::{
-    BarredView, ChangeView, IncidentView, OrderView, ProbeView, ProviderView, ScoresView,
+    BarredView, ChangeView, IncidentView, OrderView, PartView, ProbeView, ProviderView, ScoresView,
     ServiceView, Status, TransitionView, UpstreamView,
 };
 use crate::exchange::board::{BoardView, Entry};
@@ -81,6 +81,12 @@ fn service_view(board: &BoardView, id: PoolId, pool: &Pool, now: Instant) -> Ser
         first: plan.first().map(name),
         failover: pool.rules.failover.mode.as_str().to_owned(),
         would_be_first: standing.intended.filter(|to| Some(*to) != plan.first()).map(name),
+        parts: (plan.parts.iter())
+            .map(|(slice, plan)| PartView {
+                slice: slice.words(&routing.topology, id),
+                first: plan.first().map(name),
+            })
+            .collect(),
         incident: incident_view(standing, now),
         upstreams: pool.upstreams.iter().map(|up| upstream_view(board, *up, now)).collect(),
         barred: pool.barred.iter().map(BarredView::of).collect(),

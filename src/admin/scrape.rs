@@ -13,7 +13,7 @@ use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::Order;
 use crate::model::outcome::{MethodClass, Outcome};
 use crate::model::place::{Jurisdiction, Residency};
-use crate::model::plan::PoolMode;
+use crate::model::plan::{PoolMode, PoolPlan};
 use crate::model::refusal::Refusal;
 use crate::model::signal::DURATION_BOUNDS;
 use crate::model::topology::EndpointHost;
@@ -74,7 +74,8 @@ fn pool(page: &mut Page, board: &BoardView, id: PoolId) {
     let service = [pool.service.as_str()];
     page.flag(&f::ORIGIN_INCIDENT, &service, board.pools[id.index()].origin_incident);
     page.flag(&f::COMMON_CAUSE, &service, board.pools[id.index()].common_cause);
-    page.flag(&f::FAIL_OPEN, &service, plan.mode == PoolMode::FailOpen);
+    page.add(&f::PARTS_MOVED, &service, plan.parts.len() as f64);
+    page.flag(&f::FAIL_OPEN, &service, plan.all().any(|plan| plan.mode == PoolMode::FailOpen));
     page.flag(&f::FAIL_CLOSED, &service, plan.mode == PoolMode::FailClosed);
     page.flag(&f::FALLBACK_OUTSIDE_EU, &service, is_fallback_outside_eu(board, id));
     pool_rows(page, view.states.pool(id));
@@ -87,7 +88,7 @@ fn is_fallback_outside_eu(board: &BoardView, id: PoolId) -> bool {
     let choice = |upstream: UpstreamId| topology.upstream(upstream).preference;
     let best = pool.upstreams.iter().map(|upstream| choice(*upstream)).min();
     pool.residency == Residency::PreferEu
-        && board.view.routing.plan(id).first().is_some_and(|first| {
+        && board.view.routing.plan(id).all().filter_map(PoolPlan::first).any(|first| {
             topology.provider_of(first).jurisdiction == Jurisdiction::NonEu
                 && Some(choice(first)) != best
         })

@@ -57,12 +57,23 @@ pub struct ServiceView {
     pub failover: String,
     /// Who would be first if decisions moved traffic; only where that is somebody else.
     pub would_be_first: Option<String>,
+    /// Parts of its requests that are served by others than the rest.
+    pub parts: Vec<PartView>,
     /// The open incident, if any.
     pub incident: Option<IncidentView>,
     /// By preference.
     pub upstreams: Vec<UpstreamView>,
     /// What the file lists and policy forbids.
     pub barred: Vec<BarredView>,
+}
+
+/// A part of a service's requests that is served by others than the rest.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PartView {
+    /// In words: a method class, a host, or both.
+    pub slice: String,
+    /// Provider of its first candidate.
+    pub first: Option<String>,
 }
 
 /// An open incident.

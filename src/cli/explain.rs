@@ -90,6 +90,9 @@ fn words(explanation: &Explanation) -> String {
     add(format!("{} {}", e.method, e.url));
     add(format!("  route     host {}, prefix {}", e.route.host, e.route.prefix));
     add(format!("  service   {}, residency {}", e.service, e.residency));
+    if let Some(slice) = &e.slice {
+        add(format!("  part      {slice}: served by others than the rest"));
+    }
     let mode = e.mode.replace('_', "-");
     add(format!("  plan      {mode}, snapshot {}, {}", e.generation, e.at));
     if e.failover == "observe" {

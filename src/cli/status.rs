@@ -89,6 +89,10 @@ fn service_table(out: &mut String, service: &ServiceView) {
         let seconds = incident.seconds;
         append(&mut head, format_args!(", incident for {seconds:.0} s, blame {blame}"));
     }
+    for part in &service.parts {
+        let first = part.first.as_deref().unwrap_or("nobody");
+        append(&mut head, format_args!("\n  {}: served through {first}", part.slice));
+    }
     append(out, format_args!("{head}\n"));
     let titles = ["UPSTREAM", "LAW", "HEALTH", "SHARE", "RATE", "FAILING", "PROBE", "WHY"];
     let mut rows = vec![row(titles)];

@@ -121,6 +121,16 @@ impl PoolPlan {
         self.parts.iter().find(|(slice, _)| slice.holds(cell)).map_or(self, |(_, plan)| plan)
     }
 
+    /// The part that a cell belongs to, if it has a plan of its own.
+    pub fn slice_of(&self, cell: Cell) -> Option<Slice> {
+        self.parts.iter().map(|(slice, _)| *slice).find(|slice| slice.holds(cell))
+    }
+
+    /// This plan and those of its parts.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.parts.iter().map(|(_, plan)| plan))
+    }
+
     /// Place of the candidate that takes a request with this ticket, drawn evenly from `0..1000`.
     /// `None` when fail-closed.
     pub fn pick(&self, class: MethodClass, ticket: u16) -> Option<usize> {

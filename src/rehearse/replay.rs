@@ -13,6 +13,7 @@
 mod budget;
 mod cast;
 mod course;
+mod ending;
 mod peer;
 mod record;
 pub mod recorded;

@@ -315,6 +315,13 @@ fn latency(quantile: f64) -> Duration {
 }
 
 impl Filter {
+    /// Whether it lets any request of a cell through.
+    pub fn touches(&self, cell: Cell) -> bool {
+        let class = |method: &Method| MethodClass::of(method) == cell.class;
+        let mut methods = METHODS.iter().zip(self.methods);
+        self.hosts[cell.host.index()] && methods.any(|(method, passes)| passes && class(method))
+    }
+
     /// Whether it lets every request through.
     pub fn is_everything(&self) -> bool {
         self.family.is_none() && self.share > 1.0 - 1e-9
@@ -343,12 +350,12 @@ impl Request {
         self.method().is_safe() && self.client.is_multiple_of(2)
     }
 
-    /// Which of [`HOSTS`] it asks for.
+    /// Which cell of its service it belongs to.
     pub fn cell(&self) -> Cell {
         Cell { class: MethodClass::of(self.method()), host: HostId::new(self.host()) }
     }
 
-    /// Place of its host.
+    /// Which of [`HOSTS`] it asks for.
     pub fn host(&self) -> usize {
         usize::from(self.host)
     }

@@ -17,6 +17,7 @@ use self::load::Load;
 use self::track::{Planned, Track};
 use super::scenario::{Family, Fault, MarkerFate, Mode, Scenario, Sticky, Subject};
 use super::traffic::{Demand, Request};
+use crate::model::cell::Cell;
 use crate::model::id::Label;
 use crate::model::signal::Reply;
 
@@ -148,10 +149,18 @@ impl World {
         self.turns.get(self.turns.partition_point(|turn| *turn <= at)).copied()
     }
 
-    /// How an upstream's answers are slower at `at`, as shares and by how much; empty where they are
-    /// not. `None` where anything else is wrong, or differs from request to request.
-    pub fn slowness(&self, upstream: usize, at: Duration) -> Option<Vec<(f64, Duration)>> {
-        let felt = self.faults(upstream, at).filter(|(planned, ..)| planned.fault.is_felt());
+    /// How an upstream's answers to requests of a cell, or to all, are slower at `at`, as shares and by
+    /// how much; empty where they are not. `None` where anything else is wrong, or differs from request to request.
+    pub fn slowness(
+        &self,
+        upstream: usize,
+        cell: Option<Cell>,
+        at: Duration,
+    ) -> Option<Vec<(f64, Duration)>> {
+        let felt = self.faults(upstream, at).filter(|(planned, ..)| {
+            let touches = |cell| planned.filter.touches(cell);
+            planned.fault.is_felt() && cell.is_none_or(touches)
+        });
         let slower = |(planned, fraction, ..): (&Planned, f64, Bearing, usize)| {
             let Fault { mode, fraction: full, sticky, .. } = planned.fault;
             match mode {

@@ -79,6 +79,8 @@ families! {
         "1 while the origin itself is found at fault.";
     COMMON_CAUSE: Gauge "bascule_common_cause" ["service"]
         "1 while our own network or resolver is found at fault and the plan is frozen.";
+    PARTS_MOVED: Gauge "bascule_parts_moved" ["service"]
+        "Parts of a service's requests that are served by others than the rest.";
     FAIL_OPEN: Gauge "bascule_fail_open" ["service"]
         "1 while every permitted upstream is bad and the least bad serves.";
     FAIL_CLOSED: Gauge "bascule_fail_closed" ["service"]

@@ -35,6 +35,9 @@ pub struct Line {
     /// Of the provider that is first now: `eu` or `non_eu`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jurisdiction: Option<String>,
+    /// Which part of the service's requests, where only a part was moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slice: Option<String>,
     /// Why, in one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -360,6 +360,39 @@ async fn when_the_fallback_dies_too_the_least_bad_serves_and_a_return_is_noticed
 }
 
 #[tokio::test]
+async fn posts_that_fail_alone_are_moved_alone() {
+    let _turn = turn().await;
+    let stage = Stage::start(Transport::Plain, watched).await;
+    let load = Load::start(&stage.proxy, RATE);
+    load.goes_on(RATE as usize).await;
+    stage.us.behave(Script::all(Act::ServeOnlyGet));
+    let by = |record: &Record| record.answer.as_ref().ok().map(|(_, by)| by.clone());
+    let is_post = |record: &&Record| record.method == http::Method::POST;
+    load.until("POSTs to be served elsewhere", |records| {
+        let mut last = records.iter().rev().filter(is_post).map(by).take(SETTLED);
+        records.len() > 2 * RATE as usize && last.all(|by| by.as_deref() == Some("eu"))
+    })
+    .await;
+    let report = load.stop().await;
+    let gets = report.records.iter().filter(|record| !is_post(record));
+    let elsewhere = gets.filter(|record| by(record).as_deref() != Some("us")).count();
+    let failed = report.failed().len();
+    println!("{} requests, {failed} POSTs failed", report.records.len());
+    assert!(report.failed_gets().is_empty());
+    // The experiment lends a tenth of all requests for as long as nobody knows whose fault it is.
+    assert!(elsewhere < report.records.len() / 10, "{elsewhere} of {}", report.records.len());
+    let portal = [("service", "portal")];
+    let moved = |m: &Metrics| m.sum("bascule_parts_moved", &portal) == 1.0;
+    let metrics = stage.proxy.metrics_when("the part to be counted", moved).await;
+    assert_eq!(metrics.sum("bascule_failovers_total", &portal), 0.0, "the rest stays");
+    let (_, lines) = stage.proxy.verb(&["journal"]).await;
+    assert!(lines.contains("slice=unsafe requests provider=us"), "{lines}");
+    let (_, why) =
+        stage.proxy.verb(&["explain", "--method", "POST", "https://www.portal.example/cart"]).await;
+    assert!(why.contains("unsafe requests fail there, the rest does not"), "{why}");
+}
+
+#[tokio::test]
 async fn observe_decides_and_leaves_traffic_alone() {
     let _turn = turn().await;
     let stage =

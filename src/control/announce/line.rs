@@ -26,6 +26,8 @@ pub(super) struct Line<'a> {
     at: Option<Instant>,
     observed: bool,
     jurisdiction: Option<&'a str>,
+    /// Which part of the requests.
+    slice: Option<String>,
     probes_failed: Option<u32>,
     provider: Option<&'a str>,
     from: Option<&'a str>,
@@ -71,7 +73,10 @@ impl<'a> Line<'a> {
             Transition::Ordered { upstream: whose, from, to, .. } => {
                 Self { from: Some(from.as_str()), to: Some(to.as_str()), ..upstream(whose) }
             }
-            Transition::Slice { upstream: whose, reason, .. } => upstream(whose).because(reason),
+            Transition::Slice { pool: whole, slice, upstream: whose, reason, .. } => {
+                let slice = Some(slice.words(topology, whole));
+                Self { slice, ..upstream(whose) }.because(reason)
+            }
             Transition::Provider { provider, .. } => {
                 let provider = Some(topology.provider(provider).name.as_str());
                 Self { provider, ..Self::bare(EVERY_SERVICE, words) }
@@ -97,7 +102,7 @@ impl<'a> Line<'a> {
         Self { observed, ..Self::bare(pool.service.as_str(), words) }
     }
 
-    const fn bare(service: &'a str, (level, text): (Level, &'static str)) -> Self {
+    fn bare(service: &'a str, (level, text): (Level, &'static str)) -> Self {
         Self {
             level,
             event: Event::Other,
@@ -106,6 +111,7 @@ impl<'a> Line<'a> {
             at: None,
             observed: false,
             jurisdiction: None,
+            slice: None,
             probes_failed: None,
             provider: None,
             from: None,
@@ -166,6 +172,7 @@ impl<'a> Line<'a> {
             from: own(self.from),
             to: own(self.to),
             jurisdiction: own(self.jurisdiction),
+            slice: self.slice.clone(),
             reason: own(self.reason),
             kind: own(self.kind),
             generation: in_force.generation.get(),
@@ -187,6 +194,7 @@ impl<'a> Line<'a> {
                 tracing::$level!(
                     service = self.service,
                     provider = self.provider,
+                    slice = self.slice,
                     from = self.from,
                     to = self.to,
                     reason = self.reason,
@@ -267,6 +275,7 @@ impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text)?;
         let words = [
+            ("slice", self.slice.as_deref()),
             ("provider", self.provider),
             ("from", self.from),
             ("to", self.to),
@@ -307,9 +316,10 @@ mod tests {
 
     use super::*;
     use crate::clock;
+    use crate::model::cell::Slice;
     use crate::model::example::{self, Example};
     use crate::model::health::{Blame, HealthTag, IncidentEdge, Tier};
-    use crate::model::outcome::FailureKind;
+    use crate::model::outcome::{FailureKind, MethodClass};
     use crate::model::plan::PoolMode;
 
     fn evidence(since: Instant) -> Evidence {
@@ -366,6 +376,14 @@ mod tests {
                 Transition::OriginIncident { pool, edge: IncidentEdge::Raised, at, attribution },
                 Level::Error,
                 "origin incident: the origin fails through every provider blame=provider log_odds=+7.5",
+            ),
+            (
+                Transition::Slice {
+                    pool, slice: Slice::Class(MethodClass::Unsafe), edge: IncidentEdge::Ended, upstream: from, at,
+                    reason: Reason::RampDone,
+                },
+                Level::Info,
+                "a part of the requests is back slice=unsafe requests provider=bunny reason=ramp_done",
             ),
             (
                 Transition::GrayAlert { upstream: to, edge: IncidentEdge::Ended, at },

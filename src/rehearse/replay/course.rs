@@ -10,7 +10,6 @@ use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome, Reach};
 use crate::model::plan::{Candidate, PoolMode, PoolPlan, Rescue};
 use crate::model::signal::{Pair, PairEnd, Signal};
-use crate::rehearse::tally::Ending;
 use crate::rehearse::traffic::Request;
 use crate::rehearse::world::{Body, Cause, RATE_WINDOW, Seen};
 use crate::request::retry::{self, Replay as Resend, Situation};
@@ -338,67 +337,5 @@ impl Replay {
         let (first, second) = (UpstreamId::new(first), UpstreamId::new(second));
         let at = self.steer.instant(self.now);
         self.steer.tell(Signal::Pair(Pair { first, second, second_went, at, cell }));
-    }
-
-    /// The client has its answer, by whom and for better or worse.
-    fn end_of(&mut self, request: &Request, began: Duration, (by, cause): (Option<usize>, Cause)) {
-        let ending = match cause {
-            Cause::Nobody => Ending::Well,
-            Cause::Overload => Ending::Lost,
-            Cause::Upstream if self.anyone_else_could(by, request) => Ending::Lost,
-            Cause::Upstream | Cause::Origin => Ending::Hopeless,
-        };
-        let is_safe = MethodClass::of(request.method()) == MethodClass::Safe;
-        match ending {
-            Ending::Well => {}
-            Ending::Lost => {
-                self.tally.lose(began);
-                self.tally.lost_safe += u64::from(is_safe);
-            }
-            Ending::Hopeless => self.tally.hopeless += 1,
-        }
-        if ending != Ending::Well && !request.origin_fails {
-            self.tally.last_bad = Some(self.now);
-        }
-        if let Some(cell) = self.tally.series.at(began) {
-            cell.lost += f32::from(u8::from(ending == Ending::Lost));
-            by.into_iter().for_each(|by| cell.served[self.places[by]] += 1.0);
-        }
-        if let Some(by) = by {
-            self.tally.served_by[by] += 1;
-            self.count_middle(began, by, 1);
-        }
-        if (self.trigger.0..self.trigger.1).contains(&began) {
-            self.tally.during.0 += 1;
-            self.tally.during.1 += u64::from(ending == Ending::Well);
-        }
-    }
-
-    /// Whether a permitted upstream stood ready that would have served this request.
-    fn anyone_else_could(&self, by: Option<usize>, request: &Request) -> bool {
-        let could =
-            |upstream: usize| self.world.harm(self.places[upstream], self.now, Some(request)) < 0.5;
-        let pool = &self.topology.pools[request.service()];
-        let mut others = pool.upstreams.iter().map(|upstream| upstream.index());
-        others.any(|upstream| Some(upstream) != by && could(upstream))
-    }
-
-    /// What one more request would have lost, had everything gone to the first upstream.
-    pub(super) fn lost_without(&self) -> f64 {
-        let harm =
-            |upstream: &UpstreamId| self.world.harm(self.places[upstream.index()], self.now, None);
-        // Every service has the same providers in the same order.
-        match self.topology.pools.first().and_then(|pool| pool.upstreams.split_first()) {
-            Some((first, others)) => {
-                let harmed = harm(first);
-                // Nothing is lost that nobody could have served.
-                if harmed > 0.0 && others.iter().any(|other| harm(other) < 0.5) {
-                    harmed
-                } else {
-                    0.0
-                }
-            }
-            None => 0.0,
-        }
     }
 }

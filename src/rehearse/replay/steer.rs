@@ -205,15 +205,24 @@ impl Steer {
         }
     }
 
-    /// Counts of many attempts at once, all of them good, and the same for every host.
-    pub(super) fn add(&mut self, at: Duration, upstream: usize, many: &Sample) {
+    /// Counts of many attempts at once, all of them good; for one host, or the same for each.
+    pub(super) fn add(
+        &mut self,
+        at: Duration,
+        (upstream, host): (usize, Option<HostId>),
+        many: &Sample,
+    ) {
         let now = self.instant(at);
         self.mind.count(upstream, Outcome::Success, now);
         let sample = &mut self.samples[upstream];
         for class in [0, 1] {
             sample.counts.successes[class] += many.counts.successes[class];
             sample.counts.origin_errors[class] += many.counts.origin_errors[class];
-            share(&mut self.hosts[upstream], class, many.counts.successes[class]);
+            let hosts = &mut self.hosts[upstream];
+            let all = 0..hosts.len();
+            let only = |host: HostId| host.index()..(host.index() + 1).min(all.end);
+            let hosts = &mut hosts[host.map_or(all.clone(), only)];
+            share(hosts, class, many.counts.successes[class]);
         }
         sample.counts.markable += many.counts.markable;
         sample.counts.marked += many.counts.marked;

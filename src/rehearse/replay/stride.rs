@@ -1,14 +1,16 @@
 //! Time in which nothing happens: requests are counted by the hundred, and time passes in strides
 //! that grow with how long it has been quiet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Event, Replay};
+use crate::model::cell::Cell;
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{Marker, MethodClass, Outcome};
-use crate::model::plan::Candidate;
+use crate::model::plan::{Candidate, PoolPlan};
 use crate::model::signal::{Counts, DURATION_BUCKETS, Sample};
-use crate::rehearse::tally::series::Cell;
+use crate::rehearse::tally::series;
 use crate::rehearse::traffic::{Demand, HOSTS, NOBODYS, ORIGIN_ERRORS, SAFE_SHARE};
 use crate::request::witness::client_prefix;
 
@@ -96,6 +98,62 @@ fn whole(left_over: &mut f64, wanted: f64) -> u32 {
     whole as u32
 }
 
+/// Requests that go by one plan.
+struct Group<'a> {
+    pool: usize,
+    plan: &'a PoolPlan,
+    /// None: all of the pool's.
+    cell: Option<Cell>,
+    /// Share of the pool's safe requests.
+    safe: f64,
+    /// Share of all others.
+    unsafe_: f64,
+}
+
+/// All requests, pool by pool; cell by cell where they do not all go by the same plan.
+fn groups(plans: &[Arc<PoolPlan>]) -> impl Iterator<Item = Group<'_>> {
+    plans.iter().enumerate().flat_map(|(pool, plan)| {
+        let whole = Group { pool, plan, cell: None, safe: 1.0, unsafe_: 1.0 };
+        let is_whole = plan.parts.is_empty();
+        let part = 1.0 / HOSTS.len() as f64;
+        let cells = if is_whole { 0 } else { HOSTS.len() * 2 };
+        let of_cell = move |index: usize| {
+            let cell = Cell::at(index);
+            let (safe, unsafe_) = match cell.class {
+                MethodClass::Safe => (part, 0.0),
+                MethodClass::Unsafe => (0.0, part),
+            };
+            Group { pool, plan: plan.of_cell(cell), cell: Some(cell), safe, unsafe_ }
+        };
+        is_whole.then_some(whole).into_iter().chain((0..cells).map(of_cell))
+    })
+}
+
+impl Group<'_> {
+    /// Upstreams that take requests of their own.
+    fn serving(&self) -> impl Iterator<Item = usize> {
+        let takes = |c: &&Candidate| {
+            self.safe * c.safe.fraction() + self.unsafe_ * c.unsafe_.fraction() > 0.0
+        };
+        self.plan.candidates.iter().filter(takes).map(|c| c.upstream.index())
+    }
+
+    fn standby(&self) -> Option<usize> {
+        self.plan.standby.map(|standby| self.plan.candidates[standby.place].upstream.index())
+    }
+
+    /// Candidates, with their share of the safe requests.
+    fn shares(&self) -> impl Iterator<Item = (&Candidate, f64)> {
+        let plan = self.plan;
+        let aside = plan.standby.map_or(0.0, |standby| NOBODYS * standby.share.fraction());
+        plan.candidates.iter().enumerate().map(move |(place, candidate)| {
+            let kept = candidate.safe.fraction() * (1.0 - aside);
+            let is_standby = plan.standby.is_some_and(|standby| standby.place == place);
+            (candidate, if is_standby { kept + aside } else { kept })
+        })
+    }
+}
+
 impl Replay {
     /// Up to when nothing will happen; `None` while something does.
     pub(super) fn stride_end(&mut self) -> Option<Duration> {
@@ -104,22 +162,18 @@ impl Replay {
             return None;
         }
         let mut longest = LONGEST;
-        for plan in self.steer.plans() {
-            if !plan.parts.is_empty() {
-                return None;
-            }
-            let serves = |c: &&Candidate| c.safe.get() + c.unsafe_.get() > 0;
-            let mut serving = plan.candidates.iter().filter(serves).map(|c| c.upstream.index());
-            let standby =
-                plan.standby.map(|standby| plan.candidates[standby.place].upstream.index());
-            if !serving.clone().chain(standby).all(|upstream| self.is_quiet(upstream)) {
+        for group in groups(self.steer.plans()) {
+            let serving = || group.serving();
+            let standby = group.standby().filter(|_| group.safe > 0.0);
+            let cell = group.cell;
+            if !serving().chain(standby).all(|upstream| self.is_quiet(upstream, cell)) {
                 self.quiet.disturbed(self.now);
                 return None;
             }
-            match (serving.next(), serving.next()) {
-                (Some(_), Some(_)) => longest = LONGEST_ON_TRIAL,
-                (Some(_), None) => {}
-                (None, _) => return None,
+            match serving().count() {
+                0 => return None,
+                1 => {}
+                _ => longest = LONGEST_ON_TRIAL,
             }
         }
         let quiet = self.now.saturating_sub(self.quiet.since);
@@ -134,8 +188,8 @@ impl Replay {
     }
 
     /// Whether nothing is wrong with an upstream but that it is slow, and not so slow that it is late.
-    fn is_quiet(&self, upstream: usize) -> bool {
-        let slower = self.world.slowness(self.places[upstream], self.now);
+    fn is_quiet(&self, upstream: usize, cell: Option<Cell>) -> bool {
+        let slower = self.world.slowness(self.places[upstream], cell, self.now);
         slower.is_some_and(|slower| {
             let by: Duration = slower.iter().map(|(_, by)| *by).sum();
             let slowest = self.demand.slowest() + by;
@@ -194,50 +248,51 @@ impl Replay {
         self.tally.lost_without += lost_without;
         let mut loads = vec![0.0; self.world.size()];
         let plans = self.steer.plans().to_vec();
-        let candidates = plans.iter().enumerate().flat_map(|(pool, plan)| {
-            let aside = plan.standby.map_or(0.0, |standby| NOBODYS * standby.share.fraction());
-            plan.candidates.iter().enumerate().map(move |(place, candidate)| {
-                let kept = candidate.safe.fraction() * (1.0 - aside);
-                let is_standby = plan.standby.is_some_and(|standby| standby.place == place);
-                (pool, candidate, if is_standby { kept + aside } else { kept })
-            })
-        });
-        for (pool, candidate, safe) in candidates {
-            let upstream = candidate.upstream.index();
-            let requests = requests * self.demand.share_of(pool);
-            let wanted = [
-                requests * SAFE_SHARE * safe,
-                requests * (1.0 - SAFE_SHARE) * candidate.unsafe_.fraction(),
-            ];
-            loads[self.places[upstream]] += wanted[0] + wanted[1];
-            let slower = self.world.slowness(self.places[upstream], self.now).unwrap_or_default();
-            let pace = self.quiet.pace(slower, &self.demand);
-            let mut sample = self.quiet.sample(upstream, wanted, pace);
-            let served = sample.counts.successes[0] + sample.counts.successes[1];
-            if self.rules().marker.is_some() {
-                sample.counts.markable = served;
-                sample.counts.marked = served;
-            }
-            let past = if self.is_first_choice(upstream) { 0.0 } else { 1.0 };
-            for host in 0..HOSTS.len() {
-                let part = (wanted[0] + wanted[1]) / HOSTS.len() as f64;
-                self.tally.hosts.sent(self.now, host, (part, part * past));
-            }
-            self.steer.add(self.now, upstream, &sample);
-            self.tally.serve(upstream, u64::from(served));
-            self.count_middle(self.now, upstream, u64::from(served));
-            if (self.trigger.0..self.trigger.1).contains(&self.now) {
-                self.tally.during.0 += u64::from(served);
-                self.tally.during.1 += u64::from(served);
+        for group in groups(&plans) {
+            let requests = requests * self.demand.share_of(group.pool);
+            for (candidate, safe) in group.shares() {
+                let wanted = [
+                    requests * SAFE_SHARE * group.safe * safe,
+                    requests * (1.0 - SAFE_SHARE) * group.unsafe_ * candidate.unsafe_.fraction(),
+                ];
+                let upstream = candidate.upstream.index();
+                loads[self.places[upstream]] += wanted[0] + wanted[1];
+                self.serve_at(upstream, group.cell, wanted);
             }
         }
-        let cell = Cell {
+        let cell = series::Cell {
             served: loads.iter().map(|load| *load as f32).collect(),
             lost: 0.0,
             lost_without: lost_without as f32,
         };
         self.tally.series.spread(self.now..end, &cell);
         self.world.serve(&loads, end);
+    }
+
+    /// Good answers of one upstream.
+    fn serve_at(&mut self, upstream: usize, cell: Option<Cell>, wanted: [f64; 2]) {
+        let slower = self.world.slowness(self.places[upstream], cell, self.now).unwrap_or_default();
+        let pace = self.quiet.pace(slower, &self.demand);
+        let mut sample = self.quiet.sample(upstream, wanted, pace);
+        let served = sample.counts.successes[0] + sample.counts.successes[1];
+        if self.rules().marker.is_some() {
+            sample.counts.markable = served;
+            sample.counts.marked = served;
+        }
+        let past = if self.is_first_choice(upstream) { 0.0 } else { 1.0 };
+        let all = 0..HOSTS.len();
+        let hosts = cell.map_or(all, |cell| cell.host.index()..cell.host.index() + 1);
+        let part = (wanted[0] + wanted[1]) / hosts.len() as f64;
+        for host in hosts {
+            self.tally.hosts.sent(self.now, host, (part, part * past));
+        }
+        self.steer.add(self.now, (upstream, cell.map(|cell| cell.host)), &sample);
+        self.tally.serve(upstream, u64::from(served));
+        self.count_middle(self.now, upstream, u64::from(served));
+        if (self.trigger.0..self.trigger.1).contains(&self.now) {
+            self.tally.during.0 += u64::from(served);
+            self.tally.during.1 += u64::from(served);
+        }
     }
 
     /// One request that the origin fails, whoever asks it.

@@ -66,7 +66,7 @@ fn before_and_after_the_outage_all_is_well() {
     assert_eq!(stage.spoilt(0, 10.0), 0.0);
     assert_eq!(stage.spoilt(0, 5.0), 1.0);
     assert_eq!(stage.spoilt(1, 5.0), 0.0, "the other provider is well");
-    assert_eq!(stage.world.slowness(0, Duration::ZERO), Some(Vec::new()));
+    assert_eq!(stage.world.slowness(0, None, Duration::ZERO), Some(Vec::new()));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn stale_addresses_and_a_providers_api_touch_no_request() {
         "{t_s: 0, provider: resolver, mode: dns, dns: TIMEOUT}",
     ]);
     assert_eq!(stage.spoilt(0, 1.0), 0.0);
-    assert_eq!(stage.world.slowness(0, LEAD + Duration::from_secs(1)), Some(Vec::new()));
+    assert_eq!(stage.world.slowness(0, None, LEAD + Duration::from_secs(1)), Some(Vec::new()));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn steady_slowness_is_told_apart_from_what_differs_by_request() {
     let lasting = "{t_s: 0, provider: one, id: a, mode: latency, latency_ms: 300, fraction: 0.2}";
     let rising = "{t_s: 0, provider: one, id: b, mode: latency, latency_ms: 50, ramp_s: 60}";
     let at = LEAD + Duration::from_secs(30);
-    let steady = stage(&[lasting]).world.slowness(0, at);
+    let steady = stage(&[lasting]).world.slowness(0, None, at);
     assert_eq!(steady, Some(vec![(0.2, Duration::from_millis(300))]));
-    assert_eq!(stage(&[lasting, rising]).world.slowness(0, at), None);
+    assert_eq!(stage(&[lasting, rising]).world.slowness(0, None, at), None);
 }

@@ -67,6 +67,8 @@ pub enum Act {
     CutBody,
     /// Serves, then ends the connection without having announced it.
     ServeAndLeave,
+    /// Serves GET, and answers anything else with 500.
+    ServeOnlyGet,
     /// Gives the connection to the test, which goes on by hand. HTTP/1.1 only.
     HandOver,
 }
@@ -128,9 +130,14 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn act(&self, is_probe: bool) -> Act {
+    pub(super) fn act(&self, method: &str, is_probe: bool) -> Act {
         let script = self.script.lock().expect("no panic while held");
-        if is_probe { script.probes.clone() } else { script.traffic.clone() }
+        let act = if is_probe { script.probes.clone() } else { script.traffic.clone() };
+        match act {
+            Act::ServeOnlyGet if method == "GET" => Act::Serve,
+            Act::ServeOnlyGet => Act::status(500),
+            act => act,
+        }
     }
 }
 
@@ -307,7 +314,7 @@ async fn serve_http1(shared: Arc<Shared>, number: usize, mut wire: Wire) {
             is_probe,
             body: None,
         });
-        let act = shared.act(is_probe);
+        let act = shared.act(head.word(0), is_probe);
         if matches!(act, Act::HandOver) {
             // Full only when a test does not look at its conversations.
             shared.conversations.try_send(Conversation { wire }).ok();
@@ -335,9 +342,11 @@ async fn serve_http1(shared: Arc<Shared>, number: usize, mut wire: Wire) {
                 return;
             }
             Act::Reset => return wire.reset(),
-            Act::Hang | Act::Refuse | Act::HandOver => return,
+            Act::Hang | Act::Refuse | Act::HandOver | Act::ServeOnlyGet => return,
         };
-        if wire.send(answer).await.is_err() || matches!(shared.act(is_probe), Act::ServeAndLeave) {
+        if wire.send(answer).await.is_err()
+            || matches!(shared.act(head.word(0), is_probe), Act::ServeAndLeave)
+        {
             return;
         }
     }

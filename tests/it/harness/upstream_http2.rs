@@ -20,10 +20,11 @@ pub(super) async fn serve(shared: Arc<Shared>, number: usize, io: Box<dyn Io>) {
     while let Some(Ok((request, respond))) = connection.accept().await {
         let is_probe = request.uri().path() == PROBE;
         let place = shared.sightings.note(sighting(&request, number, is_probe));
+        let act = shared.act(request.method().as_str(), is_probe);
         let shared = Arc::clone(&shared);
         streams.spawn(async move {
             // A stream that the peer resets has nobody left to tell.
-            stream(shared, place, is_probe, request.into_body(), respond).await.ok();
+            stream(shared, place, act, request.into_body(), respond).await.ok();
         });
         while streams.try_join_next().is_some() {}
     }
@@ -49,11 +50,10 @@ fn sighting(request: &Request<RecvStream>, connection: usize, is_probe: bool) ->
 async fn stream(
     shared: Arc<Shared>,
     place: usize,
-    is_probe: bool,
+    act: Act,
     mut received: RecvStream,
     mut respond: SendResponse<Bytes>,
 ) -> Result<(), h2::Error> {
-    let act = shared.act(is_probe);
     if matches!(act, Act::Refuse) {
         respond.send_reset(Reason::REFUSED_STREAM);
         return Ok(());
@@ -80,7 +80,7 @@ async fn stream(
             std::future::pending::<()>().await;
             return Ok(());
         }
-        Act::Reset | Act::Hang | Act::Refuse | Act::HandOver => {
+        Act::Reset | Act::Hang | Act::Refuse | Act::HandOver | Act::ServeOnlyGet => {
             respond.send_reset(Reason::INTERNAL_ERROR);
             return Ok(());
         }

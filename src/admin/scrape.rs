@@ -103,6 +103,8 @@ fn pool_rows(page: &mut Page, state: &PoolState) {
         }
         page.add(&f::REQUESTS_IN_FLIGHT, &[service], row.in_flight.get() as f64);
         page.add(&f::RETRIES, &[service], row.retries.get() as f64);
+        page.add(&f::SPILLED, &[service], row.spilled.get() as f64);
+        page.add(&f::OVERLOAD_REFUSALS, &[service], row.overload_refusals.get() as f64);
         page.add(&f::RETRY_BUDGET_EXHAUSTED, &[service], row.budget_refusals.get() as f64);
         row.durations.add_to(&mut durations);
     }
@@ -119,6 +121,8 @@ fn upstream(page: &mut Page, board: &BoardView, id: UpstreamId) {
     let candidate = plan.candidates.iter().find(|candidate| candidate.upstream == id);
     let share = candidate.map_or(0.0, |candidate| candidate.safe.fraction());
     page.add(&f::UPSTREAM_SHARE, &names, share);
+    let admits = board.upstreams[id.index()].admits.fraction();
+    page.add(&f::UPSTREAM_ADMITS, &names, admits);
     let labels = [names[0], names[1], jurisdiction];
     page.flag(&f::ACTIVE_UPSTREAM, &labels, plan.first() == Some(id));
     upstream_rows(page, state, jurisdiction);

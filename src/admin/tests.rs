@@ -117,6 +117,7 @@ fn ejected(ago: Instant, now: Instant) -> UpstreamStanding {
         pace: ProbePace::Normal,
         late_after: Duration::from_secs(1),
         marker_armed: true,
+        admits: Permille::ALL,
         gray_alert: false,
         last: Some((ago, trip(ago))),
     }
@@ -134,6 +135,7 @@ fn healthy(now: Instant) -> UpstreamStanding {
         pace: ProbePace::Normal,
         late_after: Duration::from_millis(1250),
         marker_armed: false,
+        admits: Permille::ALL,
         gray_alert: false,
         last: None,
     }

@@ -17,7 +17,7 @@ use crate::model::id::Label;
 use crate::model::topology::{Pool, Sensitivity, Topology};
 use crate::rehearse::compare::{self, Comparison};
 use crate::rehearse::crew;
-use crate::rehearse::library::{self, Claim, OUTAGES, Outage};
+use crate::rehearse::library::{self, OUTAGES, Outage};
 use crate::rehearse::page;
 use crate::rehearse::replay::{self, Decider, Setup};
 use crate::rehearse::report::Report;
@@ -26,7 +26,7 @@ use crate::rehearse::scenario::Scenario;
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Embedded outages by name, or files [default: every embedded one that is claimed to pass].
+    /// Embedded outages by name, or files [default: every embedded one].
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<String>,
     /// Takes the rules of a service (timeouts, retry, failover, residency) from this file.
@@ -91,12 +91,6 @@ impl From<Eagerness> for Sensitivity {
     }
 }
 
-/// An outage to replay, with what it needs that is still to come.
-struct Wanted {
-    scenario: Scenario,
-    needs: Option<&'static str>,
-}
-
 /// Replays. Exit code 1 when an expectation does not hold.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if arguments.list {
@@ -126,10 +120,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// Plays each outage once. Exit code 1 when an expectation does not hold.
 fn replay(arguments: &Arguments, setup: &Setup) -> anyhow::Result<ExitCode> {
-    let claimed = OUTAGES.iter().filter(|outage| outage.claim == Claim::Claimed);
-    let wanted = wanted(&arguments.scenarios, claimed)?;
+    let wanted = wanted(&arguments.scenarios)?;
     let began = clock::now();
-    let reports = crew::each(&wanted, |Wanted { scenario, .. }| {
+    let reports = crew::each(&wanted, |scenario| {
         Report::new(scenario, &replay::play(scenario, setup, arguments.seed))
     });
     match arguments.format {
@@ -137,11 +130,8 @@ fn replay(arguments: &Arguments, setup: &Setup) -> anyhow::Result<ExitCode> {
         Format::Html => print!("{}", page::html(&reports)),
         Format::Md => bail!("--format md is for --compare"),
         Format::Text => {
-            for (report, Wanted { needs, .. }) in reports.iter().zip(&wanted) {
+            for report in &reports {
                 println!("{}", report.text());
-                if let Some(needs) = needs {
-                    println!("  not claimed: needs {needs}\n");
-                }
             }
             summarise(&reports, clock::now() - began);
         }
@@ -152,10 +142,8 @@ fn replay(arguments: &Arguments, setup: &Setup) -> anyhow::Result<ExitCode> {
 
 /// Plays each outage through everybody's rules.
 fn compare(arguments: &Arguments, setup: &Setup) -> anyhow::Result<ExitCode> {
-    let wanted = wanted(&arguments.scenarios, OUTAGES.iter())?;
-    let all = crew::each(&wanted, |Wanted { scenario, .. }| {
-        Comparison::of(scenario, setup, arguments.seed)
-    });
+    let wanted = wanted(&arguments.scenarios)?;
+    let all = crew::each(&wanted, |scenario| Comparison::of(scenario, setup, arguments.seed));
     match arguments.format {
         Format::Text => print!("{}", compare::text(&all)),
         Format::Json => println!("{}", serde_json::to_string_pretty(&all)?),
@@ -165,27 +153,19 @@ fn compare(arguments: &Arguments, setup: &Setup) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The named outages, or else these.
-fn wanted(
-    names: &[String],
-    otherwise: impl Iterator<Item = &'static Outage>,
-) -> anyhow::Result<Vec<Wanted>> {
+/// The named outages, or else all embedded ones.
+fn wanted(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
     if names.is_empty() {
-        return otherwise.map(embedded).collect();
+        return OUTAGES.iter().map(embedded).collect();
     }
     names.iter().map(|name| named(name)).collect()
 }
 
-fn embedded(outage: &Outage) -> anyhow::Result<Wanted> {
-    let scenario = Scenario::read(outage.text).with_context(|| outage.name)?;
-    let needs = match outage.claim {
-        Claim::Claimed => None,
-        Claim::Needs(what) => Some(what),
-    };
-    Ok(Wanted { scenario, needs })
+fn embedded(outage: &Outage) -> anyhow::Result<Scenario> {
+    Scenario::read(outage.text).with_context(|| outage.name)
 }
 
-fn named(name: &str) -> anyhow::Result<Wanted> {
+fn named(name: &str) -> anyhow::Result<Scenario> {
     if let Some(outage) = library::find(name) {
         return embedded(outage);
     }
@@ -194,8 +174,7 @@ fn named(name: &str) -> anyhow::Result<Wanted> {
         bail!("no outage and no file is called {name}; did you mean {}?", library::nearest(name));
     }
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-    let scenario = Scenario::read(&text).with_context(|| name.to_owned())?;
-    Ok(Wanted { scenario, needs: None })
+    Scenario::read(&text).with_context(|| name.to_owned())
 }
 
 /// What a file says about one of its services, and about the providers that it knows.
@@ -220,10 +199,7 @@ fn setup(topology: &Topology, service: Option<&str>) -> anyhow::Result<Setup> {
 
 fn list() {
     for outage in &OUTAGES {
-        match outage.claim {
-            Claim::Claimed => println!("{}", outage.name),
-            Claim::Needs(what) => println!("{:<36} needs {what}", outage.name),
-        }
+        println!("{}", outage.name);
     }
 }
 

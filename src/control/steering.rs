@@ -306,6 +306,7 @@ impl Steering {
             state.set_late_after(standing.late_after);
             state.set_marker_armed(standing.marker_armed);
             state.set_pace(standing.pace);
+            state.set_admits(standing.admits);
         }
         for (id, _) in topology.pools() {
             states.pool(id).set_retries(self.detector.retries(id));

@@ -129,6 +129,12 @@ impl Excursion {
         FailureKind::ALL[place]
     }
 
+    /// How many of the failures are of such kinds.
+    pub fn of_kinds(&self, wanted: impl Fn(FailureKind) -> bool) -> u32 {
+        let kinds = FailureKind::ALL.into_iter().filter(|kind| wanted(*kind));
+        kinds.map(|kind| self.kinds[kind.index()]).sum()
+    }
+
     /// Distinct witnesses among the failures.
     pub fn witnesses(&self) -> u32 {
         self.witnesses.count()

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::admission::Admission;
 use super::common_cause::CommonCause;
 use super::course::Occasion;
 use super::pool::{Context, PoolWatch};
@@ -288,6 +289,7 @@ impl Detector {
             pace,
             late_after: watch.hour.late_after(),
             marker_armed: watch.hour.marker_armed(),
+            admits: watch.admission.as_ref().map_or(Permille::ALL, Admission::admits),
             gray_alert: watch.standing == Standing::Gray,
             last: watch.last,
         }

@@ -1,6 +1,7 @@
 //! The pure core: evidence and time in, verdicts and plans out. No IO, clock, randomness, async,
 //! logging or locks.
 
+pub mod admission;
 pub mod attribution;
 pub mod baseline;
 pub mod breaker;

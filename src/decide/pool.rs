@@ -161,6 +161,7 @@ impl PoolWatch {
         self.freeze_or_thaw(context, out);
         self.split();
         self.judge(context, out);
+        self.tell_limits(context, out);
         self.advance(context, out);
         self.keep_incident(context, out);
         self.replan(Occasion::Decision, context, out);
@@ -380,6 +381,7 @@ impl PoolWatch {
 fn is_failing(watch: &Watch) -> bool {
     let by_probes = watch.probes.failed >= probes::TO_VETO;
     match watch.health {
+        _ if watch.is_limited() => true,
         Health::Suspect => true,
         Health::Healthy | Health::Ramping { .. } => by_probes,
         // What is out, or half-way back, fails while its probes do.

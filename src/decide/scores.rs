@@ -12,6 +12,7 @@
 
 use std::time::Instant;
 
+use super::admission::is_overload;
 use super::cusum::{Excursion, Failure, Guard, Rule, Score, threshold};
 use super::intake::Drain;
 use super::share::Share;
@@ -182,6 +183,14 @@ impl Scores {
             Some(_) | None => excursion
                 .map_or(Share::of(0, 0), |e| Share::of(e.failures.into(), e.attempts.into())),
         }
+    }
+
+    /// Share of the failures that this tier sees that are by overload.
+    pub fn by_overload(&self, tier: Tier) -> f64 {
+        let excursion = self.tiers[tier_index(tier)].excursion();
+        let share =
+            |e: &Excursion| f64::from(e.of_kinds(is_overload)) / f64::from(e.failures.max(1));
+        excursion.map_or(0.0, share)
     }
 
     /// What this tier's score proves to fail at least: it left zero in a bad moment.

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::admission::{self, Admission};
 use super::attribution::Sampling;
 use super::baseline::{Baseline, Minute};
 use super::breaker::{Event, Pace};
@@ -23,6 +24,7 @@ use crate::model::cell::Slice;
 use crate::model::health::{Health, Reason, Tier};
 use crate::model::id::{Label, ProviderId, UpstreamKey};
 use crate::model::operator::AdminState;
+use crate::model::outcome::FailureKind;
 use crate::model::signal::{Note, ProbeReport, Sample, Subject};
 use crate::model::topology::FailoverRule;
 
@@ -64,6 +66,8 @@ pub struct Watch {
     pub failing_since: Option<Instant>,
     /// Whether its attempts are a fair sample of the service's requests.
     pub sampling: Sampling,
+    /// What it can hold; none for a part of its requests.
+    pub admission: Option<Admission>,
     /// Its cells, while something fails.
     pub cells: Cells,
     baseline: Baseline,
@@ -110,6 +114,7 @@ impl Watch {
             traffic: Traffic::default(),
             failing_since: None,
             sampling: Sampling::Fair,
+            admission: Some(Admission::new(now)),
             cells: Cells::new(rule.sensitivity),
             baseline: Baseline::new(now),
             scores: Scores::new(rule.sensitivity),
@@ -145,6 +150,10 @@ impl Watch {
         let failures = sum(counts.failures);
         self.traffic.attempts += u64::from(successes) + u64::from(failures);
         self.traffic.failures += u64::from(failures);
+        if let Some(admission) = &mut self.admission {
+            let came = u64::from(successes);
+            admission.count(came + u64::from(failures), came);
+        }
         self.safe_successes = self
             .safe_successes
             .saturating_add(counts.successes[0])
@@ -158,11 +167,36 @@ impl Watch {
     /// One failure; origin errors are the pool's business.
     pub fn note(&mut self, note: &Note) {
         let Subject::Failure(kind) = note.subject else { return };
+        if self.excuses(kind) {
+            return self.intake.excuse();
+        }
         let armed = if self.hour.marker_armed() { Armed::Yes } else { Armed::No };
         for case in &mut self.cases {
             case.failed(kind, note.marker, armed);
         }
         self.intake.note(Failure { at: note.at, kind, witness: note.witness });
+    }
+
+    /// Whether a failure is for want of capacity, which is being dealt with; counts it as that.
+    fn excuses(&mut self, kind: FailureKind) -> bool {
+        let Some(admission) = &mut self.admission else { return false };
+        if !admission::is_overload(kind) {
+            return false;
+        }
+        admission.overloaded();
+        admission.is_limited()
+    }
+
+    /// Takes the trip that stands for a lack of capacity, if it looks like one.
+    pub fn claim_capacity(&mut self) -> bool {
+        let tier = self.trip();
+        let (Some(tier), Some(admission)) = (tier, &mut self.admission) else { return false };
+        admission.claim(self.scores.by_overload(tier), self.now)
+    }
+
+    /// Whether it gets less than it would be asked for.
+    pub fn is_limited(&self) -> bool {
+        self.admission.as_ref().is_some_and(Admission::is_limited)
     }
 
     /// What failed is judged elsewhere: scores begin anew.
@@ -202,6 +236,9 @@ impl Watch {
         self.seconds.advance(now);
         self.hour.advance(now);
         self.learn(now);
+        if let Some(admission) = &mut self.admission {
+            admission.pass(now);
+        }
         self.cases.iter_mut().for_each(|case| case.fade(now));
         let drain = self.intake.drain(now);
         if drain.successes > 0 || !drain.failures.is_empty() {
@@ -243,6 +280,7 @@ impl Watch {
 
     fn learn(&mut self, now: Instant) {
         let minute = match (self.health, self.standing) {
+            _ if self.is_limited() => Minute::Bad,
             (Health::Healthy | Health::Suspect, Standing::Nothing) => Minute::Good,
             (
                 Health::Healthy

@@ -107,6 +107,7 @@ pub fn topology(
             },
             preference: index as u16 + 1,
             weight: 100,
+            max_in_flight: None,
         });
     }
     let upstreams = (0..all.upstreams.len()).map(UpstreamId::new).collect();

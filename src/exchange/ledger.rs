@@ -170,6 +170,10 @@ pub struct PoolRow {
     pub retries: Counter,
     /// Retries that the budget refused.
     pub budget_refusals: Counter,
+    /// Requests that went to another upstream than planned, because that could hold no more.
+    pub spilled: Counter,
+    /// Requests turned away because no upstream could hold more.
+    pub overload_refusals: Counter,
     /// Requests and retries of the last ten seconds.
     pub window: super::budget::Window,
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::addresses::AddressBook;
@@ -15,6 +15,7 @@ use crate::model::health::{ProbePace, Retries};
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
 use crate::model::operator::AdminState;
 use crate::model::topology::{EndpointHost, Topology, Upstream};
+use crate::model::unit::Permille;
 
 /// Shared state of everything in one topology, index for index.
 #[derive(Debug, Default)]
@@ -110,6 +111,8 @@ pub struct UpstreamState {
     left: AtomicU8,
     marker_armed: AtomicBool,
     pace: AtomicU8,
+    /// In thousandths.
+    admits: AtomicU16,
 }
 
 impl UpstreamState {
@@ -130,6 +133,7 @@ impl UpstreamState {
             left: AtomicU8::new(0),
             marker_armed: AtomicBool::new(false),
             pace: AtomicU8::new(0),
+            admits: AtomicU16::new(Permille::ALL.get()),
         }
     }
 
@@ -180,6 +184,21 @@ impl UpstreamState {
     /// By steering only.
     pub fn set_marker_armed(&self, armed: bool) {
         self.marker_armed.store(armed, Ordering::Relaxed);
+    }
+
+    /// Share of what the plan gives it that it can hold, as far as it was learned.
+    pub fn admits(&self) -> Permille {
+        Permille::new(self.admits.load(Ordering::Relaxed)).unwrap_or(Permille::ALL)
+    }
+
+    /// By steering only.
+    pub fn set_admits(&self, share: Permille) {
+        self.admits.store(share.get(), Ordering::Relaxed);
+    }
+
+    /// Attempts whose answer has not ended yet, of all workers.
+    pub fn in_flight(&self) -> u64 {
+        self.rows.iter().map(|row| row.in_flight.get()).sum()
     }
 
     /// How fast to probe.

@@ -84,6 +84,7 @@ fn upstream(example: &Example<'_>, provider: ProviderId, pool: PoolId) -> Upstre
         endpoint: endpoint(host, port),
         preference: 1,
         weight: 100,
+        max_in_flight: None,
     }
 }
 

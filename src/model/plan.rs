@@ -154,6 +154,18 @@ impl PoolPlan {
         (ticket >= standby.share.rest().get()).then_some(standby.place)
     }
 
+    /// Place of the candidate that takes a request meant for the one at `place`: that one if it admits
+    /// it, else the next in order that takes requests of others and admits it (spill-over). `None`:
+    /// nobody can hold it.
+    pub fn spill(&self, place: usize, mut admits: impl FnMut(&Candidate) -> bool) -> Option<usize> {
+        if admits(&self.candidates[place]) {
+            return Some(place);
+        }
+        let mut others = self.candidates.iter().enumerate().filter(|(other, _)| *other != place);
+        let found = others.find(|(_, other)| other.rescue == Rescue::Takes && admits(other));
+        found.map(|(place, _)| place)
+    }
+
     /// The candidate with the largest share of all requests; the earlier one on a tie. This is the
     /// pool's *first*: whose change is a failover or a failback.
     pub fn first(&self) -> Option<UpstreamId> {

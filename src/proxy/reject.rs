@@ -19,6 +19,16 @@ pub(super) fn own(status: StatusCode, text: &'static str) -> Response<AnswerBody
     response
 }
 
+/// Nobody can hold one more request.
+pub(super) fn overloaded() -> Response<AnswerBody> {
+    let mut response = own(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The service is asked for more than it can hold. Please try again in a moment.\n",
+    );
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// Why a request was turned away.
 pub(super) fn refusal(refusal: Refusal) -> Response<AnswerBody> {
     own(refusal.status(), refusal.sentence())

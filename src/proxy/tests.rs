@@ -91,6 +91,7 @@ fn topology(addresses: &[SocketAddr]) -> Topology {
                 },
                 preference: index as u16,
                 weight: 100,
+                max_in_flight: None,
             })
             .collect(),
         pools: vec![Pool {

@@ -35,6 +35,7 @@ use crate::model::plan::{Candidate, PoolMode, PoolPlan, Rescue};
 use crate::model::refusal::Refusal;
 use crate::model::signal::Witness;
 use crate::model::topology::Pool;
+use crate::model::unit::Permille;
 
 /// A request that has a pool, and everything its attempts share.
 pub(super) struct Transaction {
@@ -102,7 +103,14 @@ impl Transaction {
         let Some(place) = aside.or_else(|| self.plan().pick(self.head.cell.class, ticket)) else {
             return End::Own(reject::page(&self.pool().rules.all_down.page, &self.head.method));
         };
-        let first = self.start(self.plan().candidates[place].upstream);
+        let Some(first) = self.plan().spill(place, |candidate| self.admits(candidate)) else {
+            self.state().rows[self.worker.index].overload_refusals.add(1);
+            return End::Own(reject::overloaded());
+        };
+        if first != place {
+            self.state().rows[self.worker.index].spilled.add(1);
+        }
+        let first = self.start(self.plan().candidates[first].upstream);
         let connections = Rc::clone(&first.connections);
         let mut left = pin!(connections.left.notified());
         let mut course = Course::begin(self, first.upstream);
@@ -133,6 +141,20 @@ impl Transaction {
             }
             timer.as_mut().reset(self.wake_at(&running));
         }
+    }
+
+    /// Whether an upstream can hold one more request, as far as is known.
+    fn admits(&self, candidate: &Candidate) -> bool {
+        let admits = self.view.states.upstream(candidate.upstream).admits();
+        (admits == Permille::ALL || fastrand::u16(0..1000) < admits.get())
+            && self.has_room(candidate)
+    }
+
+    /// Whether it has fewer in flight than its file allows.
+    fn has_room(&self, candidate: &Candidate) -> bool {
+        let upstream = self.view.routing.topology.upstream(candidate.upstream);
+        let state = self.view.states.upstream(candidate.upstream);
+        upstream.max_in_flight.is_none_or(|most| state.in_flight() < u64::from(most.get()))
     }
 
     /// Begins an attempt.
@@ -218,7 +240,11 @@ impl Transaction {
         let is_left = |c: &&Candidate| !self.view.states.upstream(c.upstream).is_avoided();
         let is_out = |c: &Candidate| self.view.states.upstream(c.upstream).is_out();
         let fail_open = self.plan().mode == PoolMode::FailOpen;
-        let mut candidates = open.filter(|c| (fail_open || is_left(c)) && !is_out(c));
+        // What is asked for more than it can hold is no help to anybody.
+        let is_free = |c: &Candidate| {
+            self.view.states.upstream(c.upstream).admits() == Permille::ALL && self.has_room(c)
+        };
+        let mut candidates = open.filter(|c| (fail_open || is_left(c)) && !is_out(c) && is_free(c));
         candidates.next().map(|candidate| candidate.upstream)
     }
 }

@@ -335,7 +335,7 @@ pub fn transition_text(topology: &Topology, transition: &Transition) -> Option<S
             format!("common cause {} ({} fail from here)", edge_text(*edge), ground.as_str())
         }
         Transition::Limit { upstream, limit, .. } => match limit {
-            Some(limit) => format!("{} limited to {limit} requests in flight", name(upstream)),
+            Some(limit) => format!("{} limited to {limit} requests a second", name(upstream)),
             None => format!("{} holds all it is asked for", name(upstream)),
         },
     })

@@ -93,6 +93,12 @@ families! {
         "Attempts beyond a request's first.";
     RETRY_BUDGET_EXHAUSTED: Counter "bascule_retry_budget_exhausted_total" ["service"]
         "Retries that the budget refused.";
+    SPILLED: Counter "bascule_spilled_total" ["service"]
+        "Requests that went to another upstream than planned, because that could hold no more.";
+    OVERLOAD_REFUSALS: Counter "bascule_overload_refusals_total" ["service"]
+        "Requests answered with 503 because no upstream could hold more.";
+    UPSTREAM_ADMITS: Gauge "bascule_upstream_admits" ["service", "provider"]
+        "Share of what the plan gives an upstream that it can hold, 0 to 1.";
     PROVIDER_DEMOTED: Gauge "bascule_provider_demoted" ["provider"]
         "1 while a provider is avoided by every service, because several tripped on it.";
     FAILOVERS: Counter "bascule_failovers_total" ["service", "from", "to", "reason"]

@@ -7,6 +7,7 @@ mod harness;
 
 mod answers;
 mod architecture;
+mod capacity;
 mod check;
 mod failover;
 mod limits;

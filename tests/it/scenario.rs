@@ -1,10 +1,9 @@
-//! Every embedded outage through replay: what is claimed holds, and what is said to need a later
-//! part really does.
+//! Every embedded outage through replay: what its file expects holds.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bascule::model::place::Residency;
-use bascule::rehearse::library::{self, Claim, OUTAGES, Outage};
+use bascule::rehearse::library::{self, OUTAGES, Outage};
 use bascule::rehearse::replay::{self, Setup};
 use bascule::rehearse::report::Report;
 use bascule::rehearse::scenario::Scenario;
@@ -14,18 +13,13 @@ fn replayed(outage: &Outage, setup: &Setup, seed: u64) -> Report {
     Report::new(&scenario, &replay::play(&scenario, setup, seed))
 }
 
-/// Replays each outage that is asked for, on every core, and gives what `complain` says of them.
-fn complaints(
-    asked: impl Fn(&Outage) -> bool + Sync,
-    complain: impl Fn(&Report) -> Option<String> + Sync,
-) -> Vec<String> {
+/// Replays each outage, on every core, and gives what `complain` says of them.
+fn complaints(complain: impl Fn(&Report) -> Option<String> + Sync) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut found = Vec::new();
         while let Some(outage) = OUTAGES.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if asked(outage) {
-                found.extend(complain(&replayed(outage, &Setup::default(), 1)));
-            }
+            found.extend(complain(&replayed(outage, &Setup::default(), 1)));
         }
         found
     };
@@ -37,22 +31,9 @@ fn complaints(
 }
 
 #[test]
-fn every_claimed_outage_goes_as_expected() {
-    let failed = complaints(
-        |outage| outage.claim == Claim::Claimed,
-        |report| (!report.holds).then(|| report.text()),
-    );
+fn every_embedded_outage_goes_as_expected() {
+    let failed = complaints(|report| (!report.holds).then(|| report.text()));
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-    assert!(OUTAGES.iter().filter(|outage| outage.claim == Claim::Claimed).count() >= 20);
-}
-
-#[test]
-fn an_outage_that_is_not_claimed_does_not_pass_yet() {
-    let passed = complaints(
-        |outage| outage.claim != Claim::Claimed,
-        |report| report.holds.then(|| report.scenario.clone()),
-    );
-    assert!(passed.is_empty(), "claim them: {passed:?}");
 }
 
 #[test]

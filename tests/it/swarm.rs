@@ -448,6 +448,7 @@ fn invent_pool(topology: &mut Topology, dice: &mut Dice, (service, residency): (
             endpoint: endpoint(name),
             preference: 1 + dice.below(4) as u16,
             weight: 1 + dice.below(1000) as u16,
+            max_in_flight: None,
         });
     }
     upstreams.sort_by_key(|id| topology.upstreams[id.index()].preference);

@@ -215,7 +215,7 @@ impl Builder<'_> {
         // Stable: the position in the file decides among equals.
         drafts.sort_by_key(|draft| draft.preference);
         let mut places = Vec::with_capacity(drafts.len());
-        for Draft { provider: id, endpoint, preference, weight, place } in drafts {
+        for Draft { provider: id, endpoint, preference, weight, max_in_flight, place } in drafts {
             let provider = &self.providers.all[id.index()];
             if !pool.residency.permits(provider.jurisdiction) {
                 let (provider, jurisdiction) = (provider.name.clone(), provider.jurisdiction);
@@ -230,7 +230,8 @@ impl Builder<'_> {
             };
             pool.upstreams.push(UpstreamId::new(self.topology.upstreams.len()));
             let pool = PoolId::new(self.topology.pools.len());
-            let upstream = Upstream { key, provider: id, pool, endpoint, preference, weight };
+            let upstream =
+                Upstream { key, provider: id, pool, endpoint, preference, weight, max_in_flight };
             self.topology.upstreams.push(upstream);
             places.push(place);
         }

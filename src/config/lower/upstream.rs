@@ -1,6 +1,7 @@
 //! One way to reach a service: provider, URL, and how to speak there.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub(super) struct Draft {
     pub(super) endpoint: Endpoint,
     pub(super) preference: u16,
     pub(super) weight: u16,
+    pub(super) max_in_flight: Option<NonZeroU32>,
     pub(super) place: Place,
 }
 
@@ -37,8 +39,17 @@ pub(super) fn upstream(
     ours: &[SocketAddr],
 ) -> Option<Draft> {
     let place = raw.place;
-    let RawUpstream { provider, url, host, preference, weight, http, idle_timeout, ca_file } =
-        raw.value?;
+    let RawUpstream {
+        provider,
+        url,
+        host,
+        preference,
+        weight,
+        http,
+        max_in_flight,
+        idle_timeout,
+        ca_file,
+    } = raw.value?;
     let provider = context.needed("provider", provider, place);
     let provider = provider.and_then(|at| Some((at.place, providers.find(context, &at)?)));
     let url = context.needed("url", url, place);
@@ -61,6 +72,16 @@ pub(super) fn upstream(
         Bounds { least: 1, most: 1000, why: "an upstream without weight would never be asked; leave it out of the list instead" },
         100,
     );
+    let max_in_flight = max_in_flight.and_then(|at| {
+        let why = "an upstream that may have none in flight would never be asked; leave it out of the list instead";
+        let most = context.number(
+            "max_in_flight",
+            Some(at),
+            Bounds { least: 1, most: 1_000_000, why },
+            1_000_000,
+        );
+        NonZeroU32::new(most)
+    });
     let idle_timeout = context.duration(
         "idle_timeout",
         idle_timeout,
@@ -76,7 +97,7 @@ pub(super) fn upstream(
     let host_rule = host_rule.unwrap_or_default();
     let endpoint = Endpoint { scheme, host, port, host_rule, http, idle_timeout, ca };
     let (place, provider) = provider?;
-    Some(Draft { provider, endpoint, preference, weight, place })
+    Some(Draft { provider, endpoint, preference, weight, max_in_flight, place })
 }
 
 /// An URL that names a server and nothing below it, and not ourselves.

@@ -101,6 +101,8 @@ pub(in crate::config) struct RawUpstream {
     pub(in crate::config) weight: Option<At<u16>>,
     /// `auto` (chosen at the TLS handshake), 1 or 2. Default: auto.
     pub(in crate::config) http: Option<At<RawHttp>>,
+    /// Requests in flight, at most, 1 to 1000000; what is more goes to the next one. Default: no limit.
+    pub(in crate::config) max_in_flight: Option<At<u32>>,
     /// Idle connections older than this are closed; keep it below the provider's own. Default: 60s.
     pub(in crate::config) idle_timeout: Option<At<RawDuration>>,
     /// PEM file of the authorities that may sign its certificate. Default: the system's.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Context, PoolWatch};
+use crate::decide::admission::is_overload;
 use crate::decide::cusum::Failure;
 use crate::model::cell::{Cell, HostId, Slice};
 use crate::model::health::{Health, HealthTag, IncidentEdge, Transition};
@@ -103,7 +104,10 @@ impl PoolWatch {
         }
         let watch = &mut self.watches[place];
         watch.note(note);
-        if let Subject::Failure(kind) = note.subject {
+        let excused = |kind| watch.is_limited() && is_overload(kind);
+        if let Subject::Failure(kind) = note.subject
+            && !excused(kind)
+        {
             watch.cells.note(note.cell, Failure { at: note.at, kind, witness: note.witness });
         }
     }
@@ -145,7 +149,10 @@ impl PoolWatch {
             let mut part = self.clone();
             part.parts.clear();
             part.watches[place].begin_with(scores);
-            part.watches.iter_mut().for_each(|watch| watch.cells.reset());
+            for watch in &mut part.watches {
+                watch.cells.reset();
+                watch.admission = None;
+            }
             self.watches[place].forget_scores();
             self.watches.iter_mut().for_each(|watch| watch.cells.reset());
             self.parts.push(Part { slice, watch: part, counted, calm_since: None });

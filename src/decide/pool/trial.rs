@@ -48,6 +48,11 @@ impl PoolWatch {
                 continue;
             };
             self.note_failing(context.now).attribution = Some(attribution);
+            if self.is_for_want_of_capacity(place) {
+                self.end_gray_alert(place, context, out);
+                self.watches[place].forget_scores();
+                continue;
+            }
             match self.reason_to_eject(place, attribution) {
                 Some(reason) => self.eject(place, reason, context, out),
                 None => self.withhold(place, attribution, context, out),
@@ -97,6 +102,30 @@ impl PoolWatch {
         let mut known = attributions.iter().flatten();
         let still = known.any(|attribution| attribution.log_odds <= ORIGIN_STILL);
         self.origin.blamed = found.or(self.origin.blamed.filter(|_| still));
+    }
+
+    /// Whether a trip is taken for a lack of capacity: only where somebody else can take the excess,
+    /// and not of one whose trickle is all it gets.
+    fn is_for_want_of_capacity(&mut self, place: usize) -> bool {
+        let is_asked = match self.watches[place].health {
+            Health::Healthy | Health::Suspect | Health::Ramping { .. } => true,
+            Health::HalfOpen { .. } | Health::Ejected { .. } => false,
+        };
+        is_asked
+            && self.frozen.is_none()
+            && self.others(place) == Others::Able
+            && self.watches[place].claim_capacity()
+    }
+
+    /// Tells of limits that began or ended.
+    pub(super) fn tell_limits(&mut self, context: &Context, out: &mut Vec<Transition>) {
+        for (watch, upstream) in self.watches.iter_mut().zip(&context.pool().upstreams) {
+            let Some(admission) = &mut watch.admission else { continue };
+            if admission.untold() {
+                let limit = admission.limit().map(|rate| rate.ceil() as u32);
+                out.push(Transition::Limit { upstream: *upstream, limit, at: context.now });
+            }
+        }
     }
 
     fn reason_to_eject(&self, place: usize, attribution: Attribution) -> Option<Reason> {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::admission::Admission;
 use super::super::breaker::{Event, Gate, PASSES_TO_RAMP, Pace};
 use super::super::hold;
 use super::super::share::Traffic;
@@ -56,6 +57,7 @@ impl Watch {
         self.standing = Standing::Nothing;
         self.scores.reset();
         self.cells.reset();
+        self.admission.iter_mut().for_each(Admission::open);
         hold
     }
 
@@ -161,6 +163,7 @@ impl Watch {
                 [since + pace.step(), thin].into_iter().filter(|at| *at > self.now).min()
             }
         };
-        by_health.filter(|at| *at > self.now)
+        let by_limit = self.admission.as_ref().and_then(Admission::deadline);
+        by_health.into_iter().chain(by_limit).filter(|at| *at > self.now).min()
     }
 }

@@ -50,6 +50,8 @@ pub struct UpstreamStanding {
     pub late_after: Duration,
     /// Whether the absence of its origin marker means something.
     pub marker_armed: bool,
+    /// Share of what the plan would give it that it can hold.
+    pub admits: Permille,
     /// Whether a gray alert stands.
     pub gray_alert: bool,
     /// The last change of health: when and why.

@@ -221,7 +221,7 @@ pub enum Transition {
     Limit {
         /// Whose.
         upstream: UpstreamId,
-        /// Requests in flight, at most; `None`: as many as come.
+        /// Requests a second, at most; `None`: as many as come.
         limit: Option<u32>,
         /// When.
         at: Instant,

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,6 +114,8 @@ pub struct Upstream {
     pub preference: u16,
     /// `1..=1000`, relative to others of the same preference.
     pub weight: u16,
+    /// Requests in flight, at most; what is more goes to the next one.
+    pub max_in_flight: Option<NonZeroU32>,
 }
 
 /// Where and how to connect to an upstream.

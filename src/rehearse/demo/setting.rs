@@ -112,6 +112,7 @@ fn upstream(place: usize, address: SocketAddr) -> Upstream {
         },
         preference: place as u16 + 1,
         weight: 100,
+        max_in_flight: None,
     }
 }
 

@@ -171,6 +171,7 @@ fn upstream(place: usize, provider: &Provider, service: &Service, pool: PoolId) 
         endpoint,
         preference: place as u16 + 1,
         weight: 100,
+        max_in_flight: None,
     }
 }
 

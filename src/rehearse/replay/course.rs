@@ -10,6 +10,7 @@ use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome, Reach};
 use crate::model::plan::{Candidate, PoolMode, PoolPlan, Rescue};
 use crate::model::signal::{Pair, PairEnd, Signal};
+use crate::model::unit::Permille;
 use crate::rehearse::traffic::Request;
 use crate::rehearse::world::{Body, Cause, RATE_WINDOW, Seen};
 use crate::request::retry::{self, Replay as Resend, Situation};
@@ -96,6 +97,14 @@ impl Replay {
         let own = plan.of_cell(request.cell());
         let aside = own.aside(ticket).filter(|_| request.is_nobodys());
         let Some(place) = aside.or_else(|| own.pick(class, ticket)) else {
+            return self.end_of(&request, self.now, (None, Cause::Upstream));
+        };
+        let (steer, rng) = (&self.steer, &mut self.rng);
+        let admits = |candidate: &Candidate| {
+            let admits = steer.flags(candidate.upstream.index()).admits;
+            admits == Permille::ALL || rng.u16(0..1000) < admits.get()
+        };
+        let Some(place) = own.spill(place, admits) else {
             return self.end_of(&request, self.now, (None, Cause::Upstream));
         };
         let upstream = own.candidates[place].upstream.index();
@@ -317,8 +326,10 @@ impl Replay {
         };
         let fail_open = course.plan().mode == PoolMode::FailOpen;
         let is_open = |candidate: &&Candidate| {
+            let flags = self.steer.flags(candidate.upstream.index());
             candidate.rescue == Rescue::Takes
-                && (fail_open || !self.steer.flags(candidate.upstream.index()).avoided)
+                && (fail_open || !flags.avoided)
+                && flags.admits == Permille::ALL
         };
         let mut candidates = course.plan().candidates.iter().filter(is_new).filter(is_open);
         candidates.next().map(|candidate| candidate.upstream.index())

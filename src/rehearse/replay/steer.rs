@@ -18,6 +18,7 @@ use crate::model::signal::{
     Counts, DURATION_BOUNDS, DURATION_BUCKETS, HostCounts, HostSample, Sample, Signal,
 };
 use crate::model::topology::Topology;
+use crate::model::unit::Permille;
 use crate::request::classify::MarkerTrust;
 
 /// Between two drains while nothing is in doubt.
@@ -63,6 +64,8 @@ pub(super) struct Flags {
     pub(super) trust: MarkerTrust,
     /// How fast to probe.
     pub(super) pace: ProbePace,
+    /// Share of what the plan gives it that it can hold.
+    pub(super) admits: Permille,
     /// Whether it is no candidate at all.
     pub(super) avoided: bool,
 }
@@ -342,15 +345,16 @@ impl Mind {
     fn flags(&self, upstream: UpstreamId, now: Instant) -> Flags {
         match self {
             Self::Detector(detector) => {
-                let UpstreamStanding { late_after, marker_armed, pace, .. } =
+                let UpstreamStanding { late_after, marker_armed, pace, admits, .. } =
                     detector.upstream(upstream, now);
                 let trust = if marker_armed { MarkerTrust::Armed } else { MarkerTrust::Unarmed };
-                Flags { late_after, trust, pace, avoided: false }
+                Flags { late_after, trust, pace, admits, avoided: false }
             }
             Self::Peer(_, late_after) => Flags {
                 late_after: *late_after,
                 trust: MarkerTrust::Unarmed,
                 pace: ProbePace::Normal,
+                admits: Permille::ALL,
                 avoided: false,
             },
         }

@@ -10,6 +10,7 @@ use crate::model::id::UpstreamId;
 use crate::model::outcome::{Marker, MethodClass, Outcome};
 use crate::model::plan::{Candidate, PoolPlan};
 use crate::model::signal::{Counts, DURATION_BUCKETS, Sample};
+use crate::model::unit::Permille;
 use crate::rehearse::tally::series;
 use crate::rehearse::traffic::{Demand, HOSTS, NOBODYS, ORIGIN_ERRORS, SAFE_SHARE};
 use crate::request::witness::client_prefix;
@@ -189,6 +190,9 @@ impl Replay {
 
     /// Whether nothing is wrong with an upstream but that it is slow, and not so slow that it is late.
     fn is_quiet(&self, upstream: usize, cell: Option<Cell>) -> bool {
+        if self.steer.flags(upstream).admits < Permille::ALL {
+            return false;
+        }
         let slower = self.world.slowness(self.places[upstream], cell, self.now);
         slower.is_some_and(|slower| {
             let by: Duration = slower.iter().map(|(_, by)| *by).sum();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +17,7 @@ use super::certificates::authority;
 use super::sightings::{Sighting, Sightings};
 use super::upstream_http2;
 use super::wire::{Head, Wire};
-use super::{PORTAL, PROBE, within};
+use super::{PORTAL, PROBE, now, within};
 
 /// What it answers of itself, so that a client knows who served it.
 pub const SERVED_BY: &str = "x-served-by";
@@ -69,6 +70,8 @@ pub enum Act {
     ServeAndLeave,
     /// Serves GET, and answers anything else with 500.
     ServeOnlyGet,
+    /// Serves so many requests in a second, and answers the others of that second with 503.
+    HoldsPerSecond(u32),
     /// Gives the connection to the test, which goes on by hand. HTTP/1.1 only.
     HandOver,
 }
@@ -124,18 +127,32 @@ pub(super) struct Shared {
     pub(super) name: String,
     transport: Transport,
     script: Mutex<Script>,
+    /// When the present second began, and requests in it.
+    second: Mutex<(Instant, u32)>,
     pub(super) sightings: Sightings,
     connections: AtomicUsize,
     conversations: mpsc::Sender<Conversation>,
 }
 
 impl Shared {
+    /// Counts one more request in the present second.
+    fn is_held(&self, most: u32) -> bool {
+        let mut second = self.second.lock().expect("no panic while held");
+        if second.0.elapsed() >= Duration::from_secs(1) {
+            *second = (now(), 0);
+        }
+        second.1 += 1;
+        second.1 <= most
+    }
+
     pub(super) fn act(&self, method: &str, is_probe: bool) -> Act {
         let script = self.script.lock().expect("no panic while held");
         let act = if is_probe { script.probes.clone() } else { script.traffic.clone() };
         match act {
             Act::ServeOnlyGet if method == "GET" => Act::Serve,
             Act::ServeOnlyGet => Act::status(500),
+            Act::HoldsPerSecond(most) if self.is_held(most) => Act::Serve,
+            Act::HoldsPerSecond(_) => Act::status(503),
             act => act,
         }
     }
@@ -166,6 +183,7 @@ impl FakeUpstream {
             name: name.to_owned(),
             transport,
             script: Mutex::new(Script::all(Act::Serve)),
+            second: Mutex::new((now(), 0)),
             sightings: Sightings::default(),
             connections: AtomicUsize::new(0),
             conversations: sender,
@@ -342,7 +360,11 @@ async fn serve_http1(shared: Arc<Shared>, number: usize, mut wire: Wire) {
                 return;
             }
             Act::Reset => return wire.reset(),
-            Act::Hang | Act::Refuse | Act::HandOver | Act::ServeOnlyGet => return,
+            Act::Hang
+            | Act::Refuse
+            | Act::HandOver
+            | Act::ServeOnlyGet
+            | Act::HoldsPerSecond(_) => return,
         };
         if wire.send(answer).await.is_err()
             || matches!(shared.act(head.word(0), is_probe), Act::ServeAndLeave)

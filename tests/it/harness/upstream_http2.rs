@@ -80,7 +80,12 @@ async fn stream(
             std::future::pending::<()>().await;
             return Ok(());
         }
-        Act::Reset | Act::Hang | Act::Refuse | Act::HandOver | Act::ServeOnlyGet => {
+        Act::Reset
+        | Act::Hang
+        | Act::Refuse
+        | Act::HandOver
+        | Act::ServeOnlyGet
+        | Act::HoldsPerSecond(_) => {
             respond.send_reset(Reason::INTERNAL_ERROR);
             return Ok(());
         }

@@ -70,3 +70,12 @@ fn without_failover_the_first_provider_takes_everyone_down_with_it() {
     assert!(report.errors_without_failover > 100 * report.errors.max(1));
     assert_eq!(report.errors_safe, 0, "no GET fails");
 }
+
+#[test]
+fn every_embedded_outage_stands_in_the_table_of_the_documents() {
+    let table = include_str!("../../docs/REPLAY.md");
+    let missing: Vec<&str> = (OUTAGES.iter().map(|outage| outage.name))
+        .filter(|name| !table.contains(&format!("| {name} |")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

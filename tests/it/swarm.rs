@@ -1,12 +1,12 @@
 //! Seeded random walks over the detector: whatever it is told, in whatever order, these hold.
-//! `BASCULE_SEED` replays one walk; a failure names the seed.
+//! `BASCULE_SEED` replays one walk, `BASCULE_STEPS` makes walks longer; a failure names the seed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bascule::decide::detector::Detector;
-use bascule::model::cell::{Cell, HostId};
+use bascule::model::cell::{Cell, HostId, Slice};
 use bascule::model::health::{Health, HealthTag, Reason, Transition};
 use bascule::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use bascule::model::operator::{self, AdminState, Order, Override, Target};
@@ -14,16 +14,22 @@ use bascule::model::outcome::{FailureKind, Marker, MethodClass};
 use bascule::model::place::{Country, Jurisdiction, Residency};
 use bascule::model::plan::{Candidate, PoolMode, PoolPlan};
 use bascule::model::signal::{
-    Counts, DURATION_BUCKETS, Note, OriginReport, Pair, PairEnd, ProbeReport, ProbeResult, Sample,
-    Signal, Subject, Witness,
+    ControlReport, Counts, DURATION_BUCKETS, HostCounts, HostSample, Note, OriginReport, Pair,
+    PairEnd, ProbeReport, ProbeResult, Reply, ResolutionReport, Sample, Signal, Subject, Witness,
 };
 use bascule::model::topology::{
-    Barred, Endpoint, EndpointHost, HostRule, HttpRule, Pool, Provider, ProviderKind, Rules,
-    Scheme, Topology, Upstream,
+    Barred, Endpoint, EndpointHost, HostPattern, HostRule, HttpRule, Pool, Provider, ProviderKind,
+    Route, Rules, Scheme, Topology, Upstream,
 };
+use bascule::model::unit::Permille;
 
 const WALKS: u64 = 40;
 const STEPS: u32 = 1500;
+
+fn steps() -> u32 {
+    let given = std::env::var("BASCULE_STEPS");
+    given.map_or(STEPS, |steps| steps.parse().expect("BASCULE_STEPS is a number"))
+}
 
 #[test]
 fn whatever_the_detector_is_told_its_plans_stay_sound() {
@@ -39,7 +45,8 @@ fn whatever_the_detector_is_told_its_plans_stay_sound() {
     // A walk in which nothing happens proves nothing.
     if std::env::var("BASCULE_SEED").is_err() {
         assert!(seen.ejections > 100 && seen.failbacks > 10 && seen.fail_opens > 3, "{seen:?}");
-        assert!(seen.orders > 100, "{seen:?}");
+        assert!(seen.orders > 100 && seen.restarts > 50, "{seen:?}");
+        assert!(seen.slices > 10 && seen.frozen > 10, "{seen:?}");
     }
 }
 
@@ -60,6 +67,9 @@ struct Seen {
     failbacks: usize,
     fail_opens: usize,
     orders: usize,
+    slices: usize,
+    frozen: usize,
+    restarts: usize,
 }
 
 impl Seen {
@@ -68,8 +78,14 @@ impl Seen {
         self.failbacks += other.failbacks;
         self.fail_opens += other.fail_opens;
         self.orders += other.orders;
+        self.slices += other.slices;
+        self.frozen += other.frozen;
+        self.restarts += other.restarts;
     }
 }
+
+/// What attempts at one upstream came to: all, and by host.
+type Sums = (Counts, [HostCounts; 3]);
 
 struct Dice(u64);
 
@@ -90,13 +106,31 @@ impl Dice {
     }
 }
 
+/// What of an upstream's attempts fails.
+#[derive(Clone, Copy, Default)]
+struct Fault {
+    share: f64,
+    probes: f64,
+    /// Only this; `None`: all.
+    only: Option<Slice>,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Network {
+    Well,
+    Down,
+    Nameless,
+}
+
 struct Walk {
     seed: u64,
     dice: Dice,
     detector: Detector,
     topology: Arc<Topology>,
-    /// By upstream: the share of attempts that fails, and of probes.
-    faults: Vec<(f64, f64)>,
+    /// By upstream: what fails.
+    faults: Vec<Fault>,
+    /// Whether our own network is down, or look-ups are.
+    network: Network,
     overrides: Vec<Override>,
     start: Instant,
     now: Instant,
@@ -110,14 +144,15 @@ impl Walk {
         let topology = Arc::new(invent(&mut dice));
         let start = Instant::now();
         let detector = Detector::new(Arc::clone(&topology), seed, start);
-        let faults = vec![(0.0, 0.0); topology.upstreams.len()];
+        let faults = vec![Fault::default(); topology.upstreams.len()];
         let seen = Seen::default();
         let overrides = Vec::new();
-        Self { seed, dice, detector, topology, faults, overrides, start, now: start, seen }
+        let (network, now) = (Network::Well, start);
+        Self { seed, dice, detector, topology, faults, network, overrides, start, now, seen }
     }
 
     fn walk(mut self) -> Seen {
-        for step in 0..STEPS {
+        for step in 0..steps() {
             let quiet = self.detector.next_deadline();
             self.now += match step % 50 {
                 // Now and then nothing is heard until the detector wants to be asked.
@@ -130,6 +165,13 @@ impl Walk {
             }
             if self.dice.chance(0.003) {
                 self.reload();
+            }
+            if self.dice.chance(0.002) {
+                self.restart();
+            }
+            if self.dice.chance(0.004) {
+                let all = [Network::Well, Network::Well, Network::Down, Network::Nameless];
+                self.network = all[self.dice.below(all.len())];
             }
             if self.dice.chance(0.01) {
                 self.order();
@@ -145,7 +187,12 @@ impl Walk {
     fn change_fault(&mut self) {
         let levels = [0.0, 0.0, 0.0, 0.002, 0.04, 0.3, 1.0];
         let mut level = || levels[self.dice.below(levels.len())];
-        let fault = (level(), level());
+        let (share, probes) = (level(), level());
+        let host = HostId::new(self.dice.below(3));
+        let class = MethodClass::ALL[self.dice.below(2)];
+        let slices = [Slice::Host(host), Slice::Class(class), Slice::Cell(Cell { class, host })];
+        let only = self.dice.chance(0.4).then(|| slices[self.dice.below(3)]);
+        let fault = Fault { share, probes, only };
         if self.dice.chance(0.2) {
             self.faults.fill(fault);
         } else if !self.faults.is_empty() {
@@ -164,7 +211,7 @@ impl Walk {
             .collect();
         let transitions = self.detector.adopt(Arc::clone(&next), self.now);
         self.topology = next;
-        self.faults = vec![(0.0, 0.0); self.topology.upstreams.len()];
+        self.faults = vec![Fault::default(); self.topology.upstreams.len()];
         for (id, upstream) in self.topology.upstreams() {
             let health = self.detector.upstream(id, self.now).health.tag();
             let before = known.get(&upstream.key).copied().unwrap_or(HealthTag::Healthy);
@@ -172,6 +219,23 @@ impl Walk {
         }
         let before = self.healths();
         self.check(&transitions, &before);
+    }
+
+    /// The process ends and begins again, with what it had written down.
+    fn restart(&mut self) {
+        let memory = self.detector.memory();
+        let out = |health: Health| match health {
+            Health::Ejected { .. } | Health::HalfOpen { .. } => true,
+            Health::Healthy | Health::Suspect | Health::Ramping { .. } => false,
+        };
+        let before: Vec<bool> = self.healths().into_iter().map(out).collect();
+        self.detector = Detector::new(Arc::clone(&self.topology), self.seed, self.now);
+        self.detector.resume(&memory, self.now);
+        self.detector.obey(self.overrides.clone(), self.now);
+        let after: Vec<bool> = self.healths().into_iter().map(out).collect();
+        assert_eq!(before, after, "BASCULE_SEED={}: a restart forgot", self.seed);
+        self.seen.restarts += 1;
+        self.check(&[], &self.healths());
     }
 
     /// Up to two orders, for a provider or for one upstream, some with an end; none now and then.
@@ -209,20 +273,28 @@ impl Walk {
     /// Requests by the plan, their retries, probes; all of it sloppily reported.
     fn tell(&mut self) {
         let plans = self.detector.plans();
-        let mut samples = vec![Counts::default(); self.topology.upstreams.len()];
-        for plan in &plans {
+        let hosts: Vec<usize> = self.topology.hosts_of_all().iter().map(Vec::len).collect();
+        let nothing = (Counts::default(), [HostCounts::default(); 3]);
+        let mut samples = vec![nothing; self.topology.upstreams.len()];
+        for (plan, hosts) in plans.iter().zip(&hosts) {
             for _ in 0..self.dice.below(40) {
-                self.request(plan, &mut samples);
+                self.request(plan, *hosts, &mut samples);
             }
         }
-        for (index, counts) in samples.into_iter().enumerate() {
+        self.tell_network();
+        for (index, (counts, by_host)) in samples.into_iter().enumerate() {
+            let pool = self.topology.upstreams[index].pool.index();
+            for (host, counts) in by_host.into_iter().enumerate().filter(|_| hosts[pool] > 1) {
+                let (upstream, host) = (UpstreamId::new(index), HostId::new(host));
+                self.observe(Signal::Host(HostSample { upstream, host, counts }));
+            }
             let (upstream, durations) = (UpstreamId::new(index), [1; DURATION_BUCKETS]);
             self.observe(Signal::Sample(Sample { upstream, counts, durations }));
         }
         for index in 0..self.faults.len() {
             if self.dice.chance(0.1) {
                 let failed = ProbeResult::Failed(FailureKind::ServerError);
-                let fails = self.dice.chance(self.faults[index].1);
+                let fails = self.dice.chance(self.faults[index].probes);
                 let result = if fails { failed } else { ProbeResult::Passed };
                 let (upstream, at, took) = (UpstreamId::new(index), self.now, Duration::ZERO);
                 self.observe(Signal::Probe(ProbeReport { upstream, at, result, took }));
@@ -235,52 +307,63 @@ impl Walk {
         }
     }
 
-    fn request(&mut self, plan: &PoolPlan, samples: &mut [Counts]) {
+    /// Look-ups, and connections to control targets.
+    fn tell_network(&mut self) {
+        if !self.dice.chance(0.2) {
+            return;
+        }
+        let at = self.now;
+        let came = |it: bool| if it { Reply::Came } else { Reply::Missing };
+        let reply = came(self.network != Network::Down);
+        self.observe(Signal::Control(ControlReport { at, reply }));
+        let reply = came(self.network != Network::Nameless);
+        for upstream in (0..self.faults.len()).map(UpstreamId::new) {
+            self.observe(Signal::Resolution(ResolutionReport { upstream, at, reply }));
+        }
+    }
+
+    fn request(&mut self, whole: &PoolPlan, hosts: usize, samples: &mut [Sums]) {
         let class = MethodClass::ALL[self.dice.below(2)];
+        let cell = Cell { class, host: HostId::new(self.dice.below(hosts.max(1))) };
+        let plan = whole.of_cell(cell);
         let ticket = self.dice.below(1000) as u16;
         let Some(place) = plan.pick(class, ticket) else { return };
         let first = plan.candidates[place].upstream;
-        if !self.attempt(first, class, samples) || plan.candidates.len() < 2 {
+        if !self.attempt(first, cell, samples) || plan.candidates.len() < 2 {
             return;
         }
         let second = plan.candidates[(place + 1) % plan.candidates.len()].upstream;
-        let failed = self.attempt(second, class, samples);
+        let failed = self.attempt(second, cell, samples);
         let second_went = if failed { PairEnd::FailedToo } else { PairEnd::Succeeded };
         let at = self.now;
-        self.observe(Signal::Pair(Pair {
-            first,
-            second,
-            second_went,
-            at,
-            cell: Cell { class, host: HostId::default() },
-        }));
+        self.observe(Signal::Pair(Pair { first, second, second_went, at, cell }));
     }
 
     /// Whether it failed.
-    fn attempt(&mut self, at: UpstreamId, class: MethodClass, samples: &mut [Counts]) -> bool {
-        let counts = &mut samples[at.index()];
-        let fails = self.dice.chance(self.faults[at.index()].0);
+    fn attempt(&mut self, at: UpstreamId, cell: Cell, samples: &mut [Sums]) -> bool {
+        let (counts, by_host) = &mut samples[at.index()];
+        let (by_host, class) = (&mut by_host[cell.host.index()], cell.class.index());
+        let fault = self.faults[at.index()];
+        let is_down = self.network == Network::Down;
+        let strikes = fault.only.is_none_or(|slice| slice.holds(cell));
+        let fails = is_down || strikes && self.dice.chance(fault.share);
         if !fails {
-            counts.successes[class.index()] += 1;
+            counts.successes[class] += 1;
+            by_host.successes[class] += 1;
             return false;
         }
-        counts.failures[class.index()] += 1;
+        counts.failures[class] += 1;
+        by_host.failures[class] += 1;
         // One note of ten finds the ring full.
         if !self.dice.chance(0.1) {
-            let kind = FailureKind::ALL[self.dice.below(FailureKind::ALL.len())];
-            let origin = self.dice.chance(0.05);
+            let any = FailureKind::ALL[self.dice.below(FailureKind::ALL.len())];
+            let kind = if is_down { FailureKind::Connect } else { any };
+            let origin = !is_down && self.dice.chance(0.05);
             let subject = if origin { Subject::OriginError } else { Subject::Failure(kind) };
             let witness = Witness(self.dice.below(30) as u32);
             let (marker, upstream) = (Marker::Absent, at);
             let at = self.now;
-            self.observe(Signal::Note(Note {
-                upstream,
-                at,
-                subject,
-                witness,
-                cell: Cell { class, host: HostId::default() },
-                marker,
-            }));
+            self.observe(Signal::Note(Note { upstream, at, subject, witness, cell, marker }));
         }
         true
     }
@@ -295,12 +378,20 @@ impl Walk {
             self.check_transition(transition, before);
         }
         for ((_, pool), plan) in self.topology.pools().zip(self.detector.plans()) {
-            check_plan(pool, &plan, &self.topology, seed);
             let is_out = |upstream: &UpstreamId| self.admin(*upstream).is_out();
             let closed = pool.upstreams.iter().all(is_out);
-            assert_eq!(plan.mode == PoolMode::FailClosed, closed, "BASCULE_SEED={seed}: {plan:?}");
-            let obeyed = plan.candidates.iter().all(|candidate| !is_out(&candidate.upstream));
-            assert!(obeyed, "BASCULE_SEED={seed}: one that is out by order is in {plan:?}");
+            for plan in plan.all() {
+                check_plan(pool, plan, &self.topology, seed);
+                let mode = plan.mode;
+                assert_eq!(mode == PoolMode::FailClosed, closed, "BASCULE_SEED={seed}: {plan:?}");
+                let obeyed = plan.candidates.iter().all(|candidate| !is_out(&candidate.upstream));
+                assert!(obeyed, "BASCULE_SEED={seed}: one that is out by order is in {plan:?}");
+            }
+            let parts = plan.parts.iter().enumerate();
+            for (place, (slice, _)) in parts {
+                let twice = plan.parts[..place].iter().any(|(other, _)| other == slice);
+                assert!(!twice, "BASCULE_SEED={seed}: {slice:?} has two plans");
+            }
         }
         if let Some(due) = self.detector.next_deadline() {
             assert!(due > self.now, "BASCULE_SEED={seed}: a deadline in the past");
@@ -351,12 +442,14 @@ impl Walk {
                 format!("{} {upstream:?} gray {edge:?}", offset(at))
             }
             Transition::Slice { slice, edge, at, .. } => {
+                self.seen.slices += 1;
                 format!("{} {slice:?} {edge:?}", offset(at))
             }
             Transition::Provider { provider, edge, at, .. } => {
                 format!("{} {provider:?} demotion {edge:?}", offset(at))
             }
             Transition::CommonCause { edge, at, .. } => {
+                self.seen.frozen += 1;
                 format!("{} common cause {edge:?}", offset(at))
             }
             Transition::Limit { upstream, limit, at } => {
@@ -390,6 +483,15 @@ fn check_plan(pool: &Pool, plan: &PoolPlan, topology: &Topology, seed: u64) {
             assert_eq!(sum(|c| c.unsafe_.get()), 1000, "BASCULE_SEED={seed}: {plan:?}");
         }
     }
+    if let Some(standby) = plan.standby {
+        let idle = plan.candidates.get(standby.place);
+        let idle = idle.expect("a standby is a candidate");
+        assert_eq!(
+            (idle.safe, idle.unsafe_),
+            (Permille::ZERO, Permille::ZERO),
+            "BASCULE_SEED={seed}"
+        );
+    }
     for (place, candidate) in plan.candidates.iter().enumerate() {
         assert!(pool.upstreams.contains(&candidate.upstream), "BASCULE_SEED={seed}: a stranger");
         let twice = plan.candidates[..place].iter().any(|c| c.upstream == candidate.upstream);
@@ -398,6 +500,8 @@ fn check_plan(pool: &Pool, plan: &PoolPlan, topology: &Topology, seed: u64) {
         assert!(pool.residency.permits(law), "BASCULE_SEED={seed}: outside the EU");
     }
 }
+
+const HOSTS: [&str; 3] = ["www", "api", "static"];
 
 const PROVIDERS: [(&str, &str); 6] =
     [("a", "US"), ("b", "SI"), ("c", "LU"), ("d", "FR"), ("e", "US"), ("f", "DE")];
@@ -450,6 +554,11 @@ fn invent_pool(topology: &mut Topology, dice: &mut Dice, (service, residency): (
             weight: 1 + dice.below(1000) as u16,
             max_in_flight: None,
         });
+    }
+    for host in HOSTS.into_iter().take(1 + dice.below(3)) {
+        let host = HostPattern::Exact(format!("{host}.{service}.example").into());
+        let pool = PoolId::new(topology.pools.len());
+        topology.routes.push(Route { host, prefix: "/".into(), pool });
     }
     upstreams.sort_by_key(|id| topology.upstreams[id.index()].preference);
     let (service, rules) = (label(service), Rules::default());

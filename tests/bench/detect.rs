@@ -4,7 +4,6 @@
 //! `cargo bench --bench detect` runs everything (minutes); `-- --quick` a little of it; `-- steps N`
 //! only N steering steps at full size, for a tool that counts allocations.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -228,7 +227,7 @@ fn detection_times(quick: bool) -> String {
          |---|--:|--:|--:|--:|--:|\n",
     );
     for share in [1.0, 0.3, 0.1, 0.05, 0.02] {
-        let _ = write!(out, "| {:.0} % |", share * 100.0);
+        out += &format!("| {:.0} % |", share * 100.0);
         let (mut ejected, mut all) = (0, 0);
         for rate in [1.0, 10.0, 100.0, 10_000.0] {
             let runs = if quick { 3 } else { 200 };
@@ -243,9 +242,9 @@ fn detection_times(quick: bool) -> String {
             took.sort_by(f64::total_cmp);
             let mean = took.iter().sum::<f64>() / took.len().max(1) as f64;
             let p95 = took.get(took.len() * 95 / 100).copied().unwrap_or(f64::NAN);
-            let _ = write!(out, " {} ({}) |", seconds(mean), seconds(p95));
+            out += &format!(" {} ({}) |", seconds(mean), seconds(p95));
         }
-        let _ = writeln!(out, " {ejected} of {all} |");
+        out += &format!(" {ejected} of {all} |\n");
     }
     out + "\n"
 }
@@ -288,10 +287,9 @@ fn false_alarms(quick: bool) -> String {
             let days = (stage.now - stage.began).as_secs_f64() / 86_400.0;
             let [ejected, alerted, withheld] = told;
             let (percent, requests) = (background * 100.0, all * part);
-            let _ = writeln!(
-                out,
+            out += &format!(
                 "| {percent} % | {rate} | {requests:.0e} | {days:.1} | {ejected} | {withheld} | \
-                 {alerted} | {early} |"
+                 {alerted} | {early} |\n"
             );
         }
     }
@@ -377,7 +375,7 @@ fn costs(quick: bool) -> String {
         let mut took: Vec<Duration> = (0..steps).map(|_| load.step(traffic)).collect();
         took.sort();
         let micros = took[took.len() / 2].as_secs_f64() * 1e6;
-        let _ = writeln!(out, "| {what} | {micros:.0} µs |");
+        out += &format!("| {what} | {micros:.0} µs |\n");
     }
     let many = if quick { 10_000 } else { 20_000_000 };
     let row = UpstreamRow::default();
@@ -385,10 +383,8 @@ fn costs(quick: bool) -> String {
         row.count(MethodClass::Safe, Outcome::Success);
         row.durations.observe(Duration::from_micros(37));
     });
-    let _ = writeln!(
-        out,
-        "| recording an outcome and its duration, on the request path | {each:.1} ns |"
-    );
+    out +=
+        &format!("| recording an outcome and its duration, on the request path | {each:.1} ns |\n");
     let (sender, mut receiver) = evidence::channel();
     let at = clock::now();
     let each = per_call(many / 100, || {
@@ -402,7 +398,7 @@ fn costs(quick: bool) -> String {
         });
         receiver.ready();
     });
-    let _ = writeln!(out, "| noting a failure, taken out again | {each:.0} ns |");
+    out += &format!("| noting a failure, taken out again | {each:.0} ns |\n");
     out
 }
 

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use self::upstream::RawUpstream;
 use super::orders::Moment;
-use crate::model::health::Health;
 use crate::model::id::{Label, UpstreamKey};
-use crate::model::memory::{HourMemory, Memory, PoolMemory, RecordMemory, UpstreamMemory};
+use crate::model::memory::{Memory, PoolMemory};
 use crate::model::operator::{Order, Override, StandingOrder, Target};
-use crate::model::signal::DURATION_BUCKETS;
+
+mod upstream;
 
 /// Written into the file, so that nobody takes another one for it.
 const FORMAT: &str = "bascule-memory";
@@ -29,8 +30,6 @@ const LIVES: Duration = Duration::from_secs(24 * 60 * 60);
 const MOST_ENTRIES: usize = 50_000;
 /// Addresses of one upstream.
 const MOST_ADDRESSES: usize = 32;
-/// Ejections that count: more make no hold longer.
-const MOST_EJECTIONS: u32 = 1000;
 
 /// Everything that outlives a restart.
 #[derive(Clone, Debug, Default)]
@@ -177,31 +176,6 @@ struct RawKey {
 }
 
 #[derive(Deserialize, Serialize)]
-struct RawUpstream {
-    upstream: RawKey,
-    health: RawHealth,
-    ejections: u32,
-    healthy_since_ms: Option<u64>,
-    longest_good_ms: u64,
-    least_good_ms: u64,
-    covered_ms: u64,
-    successes: u64,
-    marked: u64,
-    markable: u64,
-    durations: Vec<u64>,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum RawHealth {
-    Healthy,
-    Suspect,
-    Ejected { since_ms: u64, until_ms: u64, ejections: u32 },
-    HalfOpen { since_ms: u64, ejections: u32 },
-    Ramping { since_ms: u64, step: u8, ejections: u32 },
-}
-
-#[derive(Deserialize, Serialize)]
 struct RawPool {
     service: String,
     stay_until_ms: u64,
@@ -247,95 +221,6 @@ impl RawKey {
             provider: Label::new(&self.provider)?,
             endpoint: self.endpoint.into(),
         })
-    }
-}
-
-impl RawUpstream {
-    fn of(known: &UpstreamMemory, scale: Scale) -> Self {
-        let UpstreamMemory { key, health, record, hour } = known;
-        let ms = |span: Duration| span.as_millis() as u64;
-        Self {
-            upstream: RawKey::of(key),
-            health: RawHealth::of(*health, scale),
-            ejections: record.ejections,
-            healthy_since_ms: record.healthy_since.map(|at| scale.write(at)),
-            longest_good_ms: ms(record.longest_good),
-            least_good_ms: ms(record.least_good),
-            covered_ms: ms(hour.covered),
-            successes: hour.successes,
-            marked: hour.marked,
-            markable: hour.markable,
-            durations: hour.durations.to_vec(),
-        }
-    }
-
-    fn known(self, scale: Scale) -> Option<UpstreamMemory> {
-        let mut durations = [0; DURATION_BUCKETS];
-        // Other buckets than ours: what they counted cannot be told apart any more.
-        if self.durations.len() == DURATION_BUCKETS {
-            durations.copy_from_slice(&self.durations);
-        }
-        Some(UpstreamMemory {
-            key: self.upstream.key()?,
-            health: self.health.known(scale),
-            record: RecordMemory {
-                ejections: self.ejections.min(MOST_EJECTIONS),
-                healthy_since: self.healthy_since_ms.map(|ms| scale.read(ms)),
-                longest_good: Duration::from_millis(self.longest_good_ms),
-                least_good: Duration::from_millis(self.least_good_ms),
-            },
-            hour: HourMemory {
-                covered: Duration::from_millis(self.covered_ms),
-                successes: self.successes,
-                marked: self.marked.min(self.markable),
-                markable: self.markable,
-                durations,
-            },
-        })
-    }
-}
-
-impl RawHealth {
-    fn of(health: Health, scale: Scale) -> Self {
-        match health {
-            Health::Healthy => Self::Healthy,
-            Health::Suspect => Self::Suspect,
-            Health::Ejected { since, until, ejections } => Self::Ejected {
-                since_ms: scale.write(since),
-                until_ms: scale.write(until),
-                ejections,
-            },
-            Health::HalfOpen { since, ejections, .. } => {
-                Self::HalfOpen { since_ms: scale.write(since), ejections }
-            }
-            Health::Ramping { since, step, ejections, .. } => {
-                Self::Ramping { since_ms: scale.write(since), step, ejections }
-            }
-        }
-    }
-
-    fn known(self, scale: Scale) -> Health {
-        let bounded = |ejections: u32| ejections.clamp(1, MOST_EJECTIONS);
-        match self {
-            Self::Healthy => Health::Healthy,
-            Self::Suspect => Health::Suspect,
-            Self::Ejected { since_ms, until_ms, ejections } => Health::Ejected {
-                since: scale.read(since_ms),
-                until: scale.read(until_ms),
-                ejections: bounded(ejections),
-            },
-            Self::HalfOpen { since_ms, ejections } => Health::HalfOpen {
-                since: scale.read(since_ms),
-                passes: 0,
-                ejections: bounded(ejections),
-            },
-            Self::Ramping { since_ms, step, ejections } => Health::Ramping {
-                since: scale.read(since_ms),
-                step,
-                passes: 0,
-                ejections: bounded(ejections),
-            },
-        }
     }
 }
 

@@ -11,6 +11,7 @@
 use std::time::{Duration, Instant};
 
 use super::share::{Share, Traffic};
+use crate::model::memory::BaselineMemory;
 
 /// How often it is looked at.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -62,6 +63,19 @@ impl Baseline {
         Some(self.share())
     }
 
+    /// What should still be known after a restart.
+    pub const fn memory(&self) -> BaselineMemory {
+        BaselineMemory { attempts: self.attempts, failures: self.failures }
+    }
+
+    /// Goes on from there. No good minute can have failed more often than [`MOST`], whatever a file
+    /// says.
+    pub fn resume(&mut self, memory: &BaselineMemory) {
+        let believable = |count: f64| if count.is_finite() { count.max(0.0) } else { 0.0 };
+        self.attempts = believable(memory.attempts);
+        self.failures = believable(memory.failures).min(self.attempts * MOST);
+    }
+
     /// At least this share fails on a good day.
     pub fn share(&self) -> f64 {
         Share::of(self.failures as u64, self.attempts as u64).least
@@ -96,6 +110,24 @@ mod tests {
     fn nobody_gets_used_to_an_outage() {
         assert!(day(6, Minute::Bad).share() == 0.0);
         assert!(day(60, Minute::Good).share() == 0.0, "ten per cent are no good minute");
+    }
+
+    #[test]
+    fn what_a_day_taught_outlives_a_restart() {
+        let before = day(6, Minute::Good);
+        let mut after = Baseline::new(start());
+        after.resume(&before.memory());
+        assert!(after.share() > 0.0 && after.share() == before.share());
+    }
+
+    #[test]
+    fn a_file_that_makes_no_sense_makes_nobody_used_to_an_outage() {
+        for (attempts, failures) in [(1e6, 9e5), (f64::NAN, 9e5), (f64::INFINITY, 1.0), (-1.0, 9.0)]
+        {
+            let mut baseline = Baseline::new(start());
+            baseline.resume(&BaselineMemory { attempts, failures });
+            assert!((0.0..=MOST).contains(&baseline.share()), "{attempts} {failures}");
+        }
     }
 
     #[test]

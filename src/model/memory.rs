@@ -28,8 +28,10 @@ pub struct UpstreamMemory {
     pub health: Health,
     /// Its ejections: how long the next hold is, and what the up-time rule asks for.
     pub record: RecordMemory,
-    /// Its baselines.
+    /// Its last hour.
     pub hour: HourMemory,
+    /// What fails on its good days.
+    pub baseline: BaselineMemory,
 }
 
 /// Of an upstream's ejections.
@@ -58,6 +60,15 @@ pub struct HourMemory {
     pub markable: u64,
     /// Heads by duration.
     pub durations: [u64; DURATION_BUCKETS],
+}
+
+/// Attempts and failures of an upstream's good minutes, as far as they still count.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BaselineMemory {
+    /// All, at least 0.
+    pub attempts: f64,
+    /// Those that failed, 0 to `attempts`.
+    pub failures: f64,
 }
 
 /// Of one pool.

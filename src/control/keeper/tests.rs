@@ -10,7 +10,7 @@ use crate::control::memory::KnownAddresses;
 use crate::model::example::label;
 use crate::model::health::Health;
 use crate::model::id::UpstreamKey;
-use crate::model::memory::{HourMemory, Memory, PoolMemory, RecordMemory, UpstreamMemory};
+use crate::model::memory::{BaselineMemory, HourMemory, Memory, PoolMemory, RecordMemory, UpstreamMemory};
 use crate::model::operator::{Order, Override, StandingOrder, Target};
 use crate::telemetry::journal::{Event, Line};
 
@@ -40,6 +40,7 @@ fn remembered(at: Moment) -> Remembered {
     };
     let mut hour = HourMemory { covered: Duration::from_secs(900), ..HourMemory::default() };
     (hour.successes, hour.marked, hour.markable, hour.durations[3]) = (1000, 990, 995, 1000);
+    let baseline = BaselineMemory { attempts: 86_400.5, failures: 86.25 };
     let word = Override {
         target: Target::Upstream { service: label("portal"), provider: label("bunny") },
         order: Order::Drain,
@@ -49,7 +50,7 @@ fn remembered(at: Moment) -> Remembered {
     let address = SocketAddr::from(([192, 0, 2, 1], 443));
     Remembered {
         memory: Memory {
-            upstreams: vec![UpstreamMemory { key: key(), health, record, hour }],
+            upstreams: vec![UpstreamMemory { key: key(), health, record, hour, baseline }],
             pools: vec![PoolMemory { service: label("portal"), stay_until: Some(hence(600)) }],
         },
         orders: vec![StandingOrder { word, since: wall, lapses, reason: "why".into() }],
@@ -73,6 +74,7 @@ fn what_is_remembered_comes_back_as_it_was_on_another_clock() {
 
     let (known, before) = (&is.memory.upstreams[0], &was.memory.upstreams[0]);
     assert_eq!((&known.key, known.record, known.hour), (&before.key, before.record, before.hour));
+    assert_eq!(known.baseline, before.baseline);
     let (
         Health::Ejected { since, until, ejections: 2 },
         Health::Ejected { since: s, until: u, .. },

@@ -17,6 +17,7 @@ impl Watch {
             health: self.health,
             record: self.record.memory(),
             hour: self.hour.memory(self.now),
+            baseline: self.baseline.memory(),
         }
     }
 
@@ -32,6 +33,9 @@ impl Watch {
     ) {
         self.record.resume(&memory.record, now);
         self.hour.resume(&memory.hour, now);
+        self.baseline.resume(&memory.baseline);
+        self.scores.learn(self.baseline.share());
+        self.cells.adopt(rule.sensitivity, self.baseline.share());
         self.health = match memory.health {
             Health::Healthy | Health::Suspect => Health::Healthy,
             Health::Ejected { since, until, ejections } => {

@@ -4,9 +4,13 @@
 //! scores start. A service in which one request of a hundred always fails must not be left for that,
 //! and one that never fails is judged by the table of tiers alone: a baseline only ever raises `p0`.
 //!
-//! Counts of good minutes fade with a half-life of a day, and the share is taken at its lower bound:
-//! what little data might say by chance is not believed. A bad minute teaches nothing, however long
-//! the outage: nobody gets used to it.
+//! What is good is known only afterwards: a score may take half an hour to tell few per cent from
+//! chance where requests are few. So an hour teaches when it is over and nothing tripped in it, and a
+//! bad minute takes the hour so far with it: nobody gets used to an outage, nor to what is about to be
+//! found to be one.
+//!
+//! Counts of good hours fade with a half-life of a day, and the share is taken at its lower bound:
+//! what little data might say by chance is not believed.
 
 use std::time::{Duration, Instant};
 
@@ -15,18 +19,22 @@ use crate::model::memory::BaselineMemory;
 
 /// How often it is looked at.
 const MINUTE: Duration = Duration::from_secs(60);
-/// After this time a good minute counts for half.
+/// What teaches, as a whole or not at all.
+const HOUR: Duration = Duration::from_secs(60 * 60);
+/// After this time a good hour counts for half.
 const HALF_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-/// A minute in which this share fails is no good one, whatever the scores say.
+/// An hour in which this share fails is no good one, whatever the scores say.
 const MOST: f64 = 0.05;
 
-/// The failing share of good minutes.
+/// The failing share of good hours.
 #[derive(Clone, Copy, Debug)]
 pub struct Baseline {
     attempts: f64,
     failures: f64,
-    since: Instant,
-    before: Traffic,
+    /// The minute that is not over.
+    minute: (Instant, Traffic),
+    /// The hour that is not over, good so far.
+    hour: (Instant, Traffic),
 }
 
 /// What a minute was.
@@ -41,20 +49,31 @@ pub enum Minute {
 impl Baseline {
     /// Nothing is known: the table of tiers alone counts.
     pub fn new(now: Instant) -> Self {
-        Self { attempts: 0.0, failures: 0.0, since: now, before: Traffic::default() }
+        let none = (now, Traffic::default());
+        Self { attempts: 0.0, failures: 0.0, minute: none, hour: none }
     }
 
-    /// Takes in what was done since the last time, once a minute; the new share if it may have
+    /// Takes in what was done since the process began, once a minute; the new share if it may have
     /// changed.
     pub fn pass(&mut self, traffic: Traffic, minute: Minute, now: Instant) -> Option<f64> {
-        let age = now.saturating_duration_since(self.since);
-        if age < MINUTE {
+        let (since, before) = self.minute;
+        if now.saturating_duration_since(since) < MINUTE {
             return None;
         }
-        let done = traffic.since(self.before);
-        (self.since, self.before) = (now, traffic);
-        let failing = done.failures as f64 / done.attempts.max(1) as f64;
-        if minute == Minute::Bad || failing >= MOST || done.attempts == 0 {
+        self.minute = (now, traffic);
+        if minute == Minute::Bad {
+            self.hour = (now, Traffic::default());
+            return None;
+        }
+        let (since, so_far) = self.hour;
+        let done = so_far.plus(traffic.since(before));
+        let age = now.saturating_duration_since(since);
+        if age < HOUR {
+            self.hour = (since, done);
+            return None;
+        }
+        self.hour = (now, Traffic::default());
+        if done.attempts == 0 || done.failures as f64 >= MOST * done.attempts as f64 {
             return None;
         }
         let left = 0.5_f64.powf(age.as_secs_f64() / HALF_LIFE.as_secs_f64());
@@ -68,7 +87,7 @@ impl Baseline {
         BaselineMemory { attempts: self.attempts, failures: self.failures }
     }
 
-    /// Goes on from there. No good minute can have failed more often than [`MOST`], whatever a file
+    /// Goes on from there. No good hour can have failed more often than [`MOST`], whatever a file
     /// says.
     pub fn resume(&mut self, memory: &BaselineMemory) {
         let believable = |count: f64| if count.is_finite() { count.max(0.0) } else { 0.0 };
@@ -109,7 +128,7 @@ mod tests {
     #[test]
     fn nobody_gets_used_to_an_outage() {
         assert!(day(6, Minute::Bad).share() == 0.0);
-        assert!(day(60, Minute::Good).share() == 0.0, "ten per cent are no good minute");
+        assert!(day(60, Minute::Good).share() == 0.0, "ten per cent are no good hour");
     }
 
     #[test]
@@ -135,7 +154,20 @@ mod tests {
         let now = start();
         let mut baseline = Baseline::new(now);
         let once = Traffic { attempts: 60, failures: 1 };
-        let share = baseline.pass(once, Minute::Good, now + MINUTE).expect("a minute is over");
+        let share = baseline.pass(once, Minute::Good, now + HOUR).expect("an hour is over");
         assert!(share < 0.005, "{share}");
+    }
+
+    #[test]
+    fn a_bad_minute_takes_the_hour_before_it_with_it() {
+        let mut now = start();
+        let mut baseline = Baseline::new(now);
+        let mut traffic = Traffic::default();
+        for number in 1..=24 * 60 {
+            now += MINUTE;
+            traffic = traffic.plus(Traffic { attempts: 60, failures: 2 });
+            let minute = if number % 59 == 0 { Minute::Bad } else { Minute::Good };
+            assert_eq!(baseline.pass(traffic, minute, now), None);
+        }
     }
 }

@@ -62,7 +62,7 @@ pub struct HourMemory {
     pub durations: [u64; DURATION_BUCKETS],
 }
 
-/// Attempts and failures of an upstream's good minutes, as far as they still count.
+/// Attempts and failures of an upstream's good hours, as far as they still count.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BaselineMemory {
     /// All, at least 0.

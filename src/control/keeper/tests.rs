@@ -10,7 +10,9 @@ use crate::control::memory::KnownAddresses;
 use crate::model::example::label;
 use crate::model::health::Health;
 use crate::model::id::UpstreamKey;
-use crate::model::memory::{BaselineMemory, HourMemory, Memory, PoolMemory, RecordMemory, UpstreamMemory};
+use crate::model::memory::{
+    BaselineMemory, HourMemory, Memory, PoolMemory, RecordMemory, UpstreamMemory,
+};
 use crate::model::operator::{Order, Override, StandingOrder, Target};
 use crate::telemetry::journal::{Event, Line};
 

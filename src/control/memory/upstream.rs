@@ -85,10 +85,7 @@ impl RawUpstream {
                 markable: self.markable,
                 durations,
             },
-            baseline: BaselineMemory {
-                attempts: self.good_attempts,
-                failures: self.good_failures,
-            },
+            baseline: BaselineMemory { attempts: self.good_attempts, failures: self.good_failures },
         })
     }
 }
@@ -136,4 +133,3 @@ impl RawHealth {
         }
     }
 }
-

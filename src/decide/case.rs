@@ -22,8 +22,11 @@ use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Marker};
 use crate::model::signal::PairEnd;
 
-/// Evidence counts for half after this.
+/// Evidence counts for half after this, or after so many failures, whichever takes longer: where few
+/// requests fail, the last half minute has nothing to weigh. No longer than the last one.
 pub const HALF_LIFE: Duration = Duration::from_secs(30);
+const HALF_LIFE_IN_FAILURES: f64 = 40.0;
+const LONGEST_HALF_LIFE: Duration = Duration::from_secs(20 * 60);
 /// Failing share of a sibling that is well: what the cascade's score takes for rest.
 const FINE: f64 = 0.005;
 /// How often a sibling is broken by itself while we doubt another.
@@ -46,6 +49,9 @@ pub struct Case {
     pub marked: f64,
     siblings: Vec<Sibling>,
     as_of: Instant,
+    /// Since it was opened, not fading.
+    opened: Instant,
+    all_failures: u32,
 }
 
 /// What one sibling did with the same requests, and with its own.
@@ -114,13 +120,14 @@ impl Case {
         let fresh = |member: &Member| Sibling { before: member.traffic, ..Sibling::default() };
         let siblings = members.iter().map(fresh).collect();
         let [failures, front_door, marker_missing, marked] = [0.0; 4];
-        Self { failures, front_door, marker_missing, marked, siblings, as_of: now }
+        let (as_of, opened, all_failures) = (now, now, 0);
+        Self { failures, front_door, marker_missing, marked, siblings, as_of, opened, all_failures }
     }
 
     /// Forgets everything and begins anew.
     pub fn reopen(&mut self, members: &[Member], now: Instant) {
         [self.failures, self.front_door, self.marker_missing, self.marked] = [0.0; 4];
-        self.as_of = now;
+        (self.as_of, self.opened, self.all_failures) = (now, now, 0);
         self.siblings.clear();
         let fresh = |member: &Member| Sibling { before: member.traffic, ..Sibling::default() };
         self.siblings.extend(members.iter().map(fresh));
@@ -139,7 +146,7 @@ impl Case {
     pub fn fade(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.as_of).as_secs_f64();
         self.as_of = self.as_of.max(now);
-        let left = 0.5_f64.powf(age / HALF_LIFE.as_secs_f64());
+        let left = 0.5_f64.powf(age / self.half_life().as_secs_f64());
         self.failures *= left;
         self.front_door *= left;
         self.marker_missing *= left;
@@ -150,9 +157,17 @@ impl Case {
         }
     }
 
+    fn half_life(&self) -> Duration {
+        let open = self.as_of.saturating_duration_since(self.opened);
+        let each = open.as_secs_f64() / f64::from(self.all_failures.max(1));
+        let slow = each.min(LONGEST_HALF_LIFE.as_secs_f64()) * HALF_LIFE_IN_FAILURES;
+        Duration::from_secs_f64(slow).clamp(HALF_LIFE, LONGEST_HALF_LIFE)
+    }
+
     /// One failure, with what its answer said of the marker.
     pub fn failed(&mut self, kind: FailureKind, marker: Marker, armed: Armed) {
         self.failures += 1.0;
+        self.all_failures = self.all_failures.saturating_add(1);
         self.front_door += f64::from(u8::from(kind.is_front_door()));
         // An origin that spoke would have signed; the leg behind the edge cannot.
         let origin_silent = match kind {

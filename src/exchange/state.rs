@@ -59,8 +59,10 @@ impl States {
         let by_pool = topology.hosts_of_all();
         let mut ledger = |upstream: &Upstream| {
             let hosts = by_pool[upstream.pool.index()].len().min(HostId::MOST);
-            seed.serial += 1;
-            (hosts > 1).then(|| Arc::new(HostLedger::new(seed.serial, seed.workers, hosts)))
+            (hosts > 1).then(|| {
+                seed.serial += 1;
+                Arc::new(HostLedger::new(seed.serial, seed.workers, hosts))
+            })
         };
         let hosts = topology.upstreams.iter().map(&mut ledger).collect();
         Self { upstreams, hosts, pools }

@@ -163,9 +163,20 @@ fn a_brownout_of_the_provider_takes_a_dozen_pairs() {
 
 #[test]
 fn evidence_counts_for_half_after_thirty_seconds() {
-    let mut trial = Trial::new().failures(FailureKind::ServerError, Marker::Absent, 1);
+    let mut trial = Trial::new().failures(FailureKind::ServerError, Marker::Absent, 80);
     trial.case.fade(trial.since + HALF_LIFE);
-    assert!((trial.log_odds() - 1.15).abs() < 0.01, "{}", trial.log_odds());
+    assert!((trial.case.failures - 40.0).abs() < 0.01, "{}", trial.case.failures);
+}
+
+#[test]
+fn where_few_fail_evidence_counts_for_half_after_forty_failures() {
+    let mut trial = Trial::new();
+    for second in 1..=3600 {
+        trial = trial.failures(FailureKind::ServerError, Marker::Absent, second % 10 / 9);
+        trial.case.fade(trial.since + Duration::from_secs(second as u64));
+    }
+    // 40 / ln 2 in balance, as many a half-life as are forgotten.
+    assert!((55.0..60.0).contains(&trial.case.failures), "{}", trial.case.failures);
 }
 
 #[test]

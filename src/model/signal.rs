@@ -18,7 +18,7 @@ pub const DURATION_BUCKETS: usize = DURATION_BOUNDS.len() + 1;
 /// Counts of what attempts at one upstream came to since the last drain.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
-    /// Successes, [`MethodClass`] by index.
+    /// Successes, by [`MethodClass`](super::outcome::MethodClass).
     pub successes: [u32; 2],
     /// 5xx with the origin marker, by method class.
     pub origin_errors: [u32; 2],

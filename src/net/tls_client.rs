@@ -107,6 +107,13 @@ pub fn config(
     Ok(Some(Arc::new(config)))
 }
 
+/// The same, for a connection that has to speak HTTP/1.1.
+pub fn only_http1(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
 /// The roots of a PEM bundle.
 ///
 /// # Errors

@@ -49,14 +49,15 @@ pub(super) enum BodyError {
 pub(super) struct Request {
     pub(super) worker: Rc<Worker>,
     pub(super) pool: Arc<PoolState>,
-    pub(super) active: Option<Active>,
+    _active: Active,
 }
 
 impl Request {
     /// Counts it as in flight until it is dropped.
-    pub(super) fn begin(worker: &Rc<Worker>, pool: &Arc<PoolState>) -> Self {
+    /// The client's connection is busy for as long.
+    pub(super) fn begin(worker: &Rc<Worker>, pool: &Arc<PoolState>, active: Active) -> Self {
         pool.rows[worker.index].in_flight.add(1);
-        Self { worker: Rc::clone(worker), pool: Arc::clone(pool), active: None }
+        Self { worker: Rc::clone(worker), pool: Arc::clone(pool), _active: active }
     }
 }
 
@@ -124,15 +125,6 @@ impl AnswerBody {
     /// The request ends when this body does.
     pub(super) fn carrying(mut self, request: Request) -> Self {
         self.request = Some(request);
-        self
-    }
-
-    /// The connection's part: it is busy until this body ends.
-    pub(super) fn keeping(mut self, active: Active) -> Self {
-        match &mut self.request {
-            Some(request) => request.active = Some(active),
-            None => drop(active),
-        }
         self
     }
 

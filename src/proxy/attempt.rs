@@ -17,8 +17,9 @@ use super::lent::{self, Age, Connection, Lent, Reply, SendError, WireError};
 use super::request_body::{AttemptBody, BodyFault, RequestBody};
 use crate::model::cell::Cell;
 use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome, Reach};
-use crate::model::topology::{Endpoint, HostRule, Scheme};
+use crate::model::topology::{Endpoint, HostRule, HttpRule, Scheme};
 use crate::request::retry::Replay;
+use crate::request::switch::Switch;
 use crate::routing::matcher::Spelling;
 
 /// What is sent, the same for every attempt but for the host.
@@ -34,12 +35,15 @@ pub(super) struct Head {
     pub(super) cell: Cell,
     /// Whether a second execution is harmless, by `retry.methods`.
     pub(super) repeatable: bool,
+    /// Whether it asks for something else than HTTP.
+    pub(super) switch: Switch,
 }
 
 impl Head {
     /// Whether it is a safe request of nobody in particular: any upstream may be tried with it.
     pub(super) fn is_nobodys(&self) -> bool {
         self.cell.class == MethodClass::Safe
+            && self.switch.is_none()
             && !self.headers.contains_key(COOKIE)
             && !self.headers.contains_key(AUTHORIZATION)
     }
@@ -80,6 +84,8 @@ pub(super) enum AttemptError {
     Stale(#[source] WireError),
     #[error("the upstream answered 101, which nobody asked for")]
     UnaskedUpgrade,
+    #[error("the upstream is spoken to over HTTP/2 alone, which has no 101")]
+    NoUpgrade,
     #[error("no head within the time allowed")]
     HeadTimeout,
     #[error("the upstream stopped reading the request")]
@@ -92,7 +98,7 @@ impl AttemptError {
     /// Whether the upstream may have begun to act on the request.
     pub(super) const fn reach(&self) -> Reach {
         match self {
-            Self::Connect(_) | Self::Refused(_) => Reach::Never,
+            Self::Connect(_) | Self::Refused(_) | Self::NoUpgrade => Reach::Never,
             Self::BrokeOff(_)
             | Self::Stale(_)
             | Self::UnaskedUpgrade
@@ -109,6 +115,7 @@ impl AttemptError {
             Self::Refused(_) | Self::BrokeOff(_) | Self::UnaskedUpgrade => {
                 Outcome::Failure(FailureKind::BrokeOff)
             }
+            Self::NoUpgrade => Outcome::Ignored(Ignored::OwnLimit),
             Self::Stale(_) => Outcome::Ignored(Ignored::StaleConnection),
             Self::HeadTimeout => Outcome::Failure(FailureKind::Late),
             Self::UploadStalled => Outcome::Failure(FailureKind::BodyStall),
@@ -140,8 +147,15 @@ pub(super) async fn make(call: Call) -> Result<Answered, AttemptError> {
         name,
         class: call.head.cell.class,
         connect_timeout: call.connect_timeout,
+        only_http1: !call.head.switch.is_none(),
     };
-    if let Some(lent) = call.connections.reuse(&wanted) {
+    if wanted.only_http1 && endpoint.http == HttpRule::Http2 {
+        return Err(AttemptError::NoUpgrade);
+    }
+    // What becomes something else is not taken from those that are kept for HTTP.
+    if !wanted.only_http1
+        && let Some(lent) = call.connections.reuse(&wanted)
+    {
         match send(&call, lent, &host).await {
             Err(Failed { error, repeat: Repeat::OnFreshConnection }) => drop(error),
             done => return done.map_err(|failed| failed.error),
@@ -174,7 +188,10 @@ async fn send(call: &Call, lent: Lent, host: &HeaderValue) -> Result<Answered, F
         Connection::Http2(stream) => lent::send_http2(stream, in_fields(call, body, host)).await,
     };
     match sent {
-        Ok((head, _)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+        Ok((head, _))
+            if head.status == StatusCode::SWITCHING_PROTOCOLS
+                && !call.head.switch.is_agreed(&head.headers) =>
+        {
             Err(Failed { error: AttemptError::UnaskedUpgrade, repeat: Repeat::No })
         }
         Ok((head, reply)) => Ok(Answered { head, reply }),

@@ -12,6 +12,7 @@ use std::time::Instant;
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::tunnel::Tunnel;
 use super::worker::Worker;
 use crate::clock;
 use crate::exchange::edge::ListenerState;
@@ -33,6 +34,8 @@ pub(super) struct Client {
     pub(super) activity: Rc<Activity>,
     /// The last request's host and its element of `Forwarded`: the next one mostly asks the same.
     pub(super) forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
+    /// What an HTTP/1.1 connection becomes after a 101.
+    pub(super) tunnel: RefCell<Option<Tunnel>>,
 }
 
 impl Client {

@@ -141,6 +141,8 @@ pub(super) struct Wanted<'a> {
     pub(super) name: &'a str,
     pub(super) class: MethodClass,
     pub(super) connect_timeout: Duration,
+    /// Whether it has to speak HTTP/1.1.
+    pub(super) only_http1: bool,
 }
 
 impl Wanted<'_> {
@@ -264,7 +266,11 @@ impl UpstreamConnections {
             Some(config) => {
                 let name = tls_client::server_name(wanted.name)
                     .ok_or_else(|| ConnectError::Tls(io::ErrorKind::InvalidInput.into()))?;
-                let shaken = tls_client::handshake(Arc::clone(config), name, tcp).await;
+                let config = match wanted.only_http1 {
+                    true => tls_client::only_http1(config),
+                    false => Arc::clone(config),
+                };
+                let shaken = tls_client::handshake(config, name, tcp).await;
                 shaken.map_err(ConnectError::Tls)?
             }
         };

@@ -1,13 +1,16 @@
 //! What to do when something happens to a transaction: answer, go on waiting, or try elsewhere.
 
-use http::{Response, StatusCode};
+use bytes::Bytes;
+use http::{Response, StatusCode, response};
 
 use super::answer::{AnswerBody, BodyPatience};
 use super::attempt::{Answered, AttemptError};
 use super::judge::Judge;
+use super::lent::Reply;
 use super::reject;
 use super::request_body::BodyFault;
 use super::transaction::{End, Event, Running, Transaction};
+use super::tunnel::Switched;
 use crate::clock;
 use crate::exchange::budget;
 use crate::exchange::evidence::Evidence;
@@ -219,10 +222,24 @@ impl<'a> Course<'a> {
             },
         };
         crate::request::headers::strip_hop_by_hop(&mut head.headers);
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switched(head, reply, judge);
+        }
         head.version = http::Version::HTTP_11;
         head.extensions.clear();
         let body = AnswerBody::relayed(reply, judge, verdict, patience);
         End::Relayed(Response::from_parts(head, body))
+    }
+
+    /// Both sides go on as something else; what comes of that is nobody's failure.
+    fn switched(&self, head: response::Parts, reply: Reply, mut judge: Judge) -> End {
+        judge.conclude(Outcome::Success);
+        let Some((stream, early)) = reply.into_stream() else { return End::Own(unreachable()) };
+        let mut response = Response::new(AnswerBody::own(Bytes::new()));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        self.transaction.head.switch.announce(response.headers_mut());
+        End::Switched(response, Switched { stream, early, judge })
     }
 
     /// Answers with what there is.
@@ -240,12 +257,17 @@ impl<'a> Course<'a> {
             InHand::Error(AttemptError::HeadTimeout | AttemptError::UploadStalled) => End::Own(
                 reject::own(StatusCode::GATEWAY_TIMEOUT, "The service did not answer in time.\n"),
             ),
-            InHand::Error(_) | InHand::Nothing => End::Own(reject::own(
-                StatusCode::BAD_GATEWAY,
-                "The service could not be reached.\n",
+            InHand::Error(AttemptError::NoUpgrade) => End::Own(reject::own(
+                StatusCode::NOT_IMPLEMENTED,
+                "The service takes no WebSockets.\n",
             )),
+            InHand::Error(_) | InHand::Nothing => End::Own(unreachable()),
         }
     }
+}
+
+fn unreachable() -> Response<AnswerBody> {
+    reject::own(StatusCode::BAD_GATEWAY, "The service could not be reached.\n")
 }
 
 /// What the request has come to so far, should nothing better come.

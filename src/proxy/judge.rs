@@ -147,6 +147,11 @@ impl Judge {
         }
     }
 
+    /// Bytes went to the upstream that are no request's body.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.state.rows[self.worker.index].sent.add(bytes);
+    }
+
     /// Body bytes came from the upstream.
     pub(super) fn received(&self, bytes: u64) {
         self.state.rows[self.worker.index].received.add(bytes);

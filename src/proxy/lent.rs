@@ -15,6 +15,7 @@ use super::connections::{Idle, UpstreamConnections};
 use super::http1::{Http1, Http1Error, Outgoing};
 use super::request_body::{AttemptBody, BodyFault};
 use crate::clock;
+use crate::net::tls_client;
 
 /// Whether a connection has carried a request before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -143,6 +144,14 @@ pub(super) async fn send_http2(
 }
 
 impl Reply {
+    /// The connection itself, after a 101; HTTP/2 has none.
+    pub(super) fn into_stream(self) -> Option<(tls_client::Stream, Bytes)> {
+        match self {
+            Self::Http1(connection, _) => Some(connection.into_parts()),
+            Self::Http2(..) => None,
+        }
+    }
+
     /// The next frame of the body.
     pub(super) fn poll_frame(
         &mut self,

@@ -234,6 +234,7 @@ impl Connection {
             proto,
             activity: Activity::new(),
             forwarded: RefCell::default(),
+            tunnel: RefCell::default(),
         })
     }
 
@@ -246,7 +247,8 @@ impl Connection {
         let activity = Rc::clone(&client.activity);
         let framing = Framing::of_requests();
         let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity), framing });
-        let service = service_fn(move |request| service::serve(Rc::clone(&client), request));
+        let of_service = Rc::clone(&client);
+        let service = service_fn(move |request| service::serve(Rc::clone(&of_service), request));
         let most = self.settings.limits.max_header_bytes;
         let mut connection = http1::Builder::new()
             .half_close(false)
@@ -274,7 +276,14 @@ impl Connection {
                 self.refuse(Refusal::HeadTooLarge);
             }
             Attended::Ended(Err(error)) if error.is_parse() => self.refuse(Refusal::Malformed),
-            Attended::Ended(Ok(()) | Err(_)) | Attended::Unsent | Attended::Idle => {}
+            Attended::Ended(Ok(())) => {
+                let tunnel = client.tunnel.take();
+                if let Some(tunnel) = tunnel {
+                    let parts = connection.into_parts();
+                    tunnel.run(parts.io.into_inner().stream, parts.read_buf).await;
+                }
+            }
+            Attended::Ended(Err(_)) | Attended::Unsent | Attended::Idle => {}
         }
         drop(self.place);
     }
@@ -300,6 +309,7 @@ impl Connection {
             .max_concurrent_streams(HTTP2_STREAMS)
             .max_pending_accept_reset_streams(HTTP2_RESETS)
             .max_header_list_size(most)
+            .enable_connect_protocol()
             .initial_stream_window_size(64 * 1024)
             .initial_connection_window_size(1024 * 1024)
             .serve_connection(io, service);

@@ -20,4 +20,5 @@ mod service;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod tunnel;
 pub mod worker;

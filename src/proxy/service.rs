@@ -5,11 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONTENT_LENGTH, HOST};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 
 use super::answer::{self, AnswerBody};
 use super::attempt::Head;
@@ -17,6 +21,7 @@ use super::client::Client;
 use super::reject;
 use super::request_body::RequestBody;
 use super::transaction::{End, Transaction};
+use super::tunnel::Tunnel;
 use crate::clock;
 use crate::exchange::budget;
 use crate::exchange::snapshot::View;
@@ -25,6 +30,7 @@ use crate::model::outcome::MethodClass;
 use crate::model::refusal::Refusal;
 use crate::request::gate::{self, Admitted};
 use crate::request::headers::{self, Facts, Trust};
+use crate::request::switch::{self, Switch};
 use crate::request::witness::{client_prefix, witness};
 use crate::routing::matcher::Found;
 
@@ -35,7 +41,8 @@ pub(super) async fn serve(
 ) -> Result<Response<AnswerBody>, Infallible> {
     let active = client.activity.begin();
     let started = clock::now();
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
+    let bidder = Bidder::of(&mut parts);
     let view = client.worker.snapshots.current();
 
     let matched = gate::admit(&parts).and_then(|admitted| {
@@ -54,20 +61,25 @@ pub(super) async fn serve(
     let state = view.states.pool(found.pool);
     let row = &state.rows[client.worker.index];
     row.window.count_request(budget::second_of(state.began, started));
-    let accounting = answer::Request::begin(&client.worker, state);
+    let accounting = answer::Request::begin(&client.worker, state, active);
     let matched = Matched { view: Arc::clone(&view), found, authority, started };
-    let transaction = transaction(&client, matched, parts, incoming);
+    let transaction = transaction(&client, matched, (parts, bidder.as_ref()), incoming);
 
-    let response = match transaction.run().await {
-        End::Relayed(response) | End::Own(response) => response,
-        End::Refused(refusal) => {
+    let response = match (transaction.run().await, bidder) {
+        (End::Switched(response, upstream), Some(bidder)) => {
+            bidder.accept(response, Tunnel { upstream, request: accounting }, &client)
+        }
+        (End::Relayed(response) | End::Own(response) | End::Switched(response, _), _) => {
+            response.map(|body| body.carrying(accounting))
+        }
+        (End::Refused(refusal), _) => {
             client.listener.rows[client.worker.index].refuse(refusal);
-            reject::refusal(refusal)
+            reject::refusal(refusal).map(|body| body.carrying(accounting))
         }
     };
     row.durations.observe(clock::now().saturating_duration_since(started));
     row.answers[code_class(&response)].add(1);
-    Ok(response.map(|body| body.carrying(accounting).keeping(active)))
+    Ok(response)
 }
 
 /// What a request's head has led to.
@@ -82,7 +94,7 @@ struct Matched {
 fn transaction(
     client: &Client,
     matched: Matched,
-    mut parts: Parts,
+    (mut parts, bidder): (Parts, Option<&Bidder>),
     incoming: Incoming,
 ) -> Transaction {
     let Matched { view, found, authority, started } = matched;
@@ -98,6 +110,7 @@ fn transaction(
     let limit = client.settings.limits.max_request_body;
     let body = RequestBody::new(incoming, rule.replay_body, limit);
     rewrite(client, &mut parts, &authority);
+    let switch = bidder.map_or(Switch::No, |bidder| bidder.ask(&mut parts.headers));
     let path_and_query = parts.uri.path_and_query().cloned();
     let head = Rc::new(Head {
         repeatable: rule.methods.contains(&parts.method),
@@ -107,9 +120,69 @@ fn transaction(
         headers: parts.headers,
         authority,
         spelling,
+        switch,
     });
     let worker = Rc::clone(&client.worker);
     Transaction { worker, view, pool, head, body, witness, client: client_prefix(origin), started }
+}
+
+/// A client that asks for a WebSocket.
+enum Bidder {
+    /// Its connection becomes one.
+    Http1,
+    /// A stream of its connection does.
+    Http2(OnUpgrade),
+}
+
+impl Bidder {
+    /// Read off a head. An extended CONNECT becomes the GET that it is to everybody after.
+    fn of(parts: &mut Parts) -> Option<Self> {
+        if switch::asks_for_websocket(parts) {
+            return Some(Self::Http1);
+        }
+        let protocol = parts.extensions.get::<Protocol>().map(Protocol::as_str);
+        if parts.method != Method::CONNECT || protocol != Some("websocket") {
+            return None;
+        }
+        let upgrade = parts.extensions.remove::<OnUpgrade>()?;
+        parts.method = Method::GET;
+        Some(Self::Http2(upgrade))
+    }
+
+    /// Asks the upstream for it.
+    fn ask(&self, headers: &mut HeaderMap) -> Switch {
+        let switch = match self {
+            Self::Http1 => Switch::WebSocket,
+            Self::Http2(_) => Switch::by_us(headers, fastrand::u128(..).to_ne_bytes()),
+        };
+        switch.announce(headers);
+        switch
+    }
+
+    /// Tells the client that it is one from now on.
+    fn accept(
+        self,
+        mut response: Response<AnswerBody>,
+        tunnel: Tunnel,
+        client: &Client,
+    ) -> Response<AnswerBody> {
+        match self {
+            Self::Http1 => *client.tunnel.borrow_mut() = Some(tunnel),
+            Self::Http2(upgrade) => {
+                *response.status_mut() = StatusCode::OK;
+                for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
+                    response.headers_mut().remove(name);
+                }
+                tokio::task::spawn_local(async move {
+                    // It fails only where the client is gone.
+                    if let Ok(stream) = upgrade.await {
+                        tunnel.run(TokioIo::new(stream), Bytes::new()).await;
+                    }
+                });
+            }
+        }
+        response
+    }
 }
 
 /// Turned away before it had a service.

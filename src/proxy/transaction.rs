@@ -26,6 +26,7 @@ use super::course::Course;
 use super::judge::Judge;
 use super::reject;
 use super::request_body::RequestBody;
+use super::tunnel::Switched;
 use super::worker::Worker;
 use crate::clock;
 use crate::exchange::snapshot::View;
@@ -54,6 +55,8 @@ pub(super) struct Transaction {
 pub(super) enum End {
     /// An upstream's answer.
     Relayed(Response<AnswerBody>),
+    /// An upstream's 101: what follows is no HTTP.
+    Switched(Response<AnswerBody>, Switched),
     /// One of ours.
     Own(Response<AnswerBody>),
     /// The client's fault.

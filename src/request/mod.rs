@@ -5,4 +5,5 @@ pub mod framing;
 pub mod gate;
 pub mod headers;
 pub mod retry;
+pub mod switch;
 pub mod witness;

@@ -22,3 +22,4 @@ mod scenario;
 mod start;
 mod swarm;
 mod tls;
+mod websocket;

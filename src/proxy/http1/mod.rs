@@ -224,6 +224,12 @@ impl Http1 {
             && self.input.is_empty()
     }
 
+    /// What it is made of, for those who have agreed to speak something else: with what has come
+    /// after the head already.
+    pub(super) fn into_parts(self) -> (Stream, Bytes) {
+        (self.stream, self.input.freeze())
+    }
+
     /// Lets go of what only a request needs.
     pub(super) fn rest(&mut self) {
         self.input = BytesMut::new();

@@ -48,7 +48,8 @@ fn board(now: Instant) -> BoardView {
         example::topology(&[of("cloudflare", "US", "us.example"), of("bunny", "SI", "192.0.2.7")]);
     let barred = Barred { provider: example::label("fastly"), jurisdiction: Jurisdiction::NonEu };
     topology.pools[0].barred.push(barred);
-    let mut seed = Seed { workers: 2, serial: 0, now };
+    let mut seed =
+        Seed { workers: 2, serial: 0, instance: crate::model::instance::Instance::default(), now };
     let states = States::adopt(&topology, &States::default(), &mut seed);
     let serves = Candidate {
         upstream: UpstreamId::new(1),

@@ -143,7 +143,12 @@ mod tests {
     use crate::model::topology::EndpointHost;
 
     fn states() -> States {
-        let mut seed = Seed { workers: 2, serial: 0, now: clock::now() };
+        let mut seed = Seed {
+            workers: 2,
+            serial: 0,
+            instance: crate::model::instance::Instance::default(),
+            now: clock::now(),
+        };
         let label = |text| Label::new(text).expect("label");
         let key = UpstreamKey {
             service: label("portal"),

@@ -27,6 +27,7 @@ use crate::exchange::snapshot::{self, SnapshotPublisher, SnapshotReader, View};
 use crate::exchange::state::{Seed, States};
 use crate::model::health::Transition;
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId};
+use crate::model::instance::Instance;
 use crate::model::plan::PoolPlan;
 use crate::model::signal::{
     ControlReport, Note, OriginReport, Pair, ProbeReport, ResolutionReport, Signal,
@@ -120,7 +121,8 @@ impl Steering {
     pub fn new(beginning: Beginning) -> (Self, Handles) {
         let Beginning { topology, tls, workers, seed, evidence, metrics, keeping } = beginning;
         let now = clock::now();
-        let mut seeds = Seed { workers, serial: 0, now };
+        let instance = Instance::new(fastrand::u64(..));
+        let mut seeds = Seed { workers, serial: 0, now, instance };
         let states = Arc::new(States::adopt(&topology, &States::default(), &mut seeds));
         let detector = Detector::new(Arc::clone(&topology), seed, now);
         let matcher = Arc::new(Matcher::new(&topology.routes));

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use http::{HeaderValue, Version};
+
 use super::addresses::AddressBook;
 use super::lately::{KnownNames, Lately};
 use super::ledger::{HostLedger, PoolRow, UpstreamRow};
 use crate::model::cell::HostId;
 use crate::model::health::{ProbePace, Retries};
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
+use crate::model::instance::Instance;
 use crate::model::operator::AdminState;
 use crate::model::topology::{EndpointHost, Topology, Upstream};
 use crate::model::unit::Permille;
@@ -27,6 +30,8 @@ pub struct States {
     pub hosts: Vec<Option<Arc<HostLedger>>>,
     /// By [`PoolId`].
     pub pools: Vec<Arc<PoolState>>,
+    /// This process.
+    pub instance: Instance,
 }
 
 impl States {
@@ -65,7 +70,7 @@ impl States {
             })
         };
         let hosts = topology.upstreams.iter().map(&mut ledger).collect();
-        Self { upstreams, hosts, pools }
+        Self { upstreams, hosts, pools, instance: seed.instance }
     }
 
     /// The state of an upstream of the same topology.
@@ -88,6 +93,16 @@ pub struct Seed {
     pub serial: u64,
     /// The beginning of new windows.
     pub now: Instant,
+    /// This process.
+    pub instance: Instance,
+}
+
+fn via(signature: &str) -> [HeaderValue; 3] {
+    // Digits and hyphens are a field value.
+    ["1.0", "1.1", "2"].map(|version| {
+        HeaderValue::try_from(format!("{version} {signature}"))
+            .unwrap_or(HeaderValue::from_static("1.1 bascule"))
+    })
 }
 
 /// Bits of [`UpstreamState::left`]: the operator keeps it out.
@@ -103,6 +118,8 @@ pub struct UpstreamState {
     pub serial: u64,
     /// Who it is.
     pub key: UpstreamKey,
+    /// Our element of `Via` in requests to it, by the protocol in which they came to us.
+    via: [HeaderValue; 3],
     /// Counters, a row per worker.
     pub rows: Box<[UpstreamRow]>,
     /// Where to dial.
@@ -128,6 +145,7 @@ impl UpstreamState {
         Self {
             serial: seed.serial,
             key,
+            via: via(&seed.instance.signature(seed.serial)),
             rows: (0..seed.workers).map(|_| UpstreamRow::default()).collect(),
             addresses,
             names: KnownNames::new(seed.now),
@@ -136,6 +154,15 @@ impl UpstreamState {
             marker_armed: AtomicBool::new(false),
             pace: AtomicU8::new(0),
             admits: AtomicU16::new(Permille::ALL.get()),
+        }
+    }
+
+    /// Our element of `Via` for a request that came to us in this version.
+    pub fn via(&self, came_in: Version) -> &HeaderValue {
+        match came_in {
+            Version::HTTP_2 => &self.via[2],
+            Version::HTTP_10 => &self.via[0],
+            _ => &self.via[1],
         }
     }
 

@@ -6,6 +6,7 @@ pub mod cell;
 pub(crate) mod example;
 pub mod health;
 pub mod id;
+pub mod instance;
 pub mod limits;
 pub mod memory;
 pub mod operator;

@@ -19,6 +19,8 @@ pub enum Refusal {
     SlowHead,
     /// The body is larger than `limits.max_request_body`.
     BodyTooLarge,
+    /// It came back: the origin of an upstream points at us.
+    Loop,
     /// No route takes the host and path.
     NoRoute,
     /// `limits.max_connections` are open already.
@@ -29,7 +31,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Malformed,
         Self::BadHost,
         Self::BadTarget,
@@ -37,6 +39,7 @@ impl Refusal {
         Self::HeadTooLarge,
         Self::SlowHead,
         Self::BodyTooLarge,
+        Self::Loop,
         Self::NoRoute,
         Self::TooManyConnections,
         Self::Handshake,
@@ -52,6 +55,7 @@ impl Refusal {
             Self::HeadTooLarge => "head_too_large",
             Self::SlowHead => "slow_head",
             Self::BodyTooLarge => "body_too_large",
+            Self::Loop => "loop",
             Self::NoRoute => "no_route",
             Self::TooManyConnections => "too_many_connections",
             Self::Handshake => "handshake",
@@ -68,6 +72,7 @@ impl Refusal {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -83,6 +88,7 @@ impl Refusal {
             Self::HeadTooLarge => "The request head is too large.",
             Self::SlowHead => "The request head took too long.",
             Self::BodyTooLarge => "The request body is too large.",
+            Self::Loop => "The request has been here before.",
             Self::NoRoute => "Nothing is published under this host and path.",
             Self::TooManyConnections => "Too many connections are open.",
             Self::Handshake => "The TLS handshake failed.",

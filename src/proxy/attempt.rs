@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, COOKIE};
+use http::header::{AUTHORIZATION, COOKIE, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, response};
 use http_body::Body;
@@ -35,6 +35,8 @@ pub(super) struct Head {
     pub(super) cell: Cell,
     /// Whether a second execution is harmless, by `retry.methods`.
     pub(super) repeatable: bool,
+    /// The version in which it came.
+    pub(super) came_in: Version,
     /// Whether it asks for something else than HTTP.
     pub(super) switch: Switch,
 }
@@ -66,6 +68,10 @@ pub(super) struct EndpointHandle {
 }
 
 impl EndpointHandle {
+    fn via(&self, came_in: Version) -> &HeaderValue {
+        self.view.states.upstream(self.upstream).via(came_in)
+    }
+
     fn get(&self) -> &Endpoint {
         &self.view.routing.topology.upstream(self.upstream).endpoint
     }
@@ -183,7 +189,7 @@ async fn send(call: &Call, lent: Lent, host: &HeaderValue) -> Result<Answered, F
     let body = call.body.for_attempt();
     let sent = match connection {
         Connection::Http1(connection, home) => {
-            lent::send_http1(connection, home, in_bytes(&call.head, body, host)).await
+            lent::send_http1(connection, home, in_bytes(call, body, host)).await
         }
         Connection::Http2(stream) => lent::send_http2(stream, in_fields(call, body, host)).await,
     };
@@ -250,13 +256,15 @@ fn host(endpoint: &Endpoint, client_asked: &HeaderValue) -> HeaderValue {
 }
 
 /// The request as HTTP/1.1 writes it.
-fn in_bytes(head: &Head, body: AttemptBody, host: &HeaderValue) -> Outgoing {
+fn in_bytes(call: &Call, body: AttemptBody, host: &HeaderValue) -> Outgoing {
+    let head = &call.head;
     let sends = if body.is_end_stream() { Sends::Nothing } else { Sends::announced(&head.headers) };
     let bytes = RequestHead {
         method: &head.method,
         target: head.path_and_query.as_str(),
         headers: &head.headers,
         host,
+        via: call.endpoint.via(head.came_in),
         sends,
     };
     Outgoing { head: bytes.encode(), method: head.method.clone(), sends, body }
@@ -275,6 +283,7 @@ fn in_fields(call: &Call, body: AttemptBody, host: &HeaderValue) -> Request<Atte
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     *request.headers_mut() = head.headers.clone();
+    request.headers_mut().append(VIA, call.endpoint.via(head.came_in).clone());
     // Without an authority it is refused by whoever sends it; the path must not get lost.
     let path = || Uri::from(head.path_and_query.clone());
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_else(|_| path());

@@ -1,10 +1,9 @@
 //! Accepting clients: limits, TLS, the choice of protocol, and patience with slow ones.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,7 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::client::{self, Activity, Client, Patience, Watched};
+use super::attend::{Attended, Driven, attend};
+use super::client::{self, Activity, Client, Watched};
 use super::connections::OnThisWorker;
 use super::gather::Gathered;
 use super::service;
@@ -261,7 +261,7 @@ impl Connection {
             finish: |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown(),
             send: |_: &mut Context<'_>| Poll::Ready(Ok(())),
         };
-        match self.attend(&activity, driven).await {
+        match attend(&self.worker, &self.settings.limits, &activity, driven).await {
             Attended::SlowHead => {
                 self.refuse(Refusal::SlowHead);
                 let mut stream = connection.into_parts().io.into_inner().stream;
@@ -320,83 +320,10 @@ impl Connection {
             },
             send: |context: &mut Context<'_>| gathered.poll_send(context),
         };
-        match self.attend(&activity, driven).await {
+        match attend(&self.worker, &self.settings.limits, &activity, driven).await {
             Attended::SlowHead => self.refuse(Refusal::SlowHead),
             Attended::Ended(_) | Attended::Unsent | Attended::Idle => {}
         }
         drop(self.place);
     }
-
-    /// Drives a connection until it ends, is idle or slow for too long, or the process ends.
-    async fn attend<C: Future<Output = hyper::Result<()>>>(
-        &self,
-        activity: &Activity,
-        driven: Driven<'_, C, impl Fn(Pin<&mut C>), impl Fn(&mut Context<'_>) -> Sent>,
-    ) -> Attended {
-        let Driven { mut connection, finish, send } = driven;
-        let limits = &self.settings.limits;
-        let mut draining = pin!(self.worker.draining.notified());
-        let mut finishing = false;
-        // The bell is heard by registering once; the stage itself is looked at, which costs nothing.
-        let mut listening = false;
-        let mut timer = pin!(tokio::time::sleep(limits.header_read_timeout));
-        poll_fn(|context| {
-            if !std::mem::replace(&mut listening, true) {
-                // Whatever it says, the stage says it too.
-                let _registered: Poll<()> = draining.as_mut().poll(context);
-            }
-            match self.worker.stage.get() {
-                Stage::Serving => {}
-                Stage::Draining | Stage::Over if std::mem::replace(&mut finishing, true) => {}
-                Stage::Draining | Stage::Over => finish(connection.as_mut()),
-            }
-            if let Poll::Ready(end) = connection.as_mut().poll(context) {
-                return Poll::Ready(Attended::Ended(end));
-            }
-            if let Poll::Ready(Err(_)) = send(context) {
-                return Poll::Ready(Attended::Unsent);
-            }
-            loop {
-                let (until, attended) = match activity.patience(limits) {
-                    Patience::Served => (None, Attended::Idle),
-                    Patience::Idle(until) => (Some(until), Attended::Idle),
-                    Patience::Head(until) => (Some(until), Attended::SlowHead),
-                };
-                let now = clock::now();
-                if until.is_some_and(|until| until <= now) {
-                    return Poll::Ready(attended);
-                }
-                let next = until.unwrap_or(now + limits.idle_timeout);
-                let next = tokio::time::Instant::from_std(next);
-                // Only ever brought forward here; a timer that fires too early looks again.
-                if next < timer.deadline() || timer.is_elapsed() {
-                    timer.as_mut().reset(next);
-                }
-                if timer.as_mut().poll(context).is_pending() {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await
-    }
-}
-
-/// A connection, and what its driver does besides polling it.
-struct Driven<'a, C, F, S> {
-    connection: Pin<&'a mut C>,
-    /// Begins its graceful end.
-    finish: F,
-    /// Sends what it wrote in this turn.
-    send: S,
-}
-
-type Sent = Poll<io::Result<()>>;
-
-/// How a connection ended.
-enum Attended {
-    Ended(hyper::Result<()>),
-    /// The client takes nothing any more.
-    Unsent,
-    Idle,
-    SlowHead,
 }

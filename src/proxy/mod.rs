@@ -6,6 +6,7 @@
 
 mod answer;
 mod attempt;
+mod attend;
 mod client;
 mod connections;
 mod course;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
@@ -45,6 +45,9 @@ pub(super) async fn serve(
     let bidder = Bidder::of(&mut parts);
     let view = client.worker.snapshots.current();
 
+    if let Some(serial) = headers::came_back_through(&parts.headers, view.states.instance) {
+        return Ok(refuse_loop(&client, &view, serial));
+    }
     let matched = gate::admit(&parts).and_then(|admitted| {
         let found = view.routing.matcher.find(&admitted.host, parts.uri.path());
         Ok((found.ok_or(Refusal::NoRoute)?, authority_value(&parts, &admitted)?))
@@ -119,6 +122,7 @@ fn transaction(
         path_and_query: path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
         headers: parts.headers,
         authority,
+        came_in: parts.version,
         spelling,
         switch,
     });
@@ -194,6 +198,26 @@ fn refuse(client: &Client, refusal: Refusal) -> Response<AnswerBody> {
     response
 }
 
+/// Turned away because its way leads back here, told of by the provider whose origin we seem to be.
+fn refuse_loop(client: &Client, view: &View, serial: u64) -> Response<AnswerBody> {
+    let through = view.states.upstreams.iter().find(|upstream| upstream.serial == serial);
+    let provider = through.map_or("?", |upstream| upstream.key.provider.as_str());
+    client.worker.complain(|| {
+        tracing::error!(
+            provider,
+            "a request came back to us: the provider's origin points at this proxy"
+        );
+    });
+    let response = refuse(client, Refusal::Loop);
+    response.map(|_| {
+        let text = format!(
+            "This request has come back to the proxy that sent it: the origin set at {provider} \
+             points here.\n"
+        );
+        AnswerBody::own(Bytes::from(text))
+    })
+}
+
 /// Place in the tables of [`CODE_CLASSES`](crate::exchange::ledger::CODE_CLASSES).
 fn code_class(response: &Response<AnswerBody>) -> usize {
     usize::from(response.status().as_u16() / 100).clamp(1, 5) - 1
@@ -213,18 +237,12 @@ fn announced_length(parts: &Parts) -> Option<u64> {
 
 /// The client's fields become the upstream's.
 fn rewrite(client: &Client, parts: &mut Parts, authority: &HeaderValue) {
-    let via = match parts.version {
-        Version::HTTP_2 => HeaderValue::from_static("2 bascule"),
-        Version::HTTP_10 => HeaderValue::from_static("1.0 bascule"),
-        _ => HeaderValue::from_static("1.1 bascule"),
-    };
     let facts = Facts {
         peer: &client.peer_value,
         trust: client.trust,
         proto: client.proto,
         authority,
         forwarded: client.forwarded(authority),
-        via,
         request_id: request_id(),
     };
     headers::towards_upstream(&mut parts.headers, facts);

@@ -129,7 +129,12 @@ struct Running {
 #[expect(clippy::disallowed_methods, reason = "the beginning of the budget's windows")]
 fn run(addresses: &[SocketAddr]) -> Running {
     let topology = topology(addresses);
-    let mut seed = Seed { workers: 1, serial: 0, now: std::time::Instant::now() };
+    let mut seed = Seed {
+        workers: 1,
+        serial: 0,
+        instance: crate::model::instance::Instance::default(),
+        now: std::time::Instant::now(),
+    };
     let states = Arc::new(States::adopt(&topology, &States::default(), &mut seed));
     let view = View {
         tls: topology.upstreams.iter().map(|_| None).collect(),

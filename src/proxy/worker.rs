@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use tokio::runtime::LocalOptions;
@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::connections::Connections;
 use super::listener::{self, Accepting};
+use crate::clock;
 use crate::exchange::edge::{Edge, ListenerState};
 use crate::exchange::evidence::EvidenceSender;
 use crate::exchange::settings::SettingsCell;
@@ -23,6 +24,8 @@ use crate::exchange::snapshot::SnapshotReader;
 const COMMANDS: usize = 4;
 /// Between two looks for idle upstream connections that have grown too old.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Between two log lines about what clients do.
+const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// What a worker is made of.
 #[derive(Clone, Debug)]
@@ -102,12 +105,23 @@ pub(super) struct Worker {
     pub(super) draining: Notify,
     open: Cell<usize>,
     emptied: Notify,
+    /// Until then, nothing more is said of what clients can repeat at will.
+    quiet_until: Cell<Instant>,
 }
 
 /// One client connection of a worker; dropping it tells the worker.
 pub(super) struct Open(Rc<Worker>);
 
 impl Worker {
+    /// Says something that clients can cause at will, every ten seconds at most.
+    pub(super) fn complain(&self, say: impl FnOnce()) {
+        let now = clock::now();
+        if self.quiet_until.get() <= now {
+            self.quiet_until.set(now + COMPLAINT);
+            say();
+        }
+    }
+
     /// A connection begins.
     pub(super) fn open(self: &Rc<Self>) -> Open {
         self.open.set(self.open.get() + 1);
@@ -158,6 +172,7 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
         draining: Notify::new(),
         open: Cell::new(0),
         emptied: Notify::new(),
+        quiet_until: Cell::new(clock::now()),
     });
     let obeying = tokio::task::spawn_local(obey(Rc::clone(&worker), snapshots));
     let mut accepting: Vec<Accepting> = Vec::new();

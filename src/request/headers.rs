@@ -9,6 +9,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
+use crate::model::instance::Instance;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -123,8 +125,6 @@ pub struct Facts<'a> {
     pub authority: &'a HeaderValue,
     /// Its element of `Forwarded`, from [`forwarded_element`].
     pub forwarded: HeaderValue,
-    /// Our own name for `Via`, with the protocol version received.
-    pub via: HeaderValue,
     /// For a request that has no trusted `X-Request-Id`.
     pub request_id: HeaderValue,
 }
@@ -154,7 +154,15 @@ pub fn towards_upstream(headers: &mut HeaderMap, facts: Facts<'_>) {
             headers.entry(X_REQUEST_ID).or_insert(facts.request_id);
         }
     }
-    headers.append(VIA, facts.via);
+}
+
+/// The upstream through which a request came back to us, by the serial number in our own signature.
+pub fn came_back_through(headers: &HeaderMap, instance: Instance) -> Option<u64> {
+    let lines = headers.get_all(VIA).iter().filter_map(|line| line.to_str().ok());
+    let mut pseudonyms = lines
+        .flat_map(|line| line.split(','))
+        .filter_map(|element| element.split_ascii_whitespace().nth(1));
+    pseudonyms.find_map(|pseudonym| instance.serial_of(pseudonym))
 }
 
 /// The client's own address: the peer, or behind trusted proxies the last address of
@@ -237,7 +245,6 @@ mod tests {
             proto: Proto::Https,
             authority: &AUTHORITY,
             forwarded: forwarded_element(address, &AUTHORITY, Proto::Https),
-            via: HeaderValue::from_static("1.1 bascule"),
             request_id: HeaderValue::from_static("ours"),
         }
     }
@@ -285,7 +292,6 @@ mod tests {
             "for=192.0.2.7;host=\"www.portal.example:8443\";proto=https"
         );
         assert_eq!(headers["x-request-id"], "ours");
-        assert_eq!(headers["via"], "1.1 bascule");
     }
 
     #[test]
@@ -302,6 +308,21 @@ mod tests {
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert!(headers["forwarded"].to_str().expect("text").starts_with("for=203.0.113.9, for="));
         assert_eq!(headers["x-request-id"], "theirs");
+    }
+
+    #[test]
+    fn a_request_that_came_back_says_through_whom() {
+        let ours = Instance::new(7);
+        let lines = |via: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append("via", HeaderValue::from_static("1.1 first"));
+            headers.append("via", HeaderValue::from_str(via).expect("a value"));
+            headers
+        };
+        let signed = format!("1.1 edge (x), 2 {}, 1.1 other", ours.signature(3));
+        assert_eq!(came_back_through(&lines(&signed), ours), Some(3));
+        assert_eq!(came_back_through(&lines("1.1 edge, 1.1"), ours), None);
+        assert_eq!(came_back_through(&HeaderMap::new(), ours), None);
     }
 
     #[test]

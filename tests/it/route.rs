@@ -5,6 +5,7 @@ use http::{Request, Version};
 use tokio::task::JoinSet;
 
 use crate::harness::client::{Ask, Speak, tls};
+use crate::harness::metrics::Metrics;
 use crate::harness::proxy::RunningProxy;
 use crate::harness::recipe::Recipe;
 use crate::harness::stage::Stage;
@@ -310,4 +311,23 @@ async fn names_of_a_clients_making_do_not_keep_connections_from_being_used_again
         let used: Vec<_> = stage.us.sightings().traffic().iter().map(|s| s.connection).collect();
         assert_eq!(used[names], used[names + 1], "over {transport:?}");
     }
+}
+
+#[tokio::test]
+async fn a_provider_whose_origin_points_at_us_is_named_and_the_fallback_serves() {
+    let stage = Stage::plain().await;
+    let here = format!("http://{}", stage.proxy.plain);
+    let recipe = Recipe::portal().upstream(&stage.us, "US").upstream(&stage.eu, "SI");
+    let generation = |m: &Metrics| m.sum("bascule_config_generation", &[]);
+    let before = generation(&stage.proxy.metrics().await);
+    stage.proxy.rename_over(&recipe.yaml().replace(&stage.us.url(), &here));
+    stage.proxy.metrics_when("the reload", |metrics| generation(metrics) > before).await;
+
+    let answer = stage.proxy.get("/page").await;
+    assert_eq!((answer.status.as_u16(), answer.served_by()), (200, "eu"));
+    let post = stage.proxy.send(Speak::Http1, &Ask::post("/order", "x")).await;
+    assert_eq!(post.status.as_u16(), 508);
+    assert!(post.text().contains("the origin set at us points here"), "{}", post.text());
+    let loops = |m: &Metrics| m.sum("bascule_requests_rejected_total", &[("reason", "loop")]);
+    assert!(loops(&stage.proxy.metrics().await) >= 2.0);
 }

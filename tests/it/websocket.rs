@@ -7,6 +7,7 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use http::{Request, StatusCode};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::harness::proxy::RunningProxy;
 use crate::harness::recipe::Recipe;
@@ -147,10 +148,11 @@ async fn a_websocket_counts_as_in_flight_until_it_ends() {
 /// A client of HTTP/2 that asks for a WebSocket; what it was answered, and both halves of its stream.
 async fn ask_http2(
     proxy: &RunningProxy,
-) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>, tokio::task::JoinHandle<()>) {
+) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>, JoinSet<()>) {
     let tcp = TcpStream::connect(proxy.plain).await.expect("connected");
     let (sender, connection) = h2::client::handshake(tcp).await.expect("a handshake");
-    let driver = tokio::spawn(async move { connection.await.unwrap_or(()) });
+    let mut driver = JoinSet::new();
+    driver.spawn(async move { connection.await.unwrap_or(()) });
     let mut sender = sender.ready().await.expect("ready");
     within("the server's settings", async {
         while !sender.is_extended_connect_protocol_enabled() {
@@ -202,7 +204,7 @@ async fn a_websocket_over_http2_is_one_over_http1_to_its_upstream() {
     assert_eq!(within("its answer", talk.wire.take(8)).await.expect("bytes"), b"and back");
     stream.send_data(Bytes::new(), true).expect("sent");
     assert!(within("the end", talk.wire.is_ended()).await);
-    driver.abort();
+    drop(driver);
 }
 
 #[tokio::test]
@@ -214,7 +216,7 @@ async fn an_upstream_that_did_not_read_our_key_is_no_websocket() {
     talk.wire.send(agreeing(ACCEPT)).await.expect("sent");
     let answer = within("an answer", response).await.expect("a head");
     assert!(answer.status().is_server_error(), "{}", answer.status());
-    driver.abort();
+    drop(driver);
 }
 
 #[tokio::test]

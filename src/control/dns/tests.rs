@@ -123,7 +123,12 @@ async fn this_machines_own_name_needs_no_server() {
 
 fn keeper(names: Names) -> Keeper {
     let topology = example::topology(&[EXAMPLE]);
-    let mut seed = Seed { workers: 1, serial: 0, now: clock::now() };
+    let mut seed = Seed {
+        workers: 1,
+        serial: 0,
+        instance: crate::model::instance::Instance::default(),
+        now: clock::now(),
+    };
     let states = States::adopt(&topology, &States::default(), &mut seed);
     Keeper {
         upstream: Arc::clone(&states.upstreams[0]),
@@ -173,7 +178,12 @@ fn the_last_good_answer_is_kept_while_look_ups_fail_and_not_for_ever() {
 async fn a_book_is_filled_and_renewed_when_somebody_asks() {
     let server = name_server(v4_only(300)).await;
     let topology = example::topology(&[EXAMPLE]);
-    let mut seed = Seed { workers: 1, serial: 0, now: clock::now() };
+    let mut seed = Seed {
+        workers: 1,
+        serial: 0,
+        instance: crate::model::instance::Instance::default(),
+        now: clock::now(),
+    };
     let states = Arc::new(States::adopt(&topology, &States::default(), &mut seed));
     let routing = RoutingSnapshot {
         generation: Generation::ZERO.next(),

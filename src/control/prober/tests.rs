@@ -76,7 +76,12 @@ struct Probed {
 }
 
 fn probe(topology: Topology) -> Probed {
-    let mut seed = Seed { workers: 1, serial: 0, now: clock::now() };
+    let mut seed = Seed {
+        workers: 1,
+        serial: 0,
+        instance: crate::model::instance::Instance::default(),
+        now: clock::now(),
+    };
     let first = view(Generation::ZERO.next(), topology, &States::default(), &mut seed);
     let (publisher, snapshots) = snapshot::channel(first);
     let (sender, evidence) = evidence::channel();

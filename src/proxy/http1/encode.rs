@@ -37,6 +37,8 @@ pub(in crate::proxy) struct RequestHead<'a> {
     pub(in crate::proxy) headers: &'a HeaderMap,
     /// For the Host line.
     pub(in crate::proxy) host: &'a HeaderValue,
+    /// Our element of `Via`, after those of others.
+    pub(in crate::proxy) via: &'a HeaderValue,
     /// The body's framing: always ours, never the client's lines.
     pub(in crate::proxy) sends: Sends,
 }
@@ -58,6 +60,7 @@ impl RequestHead<'_> {
                 line(&mut out, name.as_str(), value.as_bytes());
             }
         }
+        line(&mut out, "via", self.via.as_bytes());
         match self.sends {
             Sends::Nothing if self.expects_content() => line(&mut out, "content-length", b"0"),
             Sends::Nothing => {}
@@ -89,6 +92,7 @@ mod tests {
     use super::*;
 
     static HOST_NAME: HeaderValue = HeaderValue::from_static("www.portal.example");
+    static OURS: HeaderValue = HeaderValue::from_static("1.1 us");
 
     fn encoded(
         method: Method,
@@ -100,8 +104,14 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let head =
-            RequestHead { method: &method, target, headers: &headers, host: &HOST_NAME, sends };
+        let head = RequestHead {
+            method: &method,
+            target,
+            headers: &headers,
+            host: &HOST_NAME,
+            via: &OURS,
+            sends,
+        };
         String::from_utf8(head.encode()).expect("text")
     }
 
@@ -110,7 +120,7 @@ mod tests {
         let lines = [("host", "elsewhere.example"), ("accept", "a"), ("accept", "b")];
         assert_eq!(
             encoded(Method::GET, "/x?y=1", &lines, Sends::Nothing),
-            "GET /x?y=1 HTTP/1.1\r\nhost: www.portal.example\r\naccept: a\r\naccept: b\r\n\r\n"
+            "GET /x?y=1 HTTP/1.1\r\nhost: www.portal.example\r\naccept: a\r\naccept: b\r\nvia: 1.1 us\r\n\r\n"
         );
     }
 

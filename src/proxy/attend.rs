@@ -1,0 +1,85 @@
+//! Driving one client connection to its end: patience with what is idle or slow, and the last words
+//! when the process drains.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use super::client::{Activity, Patience};
+use super::worker::{Stage, Worker};
+use crate::clock;
+use crate::model::limits::Limits;
+
+/// A connection, and what its driver does besides polling it.
+pub(super) struct Driven<'a, C, F, S> {
+    pub(super) connection: Pin<&'a mut C>,
+    /// Begins its graceful end.
+    pub(super) finish: F,
+    /// Sends what it wrote in this turn.
+    pub(super) send: S,
+}
+
+pub(super) type Sent = Poll<io::Result<()>>;
+
+/// How a connection ended.
+pub(super) enum Attended {
+    Ended(hyper::Result<()>),
+    /// The client takes nothing any more.
+    Unsent,
+    Idle,
+    SlowHead,
+}
+
+/// Drives a connection until it ends, is idle or slow for too long, or the process ends.
+pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
+    worker: &Worker,
+    limits: &Limits,
+    activity: &Activity,
+    driven: Driven<'_, C, impl Fn(Pin<&mut C>), impl Fn(&mut Context<'_>) -> Sent>,
+) -> Attended {
+    let Driven { mut connection, finish, send } = driven;
+    let mut draining = pin!(worker.draining.notified());
+    let mut finishing = false;
+    // The bell is heard by registering once; the stage itself is looked at, which costs nothing.
+    let mut listening = false;
+    let mut timer = pin!(tokio::time::sleep(limits.header_read_timeout));
+    poll_fn(|context| {
+        if !std::mem::replace(&mut listening, true) {
+            // Whatever it says, the stage says it too.
+            let _registered: Poll<()> = draining.as_mut().poll(context);
+        }
+        match worker.stage.get() {
+            Stage::Serving => {}
+            Stage::Draining | Stage::Over if std::mem::replace(&mut finishing, true) => {}
+            Stage::Draining | Stage::Over => finish(connection.as_mut()),
+        }
+        if let Poll::Ready(end) = connection.as_mut().poll(context) {
+            return Poll::Ready(Attended::Ended(end));
+        }
+        if let Poll::Ready(Err(_)) = send(context) {
+            return Poll::Ready(Attended::Unsent);
+        }
+        loop {
+            let (until, attended) = match activity.patience(limits) {
+                Patience::Served => (None, Attended::Idle),
+                Patience::Idle(until) => (Some(until), Attended::Idle),
+                Patience::Head(until) => (Some(until), Attended::SlowHead),
+            };
+            let now = clock::now();
+            if until.is_some_and(|until| until <= now) {
+                return Poll::Ready(attended);
+            }
+            let next = until.unwrap_or(now + limits.idle_timeout);
+            let next = tokio::time::Instant::from_std(next);
+            // Only ever brought forward here; a timer that fires too early looks again.
+            if next < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(next);
+            }
+            if timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}

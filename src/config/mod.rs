@@ -24,6 +24,7 @@ use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
 use crate::model::limits::Limits;
+use crate::model::redirect::Redirect;
 use crate::model::topology::Topology;
 
 mod certificate;
@@ -174,6 +175,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// `None`: cleartext.
     pub tls: Option<ListenerTls>,
+    /// Whether it serves at all.
+    pub redirect: Redirect,
 }
 
 /// TLS of one listener.

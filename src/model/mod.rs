@@ -13,6 +13,7 @@ pub mod operator;
 pub mod outcome;
 pub mod place;
 pub mod plan;
+pub mod redirect;
 pub mod refusal;
 pub mod signal;
 pub mod topology;

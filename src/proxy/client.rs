@@ -18,6 +18,7 @@ use crate::clock;
 use crate::exchange::edge::ListenerState;
 use crate::exchange::settings::Settings;
 use crate::model::limits::Limits;
+use crate::model::redirect::Redirect;
 use crate::request::framing::Framing;
 use crate::request::headers::{Proto, Trust, forwarded_element};
 
@@ -31,6 +32,7 @@ pub(super) struct Client {
     pub(super) peer_value: HeaderValue,
     pub(super) trust: Trust,
     pub(super) proto: Proto,
+    pub(super) redirect: Redirect,
     pub(super) activity: Rc<Activity>,
     /// The last request's host and its element of `Forwarded`: the next one mostly asks the same.
     pub(super) forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,

@@ -1,6 +1,6 @@
 //! Accepting clients: limits, TLS, the choice of protocol, and patience with slow ones.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -28,6 +28,7 @@ use super::worker::{Stage, Worker};
 use crate::clock;
 use crate::exchange::edge::{ListenerState, Place};
 use crate::exchange::settings::Settings;
+use crate::model::redirect::Redirect;
 use crate::model::refusal::Refusal;
 use crate::request::framing::Framing;
 use crate::request::headers::{Proto, Trust};
@@ -58,6 +59,7 @@ pub(super) struct Accepting {
 struct Shared {
     state: Arc<ListenerState>,
     tls: RefCell<Option<Arc<ServerConfig>>>,
+    redirect: Cell<Redirect>,
 }
 
 impl Accepting {
@@ -65,9 +67,10 @@ impl Accepting {
         self.shared.state.address
     }
 
-    /// For connections from now on.
-    pub(super) fn use_tls(&self, tls: Option<Arc<ServerConfig>>) {
+    /// So with connections from now on.
+    pub(super) fn go_on(&self, tls: Option<Arc<ServerConfig>>, redirect: Redirect) {
         *self.shared.tls.borrow_mut() = tls;
+        self.shared.redirect.set(redirect);
     }
 }
 
@@ -77,7 +80,7 @@ impl Drop for Accepting {
     }
 }
 
-/// Begins to accept.
+/// Begins to accept, in cleartext until told otherwise: nothing is accepted before the caller waits.
 ///
 /// # Errors
 /// When the socket cannot be watched.
@@ -85,10 +88,9 @@ pub(super) fn accept(
     worker: &Rc<Worker>,
     state: Arc<ListenerState>,
     socket: std::net::TcpListener,
-    tls: Option<Arc<ServerConfig>>,
 ) -> io::Result<Accepting> {
     let socket = Backlog(TcpListener::from_std(socket)?);
-    let shared = Rc::new(Shared { state, tls: RefCell::new(tls) });
+    let shared = Rc::new(Shared { state, tls: RefCell::default(), redirect: Cell::default() });
     let (worker, on) = (Rc::clone(worker), Rc::clone(&shared));
     let task = tokio::task::spawn_local(async move {
         let socket = Serving { worker, on, socket };
@@ -149,6 +151,7 @@ impl Serving {
             listener: Arc::clone(&self.on.state),
             settings,
             peer,
+            redirect: self.on.redirect.get(),
             place,
         };
         tokio::task::spawn_local(connection.serve(stream, tls));
@@ -161,6 +164,7 @@ struct Connection {
     listener: Arc<ListenerState>,
     settings: Arc<Settings>,
     peer: SocketAddr,
+    redirect: Redirect,
     place: Place,
 }
 
@@ -232,6 +236,7 @@ impl Connection {
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             trust,
             proto,
+            redirect: self.redirect,
             activity: Activity::new(),
             forwarded: RefCell::default(),
             tunnel: RefCell::default(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, LOCATION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -27,6 +27,7 @@ use crate::exchange::budget;
 use crate::exchange::snapshot::View;
 use crate::model::cell::Cell;
 use crate::model::outcome::MethodClass;
+use crate::model::redirect::Redirect;
 use crate::model::refusal::Refusal;
 use crate::request::gate::{self, Admitted};
 use crate::request::headers::{self, Facts, Trust};
@@ -56,6 +57,9 @@ pub(super) async fn serve(
         Ok(matched) => matched,
         Err(refusal) => return Ok(refuse(&client, refusal)),
     };
+    if client.redirect == Redirect::Https {
+        return Ok(redirect(&client, &parts, &authority));
+    }
     let limit = client.settings.limits.max_request_body;
     if announced_length(&parts).is_some_and(|length| length > limit) {
         return Ok(refuse(&client, Refusal::BodyTooLarge));
@@ -195,6 +199,22 @@ fn refuse(client: &Client, refusal: Refusal) -> Response<AnswerBody> {
     let row = &client.listener.rows[client.worker.index];
     row.refuse(refusal);
     row.answers[code_class(&response)].add(1);
+    response
+}
+
+/// The same host and path over TLS, at its usual port: ours may be another one behind an address
+/// translation.
+fn redirect(client: &Client, parts: &Parts, authority: &HeaderValue) -> Response<AnswerBody> {
+    let host = authority.to_str().ok().and_then(gate::host_of).unwrap_or_default();
+    let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let Ok(location) = HeaderValue::try_from(format!("https://{host}{slash}{path}")) else {
+        return refuse(client, Refusal::BadTarget);
+    };
+    let mut response = Response::new(AnswerBody::own(Bytes::new()));
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(LOCATION, location);
+    client.listener.rows[client.worker.index].answers[code_class(&response)].add(1);
     response
 }
 

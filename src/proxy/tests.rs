@@ -164,7 +164,12 @@ fn run(addresses: &[SocketAddr]) -> Running {
     socket.set_nonblocking(true).expect("nonblocking");
     let address = socket.local_addr().expect("address");
     let state = Arc::new(ListenerState::new(address, 1));
-    let listener = Listener { state, socket: Some(socket), tls: None };
+    let listener = Listener {
+        state,
+        socket: Some(socket),
+        tls: None,
+        redirect: crate::model::redirect::Redirect::No,
+    };
     handle.listeners.blocking_send(vec![listener]).expect("the worker listens");
     Running { address, states, stage, handle, _publisher: publisher, _evidence: received }
 }

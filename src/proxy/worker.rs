@@ -19,6 +19,7 @@ use crate::exchange::edge::{Edge, ListenerState};
 use crate::exchange::evidence::EvidenceSender;
 use crate::exchange::settings::SettingsCell;
 use crate::exchange::snapshot::SnapshotReader;
+use crate::model::redirect::Redirect;
 
 /// Changes of the listeners waiting for a worker, at most; the sender waits for a place.
 const COMMANDS: usize = 4;
@@ -66,6 +67,8 @@ pub struct Listener {
     pub socket: Option<std::net::TcpListener>,
     /// `None`: cleartext.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Whether it serves at all.
+    pub redirect: Redirect,
 }
 
 /// A running worker.
@@ -215,15 +218,16 @@ fn listen(worker: &Rc<Worker>, set: Vec<Listener>, accepting: &mut Vec<Accepting
         match (known, listener.socket) {
             (Some(place), _) => {
                 let old = accepting.swap_remove(place);
-                old.use_tls(listener.tls);
+                old.go_on(listener.tls, listener.redirect);
                 next.push(old);
             }
-            (None, Some(socket)) => {
-                match listener::accept(worker, listener.state, socket, listener.tls) {
-                    Ok(new) => next.push(new),
-                    Err(error) => not_listening(address, &error),
+            (None, Some(socket)) => match listener::accept(worker, listener.state, socket) {
+                Ok(new) => {
+                    new.go_on(listener.tls, listener.redirect);
+                    next.push(new);
                 }
-            }
+                Err(error) => not_listening(address, &error),
+            },
             (None, None) => {
                 not_listening(address, &io::Error::from(io::ErrorKind::NotConnected));
             }

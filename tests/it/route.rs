@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::client::{Ask, Speak, tls};
 use crate::harness::metrics::Metrics;
-use crate::harness::proxy::RunningProxy;
+use crate::harness::proxy::{RunningProxy, folder};
 use crate::harness::recipe::Recipe;
 use crate::harness::stage::Stage;
 use crate::harness::upstream::{Act, FakeUpstream, Script, Transport};
@@ -330,4 +330,28 @@ async fn a_provider_whose_origin_points_at_us_is_named_and_the_fallback_serves()
     assert!(post.text().contains("the origin set at us points here"), "{}", post.text());
     let loops = |m: &Metrics| m.sum("bascule_requests_rejected_total", &[("reason", "loop")]);
     assert!(loops(&stage.proxy.metrics().await) >= 2.0);
+}
+
+#[tokio::test]
+async fn a_redirect_listener_sends_published_hosts_to_tls_and_nobody_to_an_upstream() {
+    let eu = FakeUpstream::start("eu", Transport::Plain).await;
+    let recipe = Recipe::portal().upstream(&eu, "SI");
+    let cleartext = "  - address: 127.0.0.1:0\n";
+    let redirecting = "  - { address: 127.0.0.1:0, redirect: https }\n";
+    let yaml = recipe.yaml().replace(cleartext, redirecting);
+    let proxy = RunningProxy::start_with(folder(), &yaml).await;
+    for (host, target, status, location) in [
+        (PORTAL, "/a/%2e?b=c", 308, Some("https://www.portal.example/a/%2e?b=c")),
+        ("www.portal.example:8080", "/", 308, Some("https://www.portal.example/")),
+        ("unpublished.example", "/", 404, None),
+    ] {
+        let ask = Ask::post(target, "x").host(host);
+        let answer = proxy.send(Speak::Http1, &ask).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("location")),
+            (status, location),
+            "{host}"
+        );
+    }
+    assert!(eu.sightings().traffic().is_empty());
 }

@@ -6,10 +6,13 @@ use super::Places;
 use super::context::Context;
 use crate::config::certificate::{self, Chain, MAX_PEM};
 use crate::config::complaint::Place;
-use crate::config::raw::{RawAdmin, RawCertificate, RawListener, RawListenerTls, RawTlsVersion};
+use crate::config::raw::{
+    RawAdmin, RawCertificate, RawListener, RawListenerTls, RawRedirect, RawTlsVersion,
+};
 use crate::config::tree::At;
 use crate::config::values;
 use crate::config::{Admin, Certificate, Listener, ListenerTls, Secret, TlsVersion};
+use crate::model::redirect::Redirect;
 
 /// Addresses to listen on; each is a socket per worker.
 const MAX_LISTENERS: usize = 64;
@@ -43,16 +46,30 @@ pub(super) fn listeners(
     let mut listeners = Vec::with_capacity(entries.len());
     for entry in entries {
         let place = entry.place;
-        let Some(RawListener { address, tls }) = entry.value else { continue };
+        let Some(RawListener { address, tls, redirect }) = entry.value else { continue };
         let address = context.needed("address", address, place);
+        let redirect = self::redirect(context, redirect.as_ref(), tls.is_some());
         let tls = tls.map(|tls| self::tls(context, tls));
         let Some(at) = address else { continue };
         if let Some(address) = context.parsed("address", &at, values::socket_address) {
-            listeners.push(Listener { address, tls });
+            listeners.push(Listener { address, tls, redirect });
             places.push(at.place);
         }
     }
     listeners
+}
+
+fn redirect(context: &Context<'_>, raw: Option<&At<RawRedirect>>, is_tls: bool) -> Redirect {
+    match raw.and_then(|at| at.value) {
+        None => Redirect::No,
+        Some(RawRedirect::Https) => {
+            if is_tls && let Some(at) = raw {
+                let mend = "clients would be sent here again; remove `redirect`, or `tls`";
+                context.complaints.error(at.place, "`redirect: https` where TLS is spoken", mend);
+            }
+            Redirect::Https
+        }
+    }
 }
 
 fn tls(context: &Context<'_>, raw: At<RawListenerTls>) -> ListenerTls {

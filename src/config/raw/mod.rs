@@ -73,6 +73,17 @@ pub(super) struct RawListener {
     pub(super) address: Option<At<String>>,
     /// Default: cleartext.
     pub(super) tls: Option<At<RawListenerTls>>,
+    /// Serves nothing here, says where it is. Default: serves.
+    pub(super) redirect: Option<At<RawRedirect>>,
+}
+
+/// Where clients are sent that came in cleartext.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "Redirect")]
+pub(super) enum RawRedirect {
+    /// 308 to the same host and path over TLS, at port 443.
+    Https,
 }
 
 /// TLS towards clients.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, COOKIE, VIA};
+use http::header::{AUTHORIZATION, COOKIE, TE, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, response};
 use http_body::Body;
@@ -35,6 +35,8 @@ pub(super) struct Head {
     pub(super) cell: Cell,
     /// Whether a second execution is harmless, by `retry.methods`.
     pub(super) repeatable: bool,
+    /// Whether the client takes trailers.
+    pub(super) takes_trailers: bool,
     /// The version in which it came.
     pub(super) came_in: Version,
     /// Whether it asks for something else than HTTP.
@@ -283,6 +285,9 @@ fn in_fields(call: &Call, body: AttemptBody, host: &HeaderValue) -> Request<Atte
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     *request.headers_mut() = head.headers.clone();
+    if head.takes_trailers {
+        request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    }
     request.headers_mut().append(VIA, call.endpoint.via(head.came_in).clone());
     // Without an authority it is refused by whoever sends it; the path must not get lost.
     let path = || Uri::from(head.path_and_query.clone());

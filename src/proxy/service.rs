@@ -116,6 +116,7 @@ fn transaction(
     let witness = witness(origin, &parts.method, parts.uri.path());
     let limit = client.settings.limits.max_request_body;
     let body = RequestBody::new(incoming, rule.replay_body, limit);
+    let takes_trailers = headers::takes_trailers(&parts.headers);
     rewrite(client, &mut parts, &authority);
     let switch = bidder.map_or(Switch::No, |bidder| bidder.ask(&mut parts.headers));
     let path_and_query = parts.uri.path_and_query().cloned();
@@ -126,6 +127,7 @@ fn transaction(
         path_and_query: path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
         headers: parts.headers,
         authority,
+        takes_trailers,
         came_in: parts.version,
         spelling,
         switch,

@@ -165,6 +165,13 @@ pub fn came_back_through(headers: &HeaderMap, instance: Instance) -> Option<u64>
     pseudonyms.find_map(|pseudonym| instance.serial_of(pseudonym))
 }
 
+/// Whether the client takes trailers (RFC 9110, section 10.1.4): the one word of `TE` that may be
+/// said over HTTP/2, and without which servers of gRPC refuse a request.
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(TE).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|word| word.trim().eq_ignore_ascii_case("trailers"))
+}
+
 /// The client's own address: the peer, or behind trusted proxies the last address of
 /// `X-Forwarded-For` that is not one of theirs.
 pub fn client_address(
@@ -323,6 +330,15 @@ mod tests {
         assert_eq!(came_back_through(&lines(&signed), ours), Some(3));
         assert_eq!(came_back_through(&lines("1.1 edge, 1.1"), ours), None);
         assert_eq!(came_back_through(&HeaderMap::new(), ours), None);
+    }
+
+    #[test]
+    fn only_the_word_trailers_asks_for_them() {
+        for (te, expected) in [("trailers", true), ("gzip;q=1, Trailers", true), ("gzip", false)] {
+            let headers = HeaderMap::from_iter([(TE, HeaderValue::from_static(te))]);
+            assert_eq!(takes_trailers(&headers), expected, "{te}");
+        }
+        assert!(!takes_trailers(&HeaderMap::new()));
     }
 
     #[test]

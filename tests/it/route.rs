@@ -355,3 +355,16 @@ async fn a_redirect_listener_sends_published_hosts_to_tls_and_nobody_to_an_upstr
     }
     assert!(eu.sightings().traffic().is_empty());
 }
+
+#[tokio::test]
+async fn an_http2_upstream_hears_that_the_client_takes_trailers_and_an_http1_one_does_not() {
+    for (transport, expected) in
+        [(Transport::PlainHttp2, Some("trailers")), (Transport::Plain, None)]
+    {
+        let stage = Stage::start(transport, |recipe| recipe).await;
+        let ask = Ask::get("/call").header("te", "trailers");
+        stage.proxy.send(Speak::Http2, &ask).await;
+        let seen = stage.us.sightings().traffic().remove(0);
+        assert_eq!(seen.get("te"), expected, "{transport:?}");
+    }
+}

@@ -60,6 +60,9 @@ pub(super) async fn serve(
     if client.redirect == Redirect::Https {
         return Ok(redirect(&client, &parts, &authority));
     }
+    if !headers::may_be_forwarded(&parts.method, &mut parts.headers) {
+        return Ok(own(&client, StatusCode::NO_CONTENT));
+    }
     let limit = client.settings.limits.max_request_body;
     if announced_length(&parts).is_some_and(|length| length > limit) {
         return Ok(refuse(&client, Refusal::BodyTooLarge));
@@ -213,9 +216,15 @@ fn redirect(client: &Client, parts: &Parts, authority: &HeaderValue) -> Response
     let Ok(location) = HeaderValue::try_from(format!("https://{host}{slash}{path}")) else {
         return refuse(client, Refusal::BadTarget);
     };
-    let mut response = Response::new(AnswerBody::own(Bytes::new()));
-    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let mut response = own(client, StatusCode::PERMANENT_REDIRECT);
     response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+/// An answer without content, to a request that goes no further.
+fn own(client: &Client, status: StatusCode) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::own(Bytes::new()));
+    *response.status_mut() = status;
     client.listener.rows[client.worker.index].answers[code_class(&response)].add(1);
     response
 }

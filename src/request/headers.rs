@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, FORWARDED, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, COOKIE, EXPECT, FORWARDED, HeaderName, MAX_FORWARDS, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::model::instance::Instance;
 
@@ -163,6 +163,24 @@ pub fn came_back_through(headers: &HeaderMap, instance: Instance) -> Option<u64>
         .flat_map(|line| line.split(','))
         .filter_map(|element| element.split_ascii_whitespace().nth(1));
     pseudonyms.find_map(|pseudonym| instance.serial_of(pseudonym))
+}
+
+/// Whether an OPTIONS may go on to an upstream (RFC 9110, section 7.6.2): counts its `Max-Forwards`
+/// down, and says no where it was 0. What is no number counts nothing; other methods are not bound by
+/// it, and TRACE goes nowhere anyway.
+pub fn may_be_forwarded(method: &Method, headers: &mut HeaderMap) -> bool {
+    if *method != Method::OPTIONS {
+        return true;
+    }
+    let said = headers.get(MAX_FORWARDS).and_then(|line| line.to_str().ok()?.parse::<u32>().ok());
+    match said {
+        None => true,
+        Some(0) => false,
+        Some(left) => {
+            headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+            true
+        }
+    }
 }
 
 /// Whether the client takes trailers (RFC 9110, section 10.1.4): the one word of `TE` that may be
@@ -339,6 +357,24 @@ mod tests {
             assert_eq!(takes_trailers(&headers), expected, "{te}");
         }
         assert!(!takes_trailers(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_options_goes_as_far_as_it_says() {
+        let (options, get) = (Method::OPTIONS, Method::GET);
+        for (method, said, goes_on, left) in [
+            (&options, Some("2"), true, Some("1")),
+            (&options, Some("0"), false, Some("0")),
+            (&options, Some("-1"), true, Some("-1")),
+            (&options, None, true, None),
+            (&get, Some("0"), true, Some("0")),
+        ] {
+            let value = |text| (MAX_FORWARDS, HeaderValue::from_static(text));
+            let mut headers = HeaderMap::from_iter(said.map(value));
+            assert_eq!(may_be_forwarded(method, &mut headers), goes_on, "{method} {said:?}");
+            let now = headers.get(MAX_FORWARDS).map(HeaderValue::as_bytes);
+            assert_eq!(now, left.map(str::as_bytes), "{method} {said:?}");
+        }
     }
 
     #[test]

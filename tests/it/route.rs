@@ -1,7 +1,7 @@
 //! A request reaches its service, and both directions carry what they should.
 
 use bytes::Bytes;
-use http::{Request, Version};
+use http::{Method, Request, Version};
 use tokio::task::JoinSet;
 
 use crate::harness::client::{Ask, Speak, tls};
@@ -366,5 +366,16 @@ async fn an_http2_upstream_hears_that_the_client_takes_trailers_and_an_http1_one
         stage.proxy.send(Speak::Http2, &ask).await;
         let seen = stage.us.sightings().traffic().remove(0);
         assert_eq!(seen.get("te"), expected, "{transport:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_options_that_may_go_no_further_is_answered_here() {
+    let stage = Stage::plain().await;
+    for (left, status, seen) in [("0", 204, None), ("3", 200, Some("2"))] {
+        let ask = Ask::new(Method::OPTIONS, "/page").header("max-forwards", left);
+        assert_eq!(stage.proxy.send(Speak::Http1, &ask).await.status.as_u16(), status, "{left}");
+        let traffic = stage.us.sightings().traffic();
+        assert_eq!(traffic.last().and_then(|sighting| sighting.get("max-forwards")), seen);
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::config::{Certificate, Config, ListenerTls, TlsVersion};
 use crate::exchange::certificates::{CertificateShelf, Certificates};
 use crate::exchange::edge::{Edge, ListenerState};
-use crate::model::redirect::Redirect;
+use crate::model::listening::Manner;
 use crate::net::bind;
 use crate::net::tls_server::{self, LeastVersion};
 use crate::proxy::worker;
@@ -50,7 +50,7 @@ struct Bound {
     configured: SocketAddr,
     state: Arc<ListenerState>,
     tls: Option<Tls>,
-    redirect: Redirect,
+    manner: Manner,
 }
 
 #[derive(Clone)]
@@ -89,8 +89,8 @@ impl Listeners {
             let tls = tls.transpose();
             let tls = tls.map_err(|source| ListenError::Tls { address: configured, source })?;
             let certificates = listener.tls.as_ref().map(|tls| shelved(&tls.certificates));
-            let redirect = listener.redirect;
-            Ok(Ready { bound: Bound { configured, state, tls, redirect }, sockets, certificates })
+            let manner = listener.manner;
+            Ok(Ready { bound: Bound { configured, state, tls, manner }, sockets, certificates })
         });
         Ok(Prepared(ready.collect::<Result<_, _>>()?))
     }
@@ -123,7 +123,7 @@ impl Listeners {
                     state: Arc::clone(&one.bound.state),
                     socket: sockets.next(),
                     tls: one.bound.tls.as_ref().map(|tls| Arc::clone(&tls.config)),
-                    redirect: one.bound.redirect,
+                    manner: one.bound.manner,
                 });
             }
         }

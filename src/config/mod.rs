@@ -24,7 +24,7 @@ use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
 use crate::model::limits::Limits;
-use crate::model::redirect::Redirect;
+use crate::model::listening::Manner;
 use crate::model::topology::Topology;
 
 mod certificate;
@@ -157,7 +157,7 @@ pub struct Config {
     pub resolver: Resolver,
     /// Bounds on what clients can take.
     pub limits: Limits,
-    /// Whose `X-Forwarded-For` is believed.
+    /// Whose `X-Forwarded-For` and PROXY header are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Worker threads; at least 1 (`0` in the file is one per core, resolved by the caller's count).
     pub workers: usize,
@@ -175,8 +175,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// `None`: cleartext.
     pub tls: Option<ListenerTls>,
-    /// Whether it serves at all.
-    pub redirect: Redirect,
+    /// How it treats those who connect.
+    pub manner: Manner,
 }
 
 /// TLS of one listener.

@@ -75,6 +75,25 @@ pub(super) fn rate(text: &str) -> Result<u64, Flaw> {
     size(text.strip_suffix("/s").ok_or_else(|| Flaw::new(MEND))?)
 }
 
+/// `100/s`, `30/m`, `500/h`: how many, and in what time.
+pub(super) fn frequency(text: &str) -> Result<(u32, Duration), Flaw> {
+    const MEND: &str =
+        "write requests in a time, from 1 to 1000000, as in `100/s`, `30/m` or `500/h`";
+    let parsed = || {
+        let (count, unit) = text.split_once('/')?;
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return None,
+        };
+        let is_number = count.bytes().all(|byte| byte.is_ascii_digit());
+        let count = count.parse().ok().filter(|count| (1..=1_000_000).contains(count));
+        Some((count.filter(|_| is_number)?, Duration::from_secs(seconds)))
+    };
+    parsed().ok_or_else(|| Flaw::new(MEND))
+}
+
 /// `20%`, `0.5%`.
 pub(super) fn share(text: &str) -> Result<Permille, Flaw> {
     const MEND: &str = "write a share from 0% to 100%, with at most one decimal, as in `20%`";

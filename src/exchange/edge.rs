@@ -1,11 +1,13 @@
 //! What happens at the listeners before a request has a service: connections, refusals.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
+use super::clients::{Expectations, OpenByClient};
 use super::ledger::Counter;
 use crate::model::refusal::Refusal;
 
@@ -13,6 +15,10 @@ use crate::model::refusal::Refusal;
 #[derive(Debug, Default)]
 pub struct Edge {
     open: AtomicUsize,
+    /// Open connections of each client.
+    pub by_client: Arc<OpenByClient>,
+    /// Made at the first request of a service that has a rate.
+    expectations: OnceLock<Expectations>,
     listeners: ArcSwap<Vec<Arc<ListenerState>>>,
 }
 
@@ -27,6 +33,11 @@ impl Edge {
             self.open.fetch_sub(1, Ordering::Relaxed);
             None
         }
+    }
+
+    /// How often each client asks; times count from the first `now`.
+    pub fn expectations(&self, now: Instant) -> &Expectations {
+        self.expectations.get_or_init(|| Expectations::new(now))
     }
 
     /// Client connections that are open now.

@@ -19,6 +19,7 @@ pub mod addresses;
 pub mod board;
 pub mod budget;
 pub mod certificates;
+pub mod clients;
 pub mod commands;
 pub mod edge;
 pub mod evidence;

@@ -1,19 +1,21 @@
 //! Words with values: the vocabulary every other floor speaks. No behaviour beyond constructors,
 //! `Display` and arithmetic on one value; no IO, no clock, no serialisation.
 
+pub mod allowance;
 pub mod cell;
+pub mod client;
 #[cfg(test)]
 pub(crate) mod example;
 pub mod health;
 pub mod id;
 pub mod instance;
 pub mod limits;
+pub mod listening;
 pub mod memory;
 pub mod operator;
 pub mod outcome;
 pub mod place;
 pub mod plan;
-pub mod redirect;
 pub mod refusal;
 pub mod signal;
 pub mod topology;

@@ -8,19 +8,22 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::client::Active;
 use super::judge::Judge;
 use super::lent::{Reply, WireError};
+use super::reject;
 use super::worker::Worker;
 use crate::clock;
 use crate::exchange::state::PoolState;
 use crate::model::outcome::{FailureKind, Ignored, Outcome};
+use crate::model::topology::Timeouts;
 
 /// Over which the least rate is a mean.
-const RATE_WINDOW: Duration = Duration::from_secs(10);
+pub(super) const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// What a client receives.
 pub(super) struct AnswerBody {
@@ -49,7 +52,7 @@ pub(super) enum BodyError {
 pub(super) struct Request {
     pub(super) worker: Rc<Worker>,
     pub(super) pool: Arc<PoolState>,
-    _active: Active,
+    active: Active,
 }
 
 impl Request {
@@ -57,7 +60,7 @@ impl Request {
     /// The client's connection is busy for as long.
     pub(super) fn begin(worker: &Rc<Worker>, pool: &Arc<PoolState>, active: Active) -> Self {
         pool.rows[worker.index].in_flight.add(1);
-        Self { worker: Rc::clone(worker), pool: Arc::clone(pool), _active: active }
+        Self { worker: Rc::clone(worker), pool: Arc::clone(pool), active }
     }
 }
 
@@ -79,6 +82,16 @@ pub(super) enum BodyPatience {
     },
     /// Server-sent events and gRPC: silence is part of the protocol.
     Unbounded,
+}
+
+/// How patient we are with the body behind these fields, in either direction.
+pub(super) fn patience(headers: &HeaderMap, timeouts: &Timeouts) -> BodyPatience {
+    match reject::is_endless(headers) {
+        true => BodyPatience::Unbounded,
+        false => {
+            BodyPatience::Bounded { stall: timeouts.body_stall, min_rate: timeouts.body_min_rate }
+        }
+    }
 }
 
 /// An upstream's body.
@@ -237,6 +250,9 @@ impl Body for AnswerBody {
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Relayed(relay) => relay.poll_frame(context),
         };
+        if let Some(request) = &this.request {
+            request.active.asked(frame.is_pending());
+        }
         let over = match &frame {
             Poll::Ready(None) => true,
             Poll::Ready(Some(Ok(_))) => this.is_end_stream(),

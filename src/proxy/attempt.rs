@@ -128,7 +128,9 @@ impl AttemptError {
             Self::HeadTimeout => Outcome::Failure(FailureKind::Late),
             Self::UploadStalled => Outcome::Failure(FailureKind::BodyStall),
             Self::Body(BodyFault::TooLarge) => Outcome::Ignored(Ignored::OwnLimit),
-            Self::Body(BodyFault::Client) => Outcome::Ignored(Ignored::ClientGone),
+            Self::Body(BodyFault::Client | BodyFault::Slow) => {
+                Outcome::Ignored(Ignored::ClientGone)
+            }
             Self::Body(BodyFault::Superseded) => Outcome::Ignored(Ignored::Cancelled),
         }
     }

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::client::{Activity, Patience};
 use super::worker::{Stage, Worker};
@@ -29,6 +30,25 @@ pub(super) enum Attended {
     Unsent,
     Idle,
     SlowHead,
+    /// The client takes nothing of its answers for too long.
+    SlowReader,
+}
+
+/// Since when a client that is being served asks for nothing, while nobody else is waited for.
+struct Standstill {
+    asked: u32,
+    since: Instant,
+}
+
+impl Standstill {
+    /// When it has lasted too long; `None` where it is an upstream that is waited for.
+    fn until(&mut self, activity: &Activity, limits: &Limits, now: Instant) -> Option<Instant> {
+        let (waits_for_client, asked) = activity.demand();
+        if !waits_for_client || asked != self.asked {
+            *self = Self { asked, since: now };
+        }
+        waits_for_client.then(|| self.since + limits.idle_timeout)
+    }
 }
 
 /// Drives a connection until it ends, is idle or slow for too long, or the process ends.
@@ -43,6 +63,7 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
     let mut finishing = false;
     // The bell is heard by registering once; the stage itself is looked at, which costs nothing.
     let mut listening = false;
+    let mut standstill = Standstill { asked: 0, since: clock::now() };
     let mut timer = pin!(tokio::time::sleep(limits.header_read_timeout));
     poll_fn(|context| {
         if !std::mem::replace(&mut listening, true) {
@@ -61,12 +82,12 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
             return Poll::Ready(Attended::Unsent);
         }
         loop {
+            let now = clock::now();
             let (until, attended) = match activity.patience(limits) {
-                Patience::Served => (None, Attended::Idle),
+                Patience::Served => (standstill.until(activity, limits, now), Attended::SlowReader),
                 Patience::Idle(until) => (Some(until), Attended::Idle),
                 Patience::Head(until) => (Some(until), Attended::SlowHead),
             };
-            let now = clock::now();
             if until.is_some_and(|until| until <= now) {
                 return Poll::Ready(attended);
             }

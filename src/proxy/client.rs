@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::tunnel::Tunnel;
@@ -18,9 +18,9 @@ use crate::clock;
 use crate::exchange::edge::ListenerState;
 use crate::exchange::settings::Settings;
 use crate::model::limits::Limits;
-use crate::model::redirect::Redirect;
+use crate::model::listening::Redirect;
 use crate::request::framing::Framing;
-use crate::request::headers::{Proto, Trust, forwarded_element};
+use crate::request::headers::{Proto, Trust, client_address, forwarded_element};
 
 /// What every request of one connection has in common.
 pub(super) struct Client {
@@ -54,8 +54,16 @@ impl Client {
         }
     }
 
+    /// Who asks: the other end, or whom trusted proxies name.
+    pub(super) fn origin(&self, headers: &HeaderMap) -> IpAddr {
+        match self.trust {
+            Trust::Stranger => self.peer,
+            Trust::TrustedProxy => client_address(self.peer, headers, |ip| self.is_trusted(ip)),
+        }
+    }
+
     /// Whether an address is one of `trusted_proxies`.
-    pub(super) fn is_trusted(&self, address: IpAddr) -> bool {
+    fn is_trusted(&self, address: IpAddr) -> bool {
         is_trusted(&self.settings, address)
     }
 }
@@ -70,6 +78,10 @@ pub(super) fn is_trusted(settings: &Settings, address: IpAddr) -> bool {
 pub(super) struct Activity {
     /// Requests being served.
     active: Cell<u32>,
+    /// Those of them that wait for an upstream.
+    waiting: Cell<u32>,
+    /// How often the client's side has asked for more of an answer.
+    asked: Cell<u32>,
     phase: Cell<Phase>,
     since: Cell<Instant>,
 }
@@ -98,6 +110,8 @@ impl Activity {
     pub(super) fn new() -> Rc<Self> {
         Rc::new(Self {
             active: Cell::new(0),
+            waiting: Cell::new(0),
+            asked: Cell::new(0),
             phase: Cell::new(Phase::Head),
             since: Cell::new(clock::now()),
         })
@@ -113,8 +127,15 @@ impl Activity {
     /// A request begins; dropping the value ends it.
     pub(super) fn begin(self: &Rc<Self>) -> Active {
         self.active.set(self.active.get() + 1);
+        self.waiting.set(self.waiting.get() + 1);
         self.phase.set(Phase::Served);
-        Active(Rc::clone(self))
+        Active { activity: Rc::clone(self), waits: Cell::new(true) }
+    }
+
+    /// Whether every request being served waits for nobody but the client, and how often it has asked
+    /// so far: where neither changes, it takes nothing any more.
+    pub(super) fn demand(&self) -> (bool, u32) {
+        (self.waiting.get() == 0, self.asked.get())
     }
 
     /// How long the connection may go on.
@@ -127,17 +148,35 @@ impl Activity {
     }
 }
 
-/// One request being served on a connection.
+/// One request being served on a connection; waits for an upstream until told otherwise.
 #[derive(Debug)]
-pub(super) struct Active(Rc<Activity>);
+pub(super) struct Active {
+    activity: Rc<Activity>,
+    waits: Cell<bool>,
+}
+
+impl Active {
+    /// The client's side has asked for more of the answer; `waits`: there is none yet.
+    pub(super) fn asked(&self, waits: bool) {
+        let activity = &self.activity;
+        activity.asked.set(activity.asked.get().wrapping_add(1));
+        if self.waits.replace(waits) != waits {
+            let waiting = activity.waiting.get();
+            activity.waiting.set(if waits { waiting + 1 } else { waiting - 1 });
+        }
+    }
+}
 
 impl Drop for Active {
     fn drop(&mut self) {
-        let left = self.0.active.get() - 1;
-        self.0.active.set(left);
+        if self.waits.get() {
+            self.activity.waiting.set(self.activity.waiting.get() - 1);
+        }
+        let left = self.activity.active.get() - 1;
+        self.activity.active.set(left);
         if left == 0 {
-            self.0.phase.set(Phase::Idle);
-            self.0.since.set(clock::now());
+            self.activity.phase.set(Phase::Idle);
+            self.activity.since.set(clock::now());
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode, response};
 
-use super::answer::{AnswerBody, BodyPatience};
+use super::answer::{self, AnswerBody};
 use super::attempt::{Answered, AttemptError};
 use super::judge::Judge;
 use super::lent::Reply;
@@ -83,6 +83,13 @@ impl<'a> Course<'a> {
                 self.rescue(running, Price::Free);
                 None
             }
+            Event::SlowClient => {
+                for attempt in running.iter_mut() {
+                    attempt.judge.conclude(Outcome::Ignored(Ignored::ClientGone));
+                }
+                running.clear();
+                Some(End::Refused(Refusal::SlowBody))
+            }
             Event::Deadline => {
                 for attempt in running.iter_mut() {
                     attempt.judge.conclude(Outcome::Failure(FailureKind::Late));
@@ -136,6 +143,7 @@ impl<'a> Course<'a> {
             return match fault {
                 BodyFault::TooLarge => Some(End::Refused(Refusal::BodyTooLarge)),
                 BodyFault::Client => Some(End::Refused(Refusal::Malformed)),
+                BodyFault::Slow => Some(End::Refused(Refusal::SlowBody)),
                 BodyFault::Superseded => self.go_on(Situation::Failed(error.reach()), running),
             };
         }
@@ -214,13 +222,7 @@ impl<'a> Course<'a> {
     fn relay(&self, answered: Answered, judge: Judge, verdict: Outcome) -> End {
         let Answered { mut head, reply } = answered;
         let timeouts = &self.transaction.pool().rules.timeouts;
-        let patience = match reject::is_endless(&head.headers) {
-            true => BodyPatience::Unbounded,
-            false => BodyPatience::Bounded {
-                stall: timeouts.body_stall,
-                min_rate: timeouts.body_min_rate,
-            },
-        };
+        let patience = answer::patience(&head.headers, timeouts);
         crate::request::headers::strip_hop_by_hop(&mut head.headers);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switched(head, reply, judge);

@@ -26,10 +26,13 @@ use super::gather::Gathered;
 use super::service;
 use super::worker::{Stage, Worker};
 use crate::clock;
+use crate::exchange::clients::ClientPlace;
 use crate::exchange::edge::{ListenerState, Place};
 use crate::exchange::settings::Settings;
-use crate::model::redirect::Redirect;
+use crate::model::client::ClientKey;
+use crate::model::listening::{Manner, ProxyHeader};
 use crate::model::refusal::Refusal;
+use crate::net::proxy_header;
 use crate::request::framing::Framing;
 use crate::request::headers::{Proto, Trust};
 
@@ -59,7 +62,7 @@ pub(super) struct Accepting {
 struct Shared {
     state: Arc<ListenerState>,
     tls: RefCell<Option<Arc<ServerConfig>>>,
-    redirect: Cell<Redirect>,
+    manner: Cell<Manner>,
 }
 
 impl Accepting {
@@ -68,9 +71,9 @@ impl Accepting {
     }
 
     /// So with connections from now on.
-    pub(super) fn go_on(&self, tls: Option<Arc<ServerConfig>>, redirect: Redirect) {
+    pub(super) fn go_on(&self, tls: Option<Arc<ServerConfig>>, manner: Manner) {
         *self.shared.tls.borrow_mut() = tls;
-        self.shared.redirect.set(redirect);
+        self.shared.manner.set(manner);
     }
 }
 
@@ -90,7 +93,7 @@ pub(super) fn accept(
     socket: std::net::TcpListener,
 ) -> io::Result<Accepting> {
     let socket = Backlog(TcpListener::from_std(socket)?);
-    let shared = Rc::new(Shared { state, tls: RefCell::default(), redirect: Cell::default() });
+    let shared = Rc::new(Shared { state, tls: RefCell::default(), manner: Cell::default() });
     let (worker, on) = (Rc::clone(worker), Rc::clone(&shared));
     let task = tokio::task::spawn_local(async move {
         let socket = Serving { worker, on, socket };
@@ -151,8 +154,9 @@ impl Serving {
             listener: Arc::clone(&self.on.state),
             settings,
             peer,
-            redirect: self.on.redirect.get(),
-            place,
+            manner: self.on.manner.get(),
+            _place: place,
+            of_client: None,
         };
         tokio::task::spawn_local(connection.serve(stream, tls));
     }
@@ -164,17 +168,22 @@ struct Connection {
     listener: Arc<ListenerState>,
     settings: Arc<Settings>,
     peer: SocketAddr,
-    redirect: Redirect,
-    place: Place,
+    manner: Manner,
+    /// Given back with the connection.
+    _place: Place,
+    of_client: Option<ClientPlace>,
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
+    async fn serve(mut self, mut stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
         let open = self.worker.open();
         let (listener, index) = (Arc::clone(&self.listener), self.worker.index);
         listener.rows[index].open.add(1);
         // Without it small answers wait for the client's delayed acknowledgement.
-        if stream.set_nodelay(true).is_ok() {
+        if stream.set_nodelay(true).is_ok()
+            && self.hear_who(&mut stream).await
+            && self.takes_a_place()
+        {
             match tls {
                 None => self.serve_cleartext(stream).await,
                 Some(config) => self.serve_tls(stream, config).await,
@@ -182,6 +191,53 @@ impl Connection {
         }
         listener.rows[index].open.sub(1);
         drop(open);
+    }
+
+    /// Takes the header off that says who the client is, where there is to be one.
+    async fn hear_who(&mut self, stream: &mut TcpStream) -> bool {
+        if self.manner.proxy_header == ProxyHeader::Off {
+            return true;
+        }
+        let balancer = self.peer.ip().to_canonical();
+        let limit = self.settings.limits.header_read_timeout;
+        let said = match client::is_trusted(&self.settings, balancer) {
+            // Half a header is nobody's request: it is dropped at a drain.
+            true => tokio::select! {
+                said = tokio::time::timeout(limit, proxy_header::take(stream)) => said,
+                () = self.worker.draining.notified() => return false,
+            },
+            false => Ok(Err(io::ErrorKind::PermissionDenied.into())),
+        };
+        match said {
+            Ok(Ok(source)) => {
+                self.peer = source.unwrap_or(self.peer);
+                true
+            }
+            // A balancer that looks whether the port is open.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+            Ok(Err(_)) | Err(_) => {
+                self.refuse(Refusal::ProxyHeader);
+                let listener = self.listener.address;
+                self.worker.complain(|| {
+                    tracing::warn!(%balancer, %listener, "no PROXY header that is believed: closed");
+                });
+                false
+            }
+        }
+    }
+
+    /// Its client's, where it may not have any number of connections.
+    fn takes_a_place(&mut self) -> bool {
+        let client = self.peer.ip().to_canonical();
+        let limit = self.settings.limits.max_connections_per_client.of(client);
+        let Some(limit) = limit.filter(|_| !client::is_trusted(&self.settings, client)) else {
+            return true;
+        };
+        self.of_client = self.worker.edge.by_client.admit(ClientKey::of(client), limit);
+        if self.of_client.is_none() {
+            self.refuse(Refusal::TooManyFromClient);
+        }
+        self.of_client.is_some()
     }
 
     /// HTTP/2 by prior knowledge where the connection begins as such (RFC 9113, section 3.3).
@@ -236,7 +292,7 @@ impl Connection {
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             trust,
             proto,
-            redirect: self.redirect,
+            redirect: self.manner.redirect,
             activity: Activity::new(),
             forwarded: RefCell::default(),
             tunnel: RefCell::default(),
@@ -288,9 +344,9 @@ impl Connection {
                     tunnel.run(parts.io.into_inner().stream, parts.read_buf).await;
                 }
             }
+            Attended::SlowReader => self.refuse(Refusal::SlowReader),
             Attended::Ended(Err(_)) | Attended::Unsent | Attended::Idle => {}
         }
-        drop(self.place);
     }
 
     async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
@@ -327,8 +383,8 @@ impl Connection {
         };
         match attend(&self.worker, &self.settings.limits, &activity, driven).await {
             Attended::SlowHead => self.refuse(Refusal::SlowHead),
+            Attended::SlowReader => self.refuse(Refusal::SlowReader),
             Attended::Ended(_) | Attended::Unsent | Attended::Idle => {}
         }
-        drop(self.place);
     }
 }

@@ -6,12 +6,13 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::answer::{BodyPatience, RATE_WINDOW};
 use crate::clock;
 use crate::request::retry::Replay;
 
@@ -24,6 +25,9 @@ pub(super) enum BodyFault {
     /// More than `limits.max_request_body`.
     #[error("the request body is too large")]
     TooLarge,
+    /// The client sends too slowly.
+    #[error("the client's body came too slowly")]
+    Slow,
     /// A newer attempt reads it now.
     #[error("another attempt reads this body")]
     Superseded,
@@ -52,7 +56,12 @@ pub(super) struct Source {
     ended: bool,
     ended_at: Option<Instant>,
     progress_at: Instant,
-    waits_for_client: bool,
+    /// Since when the next bytes have been waited for.
+    waits_for_client: Option<Instant>,
+    patience: BodyPatience,
+    /// Waited for and received since the rate was looked at last.
+    waited: Duration,
+    received: u64,
     fault: Option<BodyFault>,
     /// The attempt that may read on; older ones are cut off.
     reader: u32,
@@ -66,7 +75,7 @@ enum Kept {
 
 impl RequestBody {
     /// Of a request; `keep` bytes are kept for a second attempt, `limit` is the most that passes.
-    pub(super) fn new(incoming: Incoming, keep: usize, limit: u64) -> Self {
+    pub(super) fn new(incoming: Incoming, keep: usize, limit: u64, patience: BodyPatience) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
@@ -81,7 +90,10 @@ impl RequestBody {
             ended: false,
             ended_at: None,
             progress_at: clock::now(),
-            waits_for_client: false,
+            waits_for_client: None,
+            patience,
+            waited: Duration::ZERO,
+            received: 0,
             fault: None,
             reader: 0,
         })))
@@ -127,9 +139,18 @@ impl RequestBody {
             Self::Empty => None,
             Self::Live(source) => {
                 let source = source.borrow();
-                (source.ended_at.is_none() && !source.waits_for_client)
+                (source.ended_at.is_none() && source.waits_for_client.is_none())
                     .then_some(source.progress_at)
             }
+        }
+    }
+
+    /// Whether the client has been silent, or slow, for too long while its bytes were waited for. Ends
+    /// the body where it has.
+    pub(super) fn gives_up_on_client(&self, now: Instant) -> bool {
+        match self {
+            Self::Empty => false,
+            Self::Live(source) => source.borrow_mut().gives_up_on_client(now),
         }
     }
 
@@ -222,11 +243,13 @@ impl Source {
             return Poll::Ready(None);
         }
         let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) else {
-            self.waits_for_client = true;
+            self.waits_for_client.get_or_insert_with(clock::now);
             return Poll::Pending;
         };
-        self.waits_for_client = false;
         self.progress_at = clock::now();
+        if let Some(since) = self.waits_for_client.take() {
+            self.waited += self.progress_at.saturating_duration_since(since);
+        }
         let Some(frame) = frame else {
             self.end();
             return Poll::Ready(None);
@@ -246,6 +269,7 @@ impl Source {
         };
         if let Kept::Data(data) = &kept {
             self.read += data.len() as u64;
+            self.received += data.len() as u64;
             self.kept_bytes += data.len();
         }
         if self.read > self.limit {
@@ -267,6 +291,26 @@ impl Source {
             *next = 0;
         }
         Ok(kept.frame())
+    }
+
+    fn gives_up_on_client(&mut self, now: Instant) -> bool {
+        let BodyPatience::Bounded { stall, min_rate } = self.patience else { return false };
+        let Some(since) = self.waits_for_client.filter(|_| !self.ended) else { return false };
+        let silent = now.saturating_duration_since(since);
+        let mut slow = silent >= stall;
+        if min_rate > 0 && self.waited + silent >= RATE_WINDOW {
+            slow |= self.received < min_rate * RATE_WINDOW.as_secs();
+            // What is waited for from here on belongs to the next window.
+            self.waited = Duration::ZERO;
+            self.received = 0;
+            if !slow {
+                self.waits_for_client = Some(now);
+            }
+        }
+        if slow {
+            self.fault = Some(BodyFault::Slow);
+        }
+        slow
     }
 
     fn end(&mut self) {

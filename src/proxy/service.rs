@@ -1,12 +1,15 @@
 //! The handler, top to bottom: one client request to one answer.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, LOCATION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, LOCATION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, UPGRADE,
+};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -26,11 +29,14 @@ use crate::clock;
 use crate::exchange::budget;
 use crate::exchange::snapshot::View;
 use crate::model::cell::Cell;
+use crate::model::client::ClientKey;
+use crate::model::id::PoolId;
+use crate::model::listening::Redirect;
 use crate::model::outcome::MethodClass;
-use crate::model::redirect::Redirect;
 use crate::model::refusal::Refusal;
+use crate::model::topology::Rules;
 use crate::request::gate::{self, Admitted};
-use crate::request::headers::{self, Facts, Trust};
+use crate::request::headers::{self, Facts};
 use crate::request::switch::{self, Switch};
 use crate::request::witness::{client_prefix, witness};
 use crate::routing::matcher::Found;
@@ -63,6 +69,10 @@ pub(super) async fn serve(
     if !headers::may_be_forwarded(&parts.method, &mut parts.headers) {
         return Ok(own(&client, StatusCode::NO_CONTENT));
     }
+    let origin = client.origin(&parts.headers);
+    if let Some(refused) = keep_out(&client, &view, found.pool, origin, started) {
+        return Ok(refused);
+    }
     let limit = client.settings.limits.max_request_body;
     if announced_length(&parts).is_some_and(|length| length > limit) {
         return Ok(refuse(&client, Refusal::BodyTooLarge));
@@ -72,7 +82,7 @@ pub(super) async fn serve(
     let row = &state.rows[client.worker.index];
     row.window.count_request(budget::second_of(state.began, started));
     let accounting = answer::Request::begin(&client.worker, state, active);
-    let matched = Matched { view: Arc::clone(&view), found, authority, started };
+    let matched = Matched { view: Arc::clone(&view), found, authority, origin, started };
     let transaction = transaction(&client, matched, (parts, bidder.as_ref()), incoming);
 
     let response = match (transaction.run().await, bidder) {
@@ -92,11 +102,35 @@ pub(super) async fn serve(
     Ok(response)
 }
 
+/// The answer to a client whom the service does not let in, or that asks too often.
+fn keep_out(
+    client: &Client,
+    view: &View,
+    pool: PoolId,
+    origin: IpAddr,
+    now: Instant,
+) -> Option<Response<AnswerBody>> {
+    let pool = view.routing.topology.pool(pool);
+    if !pool.rules.access.admits(origin) {
+        return Some(refuse(client, Refusal::Denied));
+    }
+    let allowance = pool.rules.access.rate?;
+    let expectations = client.worker.edge.expectations(now);
+    let asking = ClientKey::of(origin);
+    let wait = expectations.admit(&pool.service, asking, allowance, now).err()?;
+    let mut response = refuse(client, Refusal::RateLimited);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    Some(response)
+}
+
 /// What a request's head has led to.
 struct Matched {
     view: Arc<View>,
     found: Found,
     authority: HeaderValue,
+    /// Who asks.
+    origin: IpAddr,
     started: Instant,
 }
 
@@ -107,18 +141,17 @@ fn transaction(
     (mut parts, bidder): (Parts, Option<&Bidder>),
     incoming: Incoming,
 ) -> Transaction {
-    let Matched { view, found, authority, started } = matched;
+    let Matched { view, found, authority, origin, started } = matched;
     let Found { pool, host, spelling } = found;
-    let rule = &view.routing.topology.pool(pool).rules.retry;
-    let origin = match client.trust {
-        Trust::Stranger => client.peer,
-        Trust::TrustedProxy => {
-            headers::client_address(client.peer, &parts.headers, |ip| client.is_trusted(ip))
-        }
-    };
+    let Rules { retry: rule, timeouts, .. } = &view.routing.topology.pool(pool).rules;
     let witness = witness(origin, &parts.method, parts.uri.path());
     let limit = client.settings.limits.max_request_body;
-    let body = RequestBody::new(incoming, rule.replay_body, limit);
+    let body = RequestBody::new(
+        incoming,
+        rule.replay_body,
+        limit,
+        answer::patience(&parts.headers, timeouts),
+    );
     let takes_trailers = headers::takes_trailers(&parts.headers);
     rewrite(client, &mut parts, &authority);
     let switch = bidder.map_or(Switch::No, |bidder| bidder.ask(&mut parts.headers));

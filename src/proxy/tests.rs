@@ -168,7 +168,7 @@ fn run(addresses: &[SocketAddr]) -> Running {
         state,
         socket: Some(socket),
         tls: None,
-        redirect: crate::model::redirect::Redirect::No,
+        manner: crate::model::listening::Manner::default(),
     };
     handle.listeners.blocking_send(vec![listener]).expect("the worker listens");
     Running { address, states, stage, handle, _publisher: publisher, _evidence: received }

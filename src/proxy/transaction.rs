@@ -82,6 +82,8 @@ pub(super) enum Event {
     Left,
     /// The head timeout of one attempt.
     TimedOut(usize, AttemptError),
+    /// The client's body came too slowly.
+    SlowClient,
     /// The whole request's time is over.
     Deadline,
 }
@@ -209,6 +211,9 @@ impl Transaction {
     fn overdue(&self, running: &[Running]) -> Option<Event> {
         let now = clock::now();
         let timeouts = &self.pool().rules.timeouts;
+        if self.body.gives_up_on_client(now) {
+            return Some(Event::SlowClient);
+        }
         if let Some(since) = self.body.unread_since()
             && now.saturating_duration_since(since) >= timeouts.body_stall
         {

@@ -19,7 +19,7 @@ use crate::exchange::edge::{Edge, ListenerState};
 use crate::exchange::evidence::EvidenceSender;
 use crate::exchange::settings::SettingsCell;
 use crate::exchange::snapshot::SnapshotReader;
-use crate::model::redirect::Redirect;
+use crate::model::listening::Manner;
 
 /// Changes of the listeners waiting for a worker, at most; the sender waits for a place.
 const COMMANDS: usize = 4;
@@ -67,8 +67,8 @@ pub struct Listener {
     pub socket: Option<std::net::TcpListener>,
     /// `None`: cleartext.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Whether it serves at all.
-    pub redirect: Redirect,
+    /// How it treats those who connect.
+    pub manner: Manner,
 }
 
 /// A running worker.
@@ -218,12 +218,12 @@ fn listen(worker: &Rc<Worker>, set: Vec<Listener>, accepting: &mut Vec<Accepting
         match (known, listener.socket) {
             (Some(place), _) => {
                 let old = accepting.swap_remove(place);
-                old.go_on(listener.tls, listener.redirect);
+                old.go_on(listener.tls, listener.manner);
                 next.push(old);
             }
             (None, Some(socket)) => match listener::accept(worker, listener.state, socket) {
                 Ok(new) => {
-                    new.go_on(listener.tls, listener.redirect);
+                    new.go_on(listener.tls, listener.manner);
                     next.push(new);
                 }
                 Err(error) => not_listening(address, &error),

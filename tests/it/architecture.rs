@@ -18,7 +18,7 @@ const ALL: &[&str] = &["*"];
 #[rustfmt::skip]
 const FLOORS: &[Floor] = &[
     Floor { module: "model", imports: &[],
-            outside: &["http"],
+            outside: &["http", "ipnet"],
             never: &["async fn", "Instant::now", "Atomic", "Mutex"] },
     Floor { module: "decide", imports: &["model"],
             outside: &[],
@@ -42,7 +42,7 @@ const FLOORS: &[Floor] = &[
             outside: &["tokio"],
             never: &["async fn"] },
     Floor { module: "net", imports: &["model", "exchange", "clock"],
-            outside: &["tokio", "tokio_rustls", "rustls", "socket2", "rustls_native_certs", "webpki_roots", "thiserror"],
+            outside: &["tokio", "tokio_rustls", "rustls", "socket2", "rustls_native_certs", "webpki_roots", "thiserror", "proxy_header"],
             never: &["hyper", "Health"] },
     Floor { module: "proxy", imports: &["model", "request", "routing", "exchange", "telemetry", "net", "clock"],
             outside: &["hyper", "hyper_util", "http", "http_body", "http_body_util", "h2", "bytes", "tokio", "tokio_rustls", "rustls", "thiserror", "tracing", "fastrand", "ipnet", "httparse", "memchr"],

@@ -9,6 +9,7 @@ mod answers;
 mod architecture;
 mod capacity;
 mod check;
+mod clients;
 mod failover;
 mod limits;
 mod memory;

@@ -7,12 +7,13 @@ use super::context::Context;
 use crate::config::certificate::{self, Chain, MAX_PEM};
 use crate::config::complaint::Place;
 use crate::config::raw::{
-    RawAdmin, RawCertificate, RawListener, RawListenerTls, RawRedirect, RawTlsVersion,
+    RawAdmin, RawCertificate, RawListener, RawListenerTls, RawProxyProtocol, RawRedirect,
+    RawTlsVersion,
 };
 use crate::config::tree::At;
 use crate::config::values;
 use crate::config::{Admin, Certificate, Listener, ListenerTls, Secret, TlsVersion};
-use crate::model::redirect::Redirect;
+use crate::model::listening::{Manner, ProxyHeader, Redirect};
 
 /// Addresses to listen on; each is a socket per worker.
 const MAX_LISTENERS: usize = 64;
@@ -24,6 +25,7 @@ const MAX_TOKEN: u64 = 4 * 1024;
 pub(super) fn listeners(
     context: &Context<'_>,
     raw: Option<At<Vec<At<RawListener>>>>,
+    trusts_nobody: bool,
     places: &mut Vec<Place>,
 ) -> Vec<Listener> {
     let Some(raw) = raw else {
@@ -46,13 +48,18 @@ pub(super) fn listeners(
     let mut listeners = Vec::with_capacity(entries.len());
     for entry in entries {
         let place = entry.place;
-        let Some(RawListener { address, tls, redirect }) = entry.value else { continue };
+        let Some(RawListener { address, tls, redirect, proxy_protocol }) = entry.value else {
+            continue;
+        };
         let address = context.needed("address", address, place);
-        let redirect = self::redirect(context, redirect.as_ref(), tls.is_some());
+        let manner = Manner {
+            redirect: self::redirect(context, redirect.as_ref(), tls.is_some()),
+            proxy_header: proxy_header(context, proxy_protocol, trusts_nobody),
+        };
         let tls = tls.map(|tls| self::tls(context, tls));
         let Some(at) = address else { continue };
         if let Some(address) = context.parsed("address", &at, values::socket_address) {
-            listeners.push(Listener { address, tls, redirect });
+            listeners.push(Listener { address, tls, manner });
             places.push(at.place);
         }
     }
@@ -68,6 +75,26 @@ fn redirect(context: &Context<'_>, raw: Option<&At<RawRedirect>>, is_tls: bool) 
                 context.complaints.error(at.place, "`redirect: https` where TLS is spoken", mend);
             }
             Redirect::Https
+        }
+    }
+}
+
+fn proxy_header(
+    context: &Context<'_>,
+    raw: Option<At<RawProxyProtocol>>,
+    trusts_nobody: bool,
+) -> ProxyHeader {
+    let Some(at) = raw else { return ProxyHeader::Off };
+    match at.value {
+        None | Some(RawProxyProtocol::Off) => ProxyHeader::Off,
+        Some(RawProxyProtocol::Required) => {
+            if trusts_nobody {
+                let mend = "every connection would be closed, since the header is believed from those alone; \
+                            name your balancers";
+                let what = "`proxy_protocol: required` without `trusted_proxies`";
+                context.complaints.error(at.place, what, mend);
+            }
+            ProxyHeader::Required
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Every mistake is noted and nothing stops at the first: a value that is wrong is replaced by its
 //! default, the rest is read on, and whoever called looks at the complaints before the result.
 
+mod access;
 mod context;
 mod evidence;
 mod listeners;
@@ -66,12 +67,13 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
     } = main.value?;
 
     let mut places = Places::default();
-    let listeners = listeners::listeners(context, listeners, &mut places.listeners);
+    let trusted_proxies = settings::trusted(context, trusted_proxies, &mut places.trusted_proxies);
+    let trusts_nobody = trusted_proxies.is_empty();
+    let listeners = listeners::listeners(context, listeners, trusts_nobody, &mut places.listeners);
     let admin_place = admin.as_ref().map(|admin| admin.place);
     let admin = listeners::admin(context, admin);
     places.admin = admin_place.filter(|_| admin.is_some());
     listeners::refuse_shared_addresses(context, &listeners, admin.as_ref(), &places);
-    let trusted_proxies = settings::trusted(context, trusted_proxies, &mut places.trusted_proxies);
 
     let mut all_providers: Vec<_> = providers.into_iter().collect();
     let mut all_services: Vec<_> = services.into_iter().collect();

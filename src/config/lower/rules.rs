@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::context::{Bounds, Context};
-use super::evidence;
+use super::{access, evidence};
 use crate::config::complaint::Place;
 use crate::config::nearest;
 use crate::config::raw::{
@@ -56,7 +56,8 @@ impl RulePlaces {
 
 /// `raw` over `base`.
 pub(super) fn terms(context: &Context<'_>, raw: RawRules, base: &Terms) -> Terms {
-    let RawRules { residency, origin_marker, probe, timeouts, retry, failover, all_down } = raw;
+    let RawRules { residency, origin_marker, probe, timeouts, retry, failover, all_down, access } =
+        raw;
     let Terms { residency: base_residency, rules: base } = base;
     let residency = match residency.and_then(|at| at.value) {
         None => *base_residency,
@@ -79,6 +80,8 @@ pub(super) fn terms(context: &Context<'_>, raw: RawRules, base: &Terms) -> Terms
             || base.all_down.clone(),
             |at| self::all_down(context, at, &base.all_down),
         ),
+        access: access
+            .map_or_else(|| base.access.clone(), |at| access::access(context, at, &base.access)),
     };
     Terms { residency, rules }
 }

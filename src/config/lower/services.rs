@@ -114,8 +114,18 @@ impl Builder<'_> {
             retry,
             failover,
             all_down,
+            access,
         } = raw.value?;
-        let raw = RawRules { residency, origin_marker, probe, timeouts, retry, failover, all_down };
+        let raw = RawRules {
+            residency,
+            origin_marker,
+            probe,
+            timeouts,
+            retry,
+            failover,
+            all_down,
+            access,
+        };
         let RulePlaces { probe, failover, methods } = RulePlaces::of(&raw, self.default_places);
         let Terms { residency, mut rules } = rules::terms(self.context, raw, &self.defaults);
 

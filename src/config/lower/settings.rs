@@ -10,7 +10,7 @@ use crate::config::complaint::Place;
 use crate::config::raw::{RawLimits, RawResolver};
 use crate::config::tree::At;
 use crate::config::values;
-use crate::model::limits::Limits;
+use crate::model::limits::{Limits, PerClient};
 
 /// Networks of trusted proxies that one file may name.
 const MAX_TRUSTED: usize = 1_000;
@@ -19,6 +19,11 @@ const MAX_SERVERS: usize = 8;
 
 const CONNECTIONS: Bounds<u32> =
     Bounds { least: 1, most: 1_000_000, why: "none would serve nobody, and memory has an end" };
+const PER_CLIENT: Bounds<u32> = Bounds {
+    least: 1,
+    most: 1_000_000,
+    why: "none would serve nobody; many clients may stand behind one address",
+};
 const HEADER_READ: Bounds<&str> = Bounds {
     least: "100ms",
     most: "10m",
@@ -42,6 +47,7 @@ pub(super) fn limits(context: &Context<'_>, raw: Option<At<RawLimits>>) -> Limit
     let base = Limits::default();
     let Some(RawLimits {
         max_connections: connections,
+        max_connections_per_client: per_client,
         header_read_timeout: header_read,
         max_header_bytes: header,
         max_request_body: body,
@@ -58,6 +64,9 @@ pub(super) fn limits(context: &Context<'_>, raw: Option<At<RawLimits>>) -> Limit
     let body = context.size("max_request_body", body, BODY, base.max_request_body);
     Limits {
         max_connections: connections as usize,
+        max_connections_per_client: per_client.map_or(base.max_connections_per_client, |at| {
+            PerClient::Most(context.number("max_connections_per_client", Some(at), PER_CLIENT, 200))
+        }),
         header_read_timeout: context.duration(
             "header_read_timeout",
             header_read,

@@ -13,11 +13,11 @@ mod service;
 mod unit;
 
 pub(super) use service::{
-    RawAllDown, RawExpect, RawFailover, RawHttp, RawMarker, RawMode, RawPage, RawProbe,
-    RawResidency, RawRetry, RawRoute, RawRules, RawSensitivity, RawServe, RawService, RawTimeouts,
-    RawUpstream,
+    RawAccess, RawAllDown, RawExpect, RawFailover, RawHttp, RawMarker, RawMode, RawPage, RawProbe,
+    RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules, RawSensitivity, RawServe, RawService,
+    RawTimeouts, RawUpstream,
 };
-pub(super) use unit::{RawDuration, RawRate, RawShare, RawSize};
+pub(super) use unit::{RawDuration, RawFrequency, RawRate, RawShare, RawSize};
 
 /// The configuration of bascule: where clients connect, which providers there are, and which
 /// services are reached through them.
@@ -28,7 +28,8 @@ pub(super) struct RawFile {
     /// Where clients connect.
     #[schemars(required)]
     pub(super) listeners: Option<At<Vec<At<RawListener>>>>,
-    /// Networks whose X-Forwarded-For is believed: the proxies that stand before this one.
+    /// Networks whose X-Forwarded-For and PROXY header are believed: the proxies that stand before this
+    /// one.
     pub(super) trusted_proxies: Option<At<Vec<At<String>>>>,
     /// Where the operator connects: status and metrics. Default: nowhere.
     pub(super) admin: Option<At<RawAdmin>>,
@@ -75,6 +76,20 @@ pub(super) struct RawListener {
     pub(super) tls: Option<At<RawListenerTls>>,
     /// Serves nothing here, says where it is. Default: serves.
     pub(super) redirect: Option<At<RawRedirect>>,
+    /// Whether connections begin with a header of the PROXY protocol (version 1 or 2) that says who
+    /// the client is; believed from `trusted_proxies` only. Default: off.
+    pub(super) proxy_protocol: Option<At<RawProxyProtocol>>,
+}
+
+/// Whether connections begin with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "ProxyProtocol")]
+pub(super) enum RawProxyProtocol {
+    /// They do not.
+    Off,
+    /// Each does, or is closed.
+    Required,
 }
 
 /// Where clients are sent that came in cleartext.
@@ -152,6 +167,9 @@ pub(super) struct RawResolver {
 pub(super) struct RawLimits {
     /// Client connections of the whole process. Default: 20000.
     pub(super) max_connections: Option<At<u32>>,
+    /// Connections of one client: an IPv4 address, or an IPv6 network of 64 bits. Trusted proxies may
+    /// have more. Default: 200, which does not count what runs on this machine itself.
+    pub(super) max_connections_per_client: Option<At<u32>>,
     /// From the first byte of a request's head to its last. Default: 10s.
     pub(super) header_read_timeout: Option<At<RawDuration>>,
     /// The whole head of a request. Default: 64KiB.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::any_type;
-use super::unit::{RawDuration, RawRate, RawShare, RawSize};
+use super::unit::{RawDuration, RawFrequency, RawRate, RawShare, RawSize};
 use crate::config::tree::{At, Named};
 
 /// What is published: hosts, and the ways to reach what serves them.
@@ -33,6 +33,8 @@ pub(in crate::config) struct RawService {
     pub(in crate::config) failover: Option<At<RawFailover>>,
     /// What is answered when nothing good is left.
     pub(in crate::config) all_down: Option<At<RawAllDown>>,
+    /// Which clients are let in, and how often each may ask. Default: all, as often as they like.
+    pub(in crate::config) access: Option<At<RawAccess>>,
 }
 
 /// Every key of a service that can also stand under `defaults`.
@@ -54,6 +56,33 @@ pub(in crate::config) struct RawRules {
     pub(in crate::config) failover: Option<At<RawFailover>>,
     /// What is answered when nothing good is left.
     pub(in crate::config) all_down: Option<At<RawAllDown>>,
+    /// Which clients are let in, and how often each may ask. Default: all, as often as they like.
+    pub(in crate::config) access: Option<At<RawAccess>>,
+}
+
+/// Which clients are let in. A client is who asks, behind the trusted proxies.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Access")]
+pub(in crate::config) struct RawAccess {
+    /// Networks that are let in; nobody else is. Default or empty: all.
+    pub(in crate::config) allow: Option<At<Vec<At<String>>>>,
+    /// Networks that are not let in, even where they are allowed. Default: none.
+    pub(in crate::config) deny: Option<At<Vec<At<String>>>>,
+    /// How often one client may ask. Default: as often as it likes.
+    pub(in crate::config) rate: Option<At<RawRateLimit>>,
+}
+
+/// How often one client may ask: an IPv4 address, or an IPv6 network of 64 bits.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RateLimit")]
+pub(in crate::config) struct RawRateLimit {
+    /// Requests in a time, as `100/s`; what is more gets 429.
+    #[schemars(required)]
+    pub(in crate::config) per_client: Option<At<RawFrequency>>,
+    /// Requests that may come at once. Default: what `per_client` allows in its time.
+    pub(in crate::config) burst: Option<At<u32>>,
 }
 
 /// Which requests belong to a service: an exact host wins over a wildcard, a longer prefix over a

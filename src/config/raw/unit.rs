@@ -21,6 +21,12 @@ pub(in crate::config) struct RawSize(pub(in crate::config) String);
 #[schemars(inline, extend("pattern" = "^[0-9]+(B|KiB|MiB|GiB)/s$"))]
 pub(in crate::config) struct RawRate(pub(in crate::config) String);
 
+/// Requests in a time: `100/s`, `30/m` or `500/h`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline, extend("pattern" = "^[0-9]+/(s|m|h)$"))]
+pub(in crate::config) struct RawFrequency(pub(in crate::config) String);
+
 /// A share: `20%`, `0.5%` or `0`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]

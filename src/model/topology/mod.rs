@@ -17,8 +17,8 @@ use super::place::{Country, Jurisdiction, Residency};
 mod rules;
 
 pub use rules::{
-    AllDown, AllDownServe, Expect, FailoverMode, FailoverRule, MarkerRule, OriginProbe, Page,
-    ProbeRule, RetryRule, Rules, Sensitivity, Timeouts,
+    Access, AllDown, AllDownServe, Expect, FailoverMode, FailoverRule, MarkerRule, OriginProbe,
+    Page, ProbeRule, RetryRule, Rules, Sensitivity, Timeouts,
 };
 
 /// Everything that exists under one configuration.

@@ -1,5 +1,6 @@
 //! The rules a service goes by: how its requests are attempted, judged and moved.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::Endpoint;
+use crate::model::allowance::Allowance;
+use crate::model::client::Networks;
 use crate::model::unit::Permille;
 
 /// Every service key that is not a route or an upstream.
@@ -24,6 +27,28 @@ pub struct Rules {
     pub failover: FailoverRule,
     /// What to answer when nothing is left.
     pub all_down: AllDown,
+    /// Which clients are let in, and how often.
+    pub access: Access,
+}
+
+/// Which clients are let in, and how often each may ask. A client is who asks, behind the trusted
+/// proxies.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Nobody else, where it is given.
+    pub allow: Option<Networks>,
+    /// None of these, even where they are allowed.
+    pub deny: Networks,
+    /// How often one client may ask; `None`: as often as it likes.
+    pub rate: Option<Allowance>,
+}
+
+impl Access {
+    /// Whether a client is let in at all.
+    pub fn admits(&self, client: IpAddr) -> bool {
+        !self.deny.contains(client)
+            && self.allow.as_ref().is_none_or(|allowed| allowed.contains(client))
+    }
 }
 
 /// A header that only the origin adds, on errors too.

@@ -12,8 +12,8 @@ use super::stand_in::MARKER;
 use crate::config::{Admin, Config, Listener, Resolver};
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::limits::Limits;
+use crate::model::listening::Manner;
 use crate::model::place::{Country, Jurisdiction, Residency};
-use crate::model::redirect::Redirect;
 use crate::model::topology::{
     Endpoint, EndpointHost, FailoverRule, HostPattern, HostRule, HttpRule, MarkerRule, Pool,
     ProbeRule, Provider, ProviderKind, Route, Rules, Scheme, Topology, Upstream,
@@ -43,7 +43,7 @@ pub fn config(stand_ins: &[SocketAddr], timing: &Timing) -> Config {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Config {
         topology: Arc::new(topology(stand_ins, timing)),
-        listeners: vec![Listener { address: any_port, tls: None, redirect: Redirect::No }],
+        listeners: vec![Listener { address: any_port, tls: None, manner: Manner::default() }],
         state_dir: None,
         admin: Some(Admin { address: any_port, token: None }),
         resolver: Resolver { servers: Vec::new(), stale: Duration::from_secs(24 * 60 * 60) },

@@ -28,6 +28,7 @@ use crate::exchange::evidence;
 use crate::exchange::settings::{Settings, SettingsCell};
 use crate::net::tls_client::{self, TrustError};
 use crate::proxy::worker::{self, Spec, Stage};
+use crate::telemetry::access_log;
 use crate::telemetry::metrics::Metrics;
 use listeners::{ListenError, Listeners};
 pub(crate) use plane::cores;
@@ -54,6 +55,9 @@ pub enum StartError {
     /// The control plane or the admin address.
     #[error(transparent)]
     Plane(#[from] PlaneError),
+    /// The thread that writes the access log.
+    #[error("the system gives no thread for the access log")]
+    AccessLog(#[source] std::io::Error),
     /// A worker's thread.
     #[error("the system gives no thread for a worker")]
     Worker(#[source] std::io::Error),
@@ -70,6 +74,7 @@ pub struct Running {
     ended: mpsc::Receiver<usize>,
     workers: Vec<JoinHandle<()>>,
     plane: Plane,
+    writer: access_log::Writer,
 }
 
 /// Starts serving; returns as soon as every address is listened on.
@@ -99,12 +104,16 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
     let (draining, drains) = watch::channel(false);
     let (obituaries, ended) = mpsc::channel(config.workers);
 
+    let target = config.access_log.as_ref().map(|log| log.target.clone());
+    let (access_log, aim, writer) =
+        access_log::start(target, &metrics).map_err(StartError::AccessLog)?;
     let spec = Spec {
         index: 0,
         snapshots: handles.snapshots.clone(),
         settings: settings.clone(),
         edge: Arc::clone(&edge),
         evidence: evidence.clone(),
+        access_log,
         stage: stages,
         ended: obituaries,
     };
@@ -126,13 +135,14 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
         listeners,
         senders,
         draining: drains,
+        aim,
         last_word,
     };
     let plane = plane::spawn(parts)?;
     announce(addresses.iter().copied(), "clients");
     announce(plane.admin(), "admin");
     let workers = workers.into_iter().map(|worker| worker.thread).collect();
-    Ok(Running { listeners: addresses, settings, stage, draining, ended, workers, plane })
+    Ok(Running { listeners: addresses, settings, stage, draining, ended, workers, plane, writer })
 }
 
 /// One thread for each row of the ledgers. Those that were started end with the channels of `start`
@@ -150,7 +160,11 @@ fn announce(addresses: impl IntoIterator<Item = SocketAddr>, role: &'static str)
 }
 
 fn settings_of(config: &Config) -> Settings {
-    Settings { limits: config.limits, trusted_proxies: config.trusted_proxies.clone() }
+    Settings {
+        limits: config.limits,
+        trusted_proxies: config.trusted_proxies.clone(),
+        access_log: config.access_log.clone(),
+    }
 }
 
 /// How a wait for the end of the process ended.
@@ -192,7 +206,7 @@ impl Running {
             () = hurry => tracing::warn!("requests were cut off: asked twice"),
         }
         self.stage.send_replace(Stage::Over);
-        let Self { workers, plane, draining, .. } = self;
+        let Self { workers, plane, draining, writer, .. } = self;
         for worker in workers {
             if worker.join().is_err() {
                 tracing::error!("a worker panicked");
@@ -200,8 +214,12 @@ impl Running {
         }
         drop(draining);
         plane.end();
+        writer.wait(LAST_LINES);
     }
 }
+
+/// For a disk to take the last lines of the access log.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Time for a blocking caller to wait for [`Running::shut_down`] beyond `limits.drain`.
 pub const LAST_WORDS: Duration = Duration::from_secs(5);

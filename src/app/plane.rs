@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use rustls::RootCertStore;
 use tokio::runtime::LocalOptions;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
@@ -33,6 +34,7 @@ use crate::exchange::settings::SettingsCell;
 use crate::net::bind;
 use crate::net::tls_client::{self, TrustError};
 use crate::proxy::worker;
+use crate::telemetry::access_log::Aim;
 use crate::telemetry::metrics::Metrics;
 
 /// Why the control plane cannot run.
@@ -128,6 +130,7 @@ pub(super) struct Parts {
     pub(super) listeners: Listeners,
     pub(super) senders: Vec<mpsc::Sender<Vec<worker::Listener>>>,
     pub(super) draining: watch::Receiver<bool>,
+    pub(super) aim: Aim,
     pub(super) last_word: Option<LastWord>,
 }
 
@@ -186,18 +189,30 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
     }
     reload::tell_certificates(&parts.config.listeners, &parts.metrics);
     if let Source::File(file) = parts.source {
+        spawn_local(reopen(parts.aim.clone()));
         let force = Force {
             handles: parts.handles,
             roots: parts.roots,
             settings: parts.settings,
             listeners: parts.listeners,
             senders: parts.senders,
+            aim: parts.aim,
             fixed: Fixed::of(&parts.config),
         };
         let reload = Reload { file, cores: cores(), metrics: parts.metrics, applier: force };
         spawn_local(reload.run(parts.sources, shutdown.clone()));
     }
     parts.steering.run(shutdown).await;
+}
+
+/// Opens the access log anew whenever somebody has renamed its file and says so, whether or not the
+/// configuration can be loaded at that moment.
+async fn reopen(aim: Aim) {
+    // Without it the reload says that SIGHUP is not heard.
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        aim.reopen();
+    }
 }
 
 /// Cores to have a worker each, unless the file says otherwise.
@@ -212,6 +227,7 @@ struct Force {
     settings: SettingsCell,
     listeners: Listeners,
     senders: Vec<mpsc::Sender<Vec<worker::Listener>>>,
+    aim: Aim,
     fixed: Fixed,
 }
 
@@ -238,6 +254,7 @@ impl Applier for Force {
         let tls = tls_client::configs(&config.topology, &self.roots)?;
         self.handles.commands.adopt(Arc::clone(&config.topology), tls).await?;
         self.settings.replace(settings_of(&config));
+        self.aim.at(config.access_log.as_ref().map(|log| log.target.clone()));
         let before: Vec<SocketAddr> = self.listeners.addresses().collect();
         let after = self.listeners.put_into_force(prepared, &self.senders);
         announce(after.into_iter().filter(|address| !before.contains(address)), "clients");

@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
+use crate::model::access_log::AccessLog;
 use crate::model::limits::Limits;
 use crate::model::listening::Manner;
 use crate::model::topology::Topology;
@@ -159,6 +160,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whose `X-Forwarded-For` and PROXY header are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Which requests are written down; `None`: none is.
+    pub access_log: Option<AccessLog>,
     /// Worker threads; at least 1 (`0` in the file is one per core, resolved by the caller's count).
     pub workers: usize,
     /// Every file that was read, for the watcher: the file itself, includes, certificates, pages;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
+use crate::model::access_log::AccessLog;
 use crate::model::limits::Limits;
 
 /// What one connection goes by.
@@ -14,6 +15,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Which requests are written down.
+    pub access_log: Option<AccessLog>,
 }
 
 /// The current settings. Clone freely.

@@ -1,6 +1,7 @@
 //! Words with values: the vocabulary every other floor speaks. No behaviour beyond constructors,
 //! `Display` and arithmetic on one value; no IO, no clock, no serialisation.
 
+pub mod access_log;
 pub mod allowance;
 pub mod cell;
 pub mod client;

@@ -136,6 +136,12 @@ pub fn server_name(host: &str) -> Option<ServerName<'static>> {
     }
 }
 
+/// Whether a handshake failed because the other side is not who it should be.
+pub fn is_about_certificate(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
+}
+
 /// Shakes hands; the caller bounds it by a timeout.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ use super::client::Active;
 use super::judge::Judge;
 use super::lent::{Reply, WireError};
 use super::reject;
+use super::story::Story;
 use super::worker::Worker;
 use crate::clock;
 use crate::exchange::state::PoolState;
@@ -53,14 +54,35 @@ pub(super) struct Request {
     pub(super) worker: Rc<Worker>,
     pub(super) pool: Arc<PoolState>,
     active: Active,
+    story: Option<Rc<Story>>,
 }
 
 impl Request {
     /// Counts it as in flight until it is dropped.
     /// The client's connection is busy for as long.
-    pub(super) fn begin(worker: &Rc<Worker>, pool: &Arc<PoolState>, active: Active) -> Self {
+    pub(super) fn begin(
+        worker: &Rc<Worker>,
+        pool: &Arc<PoolState>,
+        active: Active,
+        story: Option<Rc<Story>>,
+    ) -> Self {
         pool.rows[worker.index].in_flight.add(1);
-        Self { worker: Rc::clone(worker), pool: Arc::clone(pool), active }
+        Self { worker: Rc::clone(worker), pool: Arc::clone(pool), active, story }
+    }
+
+    /// Bytes went to the client that are no answer's body.
+    pub(super) fn sent(&self, bytes: u64) {
+        if let Some(story) = &self.story {
+            story.sent(bytes);
+        }
+    }
+
+    /// What the client's side got when it asked for more of the answer.
+    fn gave(&self, frame: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
+        self.active.asked(frame.is_pending());
+        if let (Some(story), Poll::Ready(Some(Ok(frame)))) = (&self.story, frame) {
+            story.sent(frame.data_ref().map_or(0, Bytes::len) as u64);
+        }
     }
 }
 
@@ -139,6 +161,14 @@ impl AnswerBody {
     pub(super) fn carrying(mut self, request: Request) -> Self {
         self.request = Some(request);
         self
+    }
+
+    /// How many bytes it holds, where they are our own and not counted as they go.
+    pub(super) fn own_bytes(&self) -> u64 {
+        match (&self.source, &self.request) {
+            (Source::Own(Some(bytes)), None) => bytes.len() as u64,
+            (Source::Own(_) | Source::Relayed(_), _) => 0,
+        }
     }
 
     fn finish(&mut self) {
@@ -251,7 +281,7 @@ impl Body for AnswerBody {
             Source::Relayed(relay) => relay.poll_frame(context),
         };
         if let Some(request) = &this.request {
-            request.active.asked(frame.is_pending());
+            request.gave(&frame);
         }
         let over = match &frame {
             Poll::Ready(None) => true,

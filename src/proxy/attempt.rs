@@ -18,6 +18,7 @@ use super::request_body::{AttemptBody, BodyFault, RequestBody};
 use crate::model::cell::Cell;
 use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome, Reach};
 use crate::model::topology::{Endpoint, HostRule, HttpRule, Scheme};
+use crate::request::proxy_status::ProxyError;
 use crate::request::retry::Replay;
 use crate::request::switch::Switch;
 use crate::routing::matcher::Spelling;
@@ -113,6 +114,22 @@ impl AttemptError {
             | Self::HeadTimeout
             | Self::UploadStalled
             | Self::Body(_) => Reach::Perhaps,
+        }
+    }
+
+    /// What a client is told of it (RFC 9209, section 2.3).
+    pub(super) fn told(&self) -> ProxyError {
+        match self {
+            Self::Connect(error) => error.told(),
+            Self::BrokeOff(error) if !error.is_end() => ProxyError::ProtocolError,
+            Self::Refused(_) | Self::BrokeOff(_) | Self::Stale(_) => {
+                ProxyError::ConnectionTerminated
+            }
+            Self::UnaskedUpgrade => ProxyError::ProtocolError,
+            Self::NoUpgrade => ProxyError::UpgradeFailed,
+            Self::HeadTimeout => ProxyError::ResponseTimeout,
+            Self::UploadStalled => ProxyError::ConnectionWriteTimeout,
+            Self::Body(_) => ProxyError::RequestError,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::exchange::state::UpstreamState;
 use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome};
 use crate::model::topology::{Endpoint, HttpRule};
 use crate::net::{dial, tls_client};
+use crate::request::proxy_status::ProxyError;
 
 /// Idle HTTP/1.1 connections kept per upstream and worker; for a further one the oldest is closed. It
 /// is never the newest: with names of their own making clients could keep all places taken.
@@ -166,6 +167,26 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
+    /// What a client is told of it (RFC 9209, section 2.3).
+    pub(super) fn told(&self) -> ProxyError {
+        match self {
+            Self::NoAddress => ProxyError::DnsError,
+            Self::Connect(error) if dial::is_our_own_lack(error) => {
+                ProxyError::ConnectionLimitReached
+            }
+            Self::Connect(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => ProxyError::ConnectionRefused,
+                io::ErrorKind::TimedOut => ProxyError::ConnectionTimeout,
+                _ => ProxyError::DestinationUnavailable,
+            },
+            Self::Tls(error) if tls_client::is_about_certificate(error) => {
+                ProxyError::TlsCertificateError
+            }
+            Self::Tls(_) => ProxyError::TlsProtocolError,
+            Self::Http(_) => ProxyError::ProtocolError,
+        }
+    }
+
     /// What it counts as.
     pub(super) fn outcome(&self) -> Outcome {
         Outcome::Failure(match self {

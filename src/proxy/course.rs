@@ -20,7 +20,7 @@ use crate::model::plan::PoolMode;
 use crate::model::refusal::Refusal;
 use crate::model::signal::PairEnd;
 use crate::model::topology::AllDownServe;
-use crate::request::classify;
+use crate::request::proxy_status::ProxyError;
 use crate::request::retry::{self, Situation};
 
 /// The way of one transaction: what was tried, what is left, what it has so far.
@@ -111,9 +111,7 @@ impl<'a> Course<'a> {
         running: &mut Vec<Running>,
     ) -> Option<End> {
         let transaction = self.transaction;
-        let (status, headers) = (answered.head.status, &answered.head.headers);
-        let marker = classify::marker(transaction.pool().rules.marker.as_ref(), headers);
-        let verdict = attempt.judge.head(status, marker, attempt.started, transaction);
+        let verdict = attempt.judge.head(&answered.head, attempt.started, transaction);
         let failed = matches!(verdict, Outcome::Failure(_));
         self.note_pair(attempt.upstream, verdict);
         if !failed {
@@ -236,7 +234,9 @@ impl<'a> Course<'a> {
     /// Both sides go on as something else; what comes of that is nobody's failure.
     fn switched(&self, head: response::Parts, reply: Reply, mut judge: Judge) -> End {
         judge.conclude(Outcome::Success);
-        let Some((stream, early)) = reply.into_stream() else { return End::Own(unreachable()) };
+        let Some((stream, early)) = reply.into_stream() else {
+            return End::Own(unreachable(ProxyError::UpgradeFailed));
+        };
         let mut response = Response::new(AnswerBody::own(Bytes::new()));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
@@ -256,20 +256,35 @@ impl<'a> Course<'a> {
                 self.relay(answered, judge, verdict)
             }
             InHand::Error(_) if wants_page => End::Own(reject::page(&all_down.page, method)),
-            InHand::Error(AttemptError::HeadTimeout | AttemptError::UploadStalled) => End::Own(
-                reject::own(StatusCode::GATEWAY_TIMEOUT, "The service did not answer in time.\n"),
-            ),
-            InHand::Error(AttemptError::NoUpgrade) => End::Own(reject::own(
-                StatusCode::NOT_IMPLEMENTED,
-                "The service takes no WebSockets.\n",
-            )),
-            InHand::Error(_) | InHand::Nothing => End::Own(unreachable()),
+            InHand::Error(error) => End::Own(without_answer(&error)),
+            InHand::Nothing => End::Own(unreachable(ProxyError::DestinationUnavailable)),
         }
     }
 }
 
-fn unreachable() -> Response<AnswerBody> {
-    reject::own(StatusCode::BAD_GATEWAY, "The service could not be reached.\n")
+/// Ours, for want of one of theirs.
+fn without_answer(error: &AttemptError) -> Response<AnswerBody> {
+    let told = error.told();
+    match error {
+        AttemptError::HeadTimeout | AttemptError::UploadStalled => {
+            let text = "The service did not answer in time.\n";
+            reject::own(StatusCode::GATEWAY_TIMEOUT, told, text)
+        }
+        AttemptError::NoUpgrade => {
+            let text = "The service takes no WebSockets.\n";
+            reject::own(StatusCode::NOT_IMPLEMENTED, told, text)
+        }
+        AttemptError::Connect(_)
+        | AttemptError::Refused(_)
+        | AttemptError::BrokeOff(_)
+        | AttemptError::Stale(_)
+        | AttemptError::UnaskedUpgrade
+        | AttemptError::Body(_) => unreachable(told),
+    }
+}
+
+fn unreachable(told: ProxyError) -> Response<AnswerBody> {
+    reject::own(StatusCode::BAD_GATEWAY, told, "The service could not be reached.\n")
 }
 
 /// What the request has come to so far, should nothing better come.

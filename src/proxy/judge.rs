@@ -4,9 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::StatusCode;
+use http::response;
 
 use super::request_body::RequestBody;
+use super::story::Story;
 use super::transaction::Transaction;
 use super::worker::Worker;
 use crate::clock;
@@ -34,6 +35,8 @@ pub(super) struct Judge {
     /// The host, where the client may have made it up.
     name: Option<NameHash>,
     concluded: bool,
+    /// And the attempt's place in it.
+    story: Option<(Rc<Story>, usize)>,
 }
 
 impl Judge {
@@ -54,19 +57,30 @@ impl Judge {
                 Spelling::Theirs => Some(state.names.hash(transaction.head.authority.as_bytes())),
             },
             concluded: false,
+            story: transaction.story.as_ref().map(|story| {
+                let topology = &transaction.view.routing.topology;
+                let jurisdiction = topology.provider_of(upstream).jurisdiction;
+                (Rc::clone(story), story.attempt(state, jurisdiction))
+            }),
         }
     }
 
     /// A head came: counts what is certain by now, and says what it came to.
     pub(super) fn head(
         &mut self,
-        status: StatusCode,
-        marker: Marker,
+        head: &response::Parts,
         started: Instant,
         transaction: &Transaction,
     ) -> Outcome {
+        let status = head.status;
+        let rule = transaction.pool().rules.marker.as_ref();
+        let marker = classify::marker(rule, &head.headers);
         let row = &self.state.rows[self.worker.index];
-        row.durations.observe(clock::now().saturating_duration_since(started));
+        let took = clock::now().saturating_duration_since(started);
+        row.durations.observe(took);
+        if let Some((story, attempt)) = &self.story {
+            story.head(*attempt, status, took, marker);
+        }
         if classify::is_markable(status) && marker != Marker::Unconfigured {
             row.markable.add(1);
             row.marked.add(u64::from(marker == Marker::Present));
@@ -80,6 +94,7 @@ impl Judge {
             false => Acquaintance::Stranger,
         };
         let verdict = classify::head(status, marker, trust, client);
+        let verdict = classify::with_reason(verdict, &head.headers);
         if verdict == Outcome::Success && status.is_success() {
             if marker == Marker::Present {
                 clients.note(transaction.client, started);
@@ -108,6 +123,9 @@ impl Judge {
                 outcome
             }
         };
+        if let Some((story, attempt)) = &self.story {
+            story.concluded(*attempt, outcome);
+        }
         self.state.rows[self.worker.index].count(self.cell.class, outcome);
         if let Some(hosts) = &self.hosts {
             hosts.count(self.worker.index, self.cell, outcome);
@@ -150,6 +168,9 @@ impl Judge {
     /// Bytes went to the upstream that are no request's body.
     pub(super) fn sent(&self, bytes: u64) {
         self.state.rows[self.worker.index].sent.add(bytes);
+        if let Some((story, _)) = &self.story {
+            story.received(bytes);
+        }
     }
 
     /// Body bytes came from the upstream.
@@ -165,5 +186,8 @@ impl Drop for Judge {
         let row = &self.state.rows[self.worker.index];
         row.in_flight.sub(1);
         row.sent.add(self.body.read());
+        if let Some((story, _)) = &self.story {
+            story.received(self.body.read());
+        }
     }
 }

@@ -7,13 +7,19 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use super::answer::AnswerBody;
 use crate::model::refusal::Refusal;
 use crate::model::topology::Page;
+use crate::request::proxy_status::{PROXY_STATUS, ProxyError};
 
 /// A plain sentence under a status.
-pub(super) fn own(status: StatusCode, text: &'static str) -> Response<AnswerBody> {
+pub(super) fn own(
+    status: StatusCode,
+    error: ProxyError,
+    text: &'static str,
+) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::own(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(PROXY_STATUS, error.field());
     // Ours is about this moment only: no cache may keep it.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -23,6 +29,7 @@ pub(super) fn own(status: StatusCode, text: &'static str) -> Response<AnswerBody
 pub(super) fn overloaded() -> Response<AnswerBody> {
     let mut response = own(
         StatusCode::SERVICE_UNAVAILABLE,
+        ProxyError::ConnectionLimitReached,
         "The service is asked for more than it can hold. Please try again in a moment.\n",
     );
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -31,7 +38,30 @@ pub(super) fn overloaded() -> Response<AnswerBody> {
 
 /// Why a request was turned away.
 pub(super) fn refusal(refusal: Refusal) -> Response<AnswerBody> {
-    own(refusal.status(), refusal.sentence())
+    own(refusal.status(), named(refusal), refusal.sentence())
+}
+
+/// In the words of RFC 9209.
+const fn named(refusal: Refusal) -> ProxyError {
+    match refusal {
+        Refusal::Loop => ProxyError::LoopDetected,
+        Refusal::Denied | Refusal::RateLimited => ProxyError::RequestDenied,
+        Refusal::NoRoute => ProxyError::DestinationNotFound,
+        Refusal::TooManyConnections | Refusal::TooManyFromClient => {
+            ProxyError::ConnectionLimitReached
+        }
+        Refusal::Malformed
+        | Refusal::BadHost
+        | Refusal::BadTarget
+        | Refusal::Method
+        | Refusal::HeadTooLarge
+        | Refusal::SlowHead
+        | Refusal::BodyTooLarge
+        | Refusal::SlowBody
+        | Refusal::ProxyHeader
+        | Refusal::Handshake
+        | Refusal::SlowReader => ProxyError::RequestError,
+    }
 }
 
 /// The maintenance page.
@@ -43,6 +73,7 @@ pub(super) fn page(page: &Page, method: &Method) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::own(body));
     *response.status_mut() = page.status;
     let headers = response.headers_mut();
+    headers.insert(PROXY_STATUS, ProxyError::DestinationUnavailable.field());
     headers.insert(CONTENT_TYPE, page.content_type.clone());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(RETRY_AFTER, HeaderValue::from(page.retry_after.as_secs()));

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
@@ -23,6 +23,7 @@ use super::attempt::Head;
 use super::client::Client;
 use super::reject;
 use super::request_body::RequestBody;
+use super::story::Story;
 use super::transaction::{End, Transaction};
 use super::tunnel::Tunnel;
 use crate::clock;
@@ -30,7 +31,6 @@ use crate::exchange::budget;
 use crate::exchange::snapshot::View;
 use crate::model::cell::Cell;
 use crate::model::client::ClientKey;
-use crate::model::id::PoolId;
 use crate::model::listening::Redirect;
 use crate::model::outcome::MethodClass;
 use crate::model::refusal::Refusal;
@@ -41,92 +41,151 @@ use crate::request::switch::{self, Switch};
 use crate::request::witness::{client_prefix, witness};
 use crate::routing::matcher::Found;
 
-/// Serves one request: match, then let the transaction try the planned upstreams.
+/// Serves one request, and tells of it where that is wanted.
 pub(super) async fn serve(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
+    let (parts, incoming) = request.into_parts();
+    let story = Story::begin(&client, &parts);
+    let response = answer(&client, parts, incoming, story.as_ref()).await;
+    if let Some(story) = story {
+        // Of a relayed body the bytes are counted as they go.
+        let own = response.body().own_bytes();
+        story.answered(response.status(), own);
+    }
+    Ok(response)
+}
+
+/// Match, then let the transaction try the planned upstreams.
+async fn answer(
+    client: &Rc<Client>,
+    mut parts: Parts,
+    incoming: Incoming,
+    story: Option<&Rc<Story>>,
+) -> Response<AnswerBody> {
     let active = client.activity.begin();
     let started = clock::now();
-    let (mut parts, incoming) = request.into_parts();
     let bidder = Bidder::of(&mut parts);
     let view = client.worker.snapshots.current();
 
-    if let Some(serial) = headers::came_back_through(&parts.headers, view.states.instance) {
-        return Ok(refuse_loop(&client, &view, serial));
-    }
-    let matched = gate::admit(&parts).and_then(|admitted| {
-        let found = view.routing.matcher.find(&admitted.host, parts.uri.path());
-        Ok((found.ok_or(Refusal::NoRoute)?, authority_value(&parts, &admitted)?))
-    });
-    let (found, authority) = match matched {
+    let matched = match way(client, &view, &parts, started) {
         Ok(matched) => matched,
-        Err(refusal) => return Ok(refuse(&client, refusal)),
+        Err(turned) => return turned.answer(client, &view, &parts, story),
     };
+    let state = view.states.pool(matched.found.pool);
+    if let Some(story) = story {
+        story.routed(state, view.routing.generation, &matched.authority);
+    }
     if client.redirect == Redirect::Https {
-        return Ok(redirect(&client, &parts, &authority));
+        return redirect(client, &parts, &matched.authority);
     }
     if !headers::may_be_forwarded(&parts.method, &mut parts.headers) {
-        return Ok(own(&client, StatusCode::NO_CONTENT));
+        return own(client, StatusCode::NO_CONTENT);
     }
-    let origin = client.origin(&parts.headers);
-    if let Some(refused) = keep_out(&client, &view, found.pool, origin, started) {
-        return Ok(refused);
-    }
-    let limit = client.settings.limits.max_request_body;
-    if announced_length(&parts).is_some_and(|length| length > limit) {
-        return Ok(refuse(&client, Refusal::BodyTooLarge));
+    if let Err(turned) = keep_out(client, &view, &matched, &parts) {
+        return turned.answer(client, &view, &parts, story);
     }
 
-    let state = view.states.pool(found.pool);
     let row = &state.rows[client.worker.index];
     row.window.count_request(budget::second_of(state.began, started));
-    let accounting = answer::Request::begin(&client.worker, state, active);
-    let matched = Matched { view: Arc::clone(&view), found, authority, origin, started };
-    let transaction = transaction(&client, matched, (parts, bidder.as_ref()), incoming);
+    let accounting = answer::Request::begin(&client.worker, state, active, story.cloned());
+    let request = (parts, bidder.as_ref(), story);
+    let transaction = transaction(client, Arc::clone(&view), matched, request, incoming);
 
     let response = match (transaction.run().await, bidder) {
         (End::Switched(response, upstream), Some(bidder)) => {
-            bidder.accept(response, Tunnel { upstream, request: accounting }, &client)
+            bidder.accept(response, Tunnel { upstream, request: accounting }, client)
         }
         (End::Relayed(response) | End::Own(response) | End::Switched(response, _), _) => {
             response.map(|body| body.carrying(accounting))
         }
         (End::Refused(refusal), _) => {
             client.listener.rows[client.worker.index].refuse(refusal);
+            if let Some(story) = story {
+                story.refused(refusal);
+            }
             reject::refusal(refusal).map(|body| body.carrying(accounting))
         }
     };
     row.durations.observe(clock::now().saturating_duration_since(started));
     row.answers[code_class(&response)].add(1);
-    Ok(response)
+    response
 }
 
-/// The answer to a client whom the service does not let in, or that asks too often.
-fn keep_out(
-    client: &Client,
-    view: &View,
-    pool: PoolId,
-    origin: IpAddr,
-    now: Instant,
-) -> Option<Response<AnswerBody>> {
-    let pool = view.routing.topology.pool(pool);
-    if !pool.rules.access.admits(origin) {
-        return Some(refuse(client, Refusal::Denied));
+/// Why a request goes no further.
+enum Turned {
+    Away(Refusal),
+    /// Its way leads back here, through the upstream of this serial number.
+    Back(u64),
+    /// Not before so long.
+    Later(Duration),
+}
+
+impl Turned {
+    fn answer(
+        self,
+        client: &Client,
+        view: &View,
+        parts: &Parts,
+        story: Option<&Rc<Story>>,
+    ) -> Response<AnswerBody> {
+        let (refusal, mut response) = match self {
+            Self::Away(refusal) => (refusal, reject::refusal(refusal)),
+            Self::Back(serial) => (Refusal::Loop, loop_found(client, view, serial)),
+            Self::Later(wait) => {
+                let mut response = reject::refusal(Refusal::RateLimited);
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+                (Refusal::RateLimited, response)
+            }
+        };
+        let row = &client.listener.rows[client.worker.index];
+        row.refuse(refusal);
+        row.answers[code_class(&response)].add(1);
+        if let Some(story) = story {
+            story.refused(refusal);
+        }
+        if parts.method == Method::HEAD {
+            *response.body_mut() = AnswerBody::own(Bytes::new());
+        }
+        response
     }
-    let allowance = pool.rules.access.rate?;
-    let expectations = client.worker.edge.expectations(now);
-    let asking = ClientKey::of(origin);
-    let wait = expectations.admit(&pool.service, asking, allowance, now).err()?;
-    let mut response = refuse(client, Refusal::RateLimited);
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    Some(response)
+}
+
+/// Where a request goes, if anywhere.
+fn way(client: &Client, view: &View, parts: &Parts, started: Instant) -> Result<Matched, Turned> {
+    if let Some(serial) = headers::came_back_through(&parts.headers, view.states.instance) {
+        return Err(Turned::Back(serial));
+    }
+    let admitted = gate::admit(parts).map_err(Turned::Away)?;
+    let found = view.routing.matcher.find(&admitted.host, parts.uri.path());
+    let found = found.ok_or(Turned::Away(Refusal::NoRoute))?;
+    let authority = authority_value(parts, &admitted).map_err(Turned::Away)?;
+    Ok(Matched { found, authority, origin: client.origin(&parts.headers), started })
+}
+
+/// Whether the service takes requests of this client, one more now, and one of this length.
+fn keep_out(client: &Client, view: &View, matched: &Matched, parts: &Parts) -> Result<(), Turned> {
+    let pool = view.routing.topology.pool(matched.found.pool);
+    let access = &pool.rules.access;
+    if !access.admits(matched.origin) {
+        return Err(Turned::Away(Refusal::Denied));
+    }
+    if let Some(allowance) = access.rate {
+        let (now, asking) = (matched.started, ClientKey::of(matched.origin));
+        let expectations = client.worker.edge.expectations(now);
+        expectations.admit(&pool.service, asking, allowance, now).map_err(Turned::Later)?;
+    }
+    let limit = client.settings.limits.max_request_body;
+    match announced_length(parts).is_some_and(|length| length > limit) {
+        true => Err(Turned::Away(Refusal::BodyTooLarge)),
+        false => Ok(()),
+    }
 }
 
 /// What a request's head has led to.
 struct Matched {
-    view: Arc<View>,
     found: Found,
     authority: HeaderValue,
     /// Who asks.
@@ -137,11 +196,12 @@ struct Matched {
 /// The client's request becomes the upstreams'.
 fn transaction(
     client: &Client,
+    view: Arc<View>,
     matched: Matched,
-    (mut parts, bidder): (Parts, Option<&Bidder>),
+    (mut parts, bidder, story): (Parts, Option<&Bidder>, Option<&Rc<Story>>),
     incoming: Incoming,
 ) -> Transaction {
-    let Matched { view, found, authority, origin, started } = matched;
+    let Matched { found, authority, origin, started } = matched;
     let Found { pool, host, spelling } = found;
     let Rules { retry: rule, timeouts, .. } = &view.routing.topology.pool(pool).rules;
     let witness = witness(origin, &parts.method, parts.uri.path());
@@ -154,6 +214,9 @@ fn transaction(
     );
     let takes_trailers = headers::takes_trailers(&parts.headers);
     rewrite(client, &mut parts, &authority);
+    if let (Some(story), Some(id)) = (story, parts.headers.get(headers::X_REQUEST_ID)) {
+        story.named(id);
+    }
     let switch = bidder.map_or(Switch::No, |bidder| bidder.ask(&mut parts.headers));
     let path_and_query = parts.uri.path_and_query().cloned();
     let head = Rc::new(Head {
@@ -169,7 +232,8 @@ fn transaction(
         switch,
     });
     let worker = Rc::clone(&client.worker);
-    Transaction { worker, view, pool, head, body, witness, client: client_prefix(origin), started }
+    let (client, story) = (client_prefix(origin), story.cloned());
+    Transaction { worker, view, pool, head, body, witness, client, started, story }
 }
 
 /// A client that asks for a WebSocket.
@@ -231,15 +295,6 @@ impl Bidder {
     }
 }
 
-/// Turned away before it had a service.
-fn refuse(client: &Client, refusal: Refusal) -> Response<AnswerBody> {
-    let response = reject::refusal(refusal);
-    let row = &client.listener.rows[client.worker.index];
-    row.refuse(refusal);
-    row.answers[code_class(&response)].add(1);
-    response
-}
-
 /// The same host and path over TLS, at its usual port: ours may be another one behind an address
 /// translation.
 fn redirect(client: &Client, parts: &Parts, authority: &HeaderValue) -> Response<AnswerBody> {
@@ -247,7 +302,8 @@ fn redirect(client: &Client, parts: &Parts, authority: &HeaderValue) -> Response
     let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let slash = if path.starts_with('/') { "" } else { "/" };
     let Ok(location) = HeaderValue::try_from(format!("https://{host}{slash}{path}")) else {
-        return refuse(client, Refusal::BadTarget);
+        client.listener.rows[client.worker.index].refuse(Refusal::BadTarget);
+        return reject::refusal(Refusal::BadTarget);
     };
     let mut response = own(client, StatusCode::PERMANENT_REDIRECT);
     response.headers_mut().insert(LOCATION, location);
@@ -262,8 +318,8 @@ fn own(client: &Client, status: StatusCode) -> Response<AnswerBody> {
     response
 }
 
-/// Turned away because its way leads back here, told of by the provider whose origin we seem to be.
-fn refuse_loop(client: &Client, view: &View, serial: u64) -> Response<AnswerBody> {
+/// The answer to a request that came back, which names the provider whose origin we seem to be.
+fn loop_found(client: &Client, view: &View, serial: u64) -> Response<AnswerBody> {
     let through = view.states.upstreams.iter().find(|upstream| upstream.serial == serial);
     let provider = through.map_or("?", |upstream| upstream.key.provider.as_str());
     client.worker.complain(|| {
@@ -272,8 +328,7 @@ fn refuse_loop(client: &Client, view: &View, serial: u64) -> Response<AnswerBody
             "a request came back to us: the provider's origin points at this proxy"
         );
     });
-    let response = refuse(client, Refusal::Loop);
-    response.map(|_| {
+    reject::refusal(Refusal::Loop).map(|_| {
         let text = format!(
             "This request has come back to the proxy that sent it: the origin set at {provider} \
              points here.\n"

@@ -149,13 +149,17 @@ fn run(addresses: &[SocketAddr]) -> Running {
     let (publisher, snapshots) = snapshot::channel(view);
     let (evidence, received) = evidence::channel();
     let (stage, stages) = watch::channel(Stage::Serving);
-    let settings = Settings { limits: Limits::default(), trusted_proxies: Vec::new() };
+    let settings =
+        Settings { limits: Limits::default(), trusted_proxies: Vec::new(), access_log: None };
+    let metrics = crate::telemetry::metrics::Metrics::new();
+    let (access_log, ..) = crate::telemetry::access_log::start(None, &metrics).expect("a thread");
     let handle = worker::spawn(Spec {
         index: 0,
         snapshots,
         settings: SettingsCell::new(settings),
         edge: Arc::new(Edge::default()),
         evidence,
+        access_log,
         stage: stages,
         ended: tokio::sync::mpsc::channel(1).0,
     })

@@ -26,6 +26,7 @@ use super::course::Course;
 use super::judge::Judge;
 use super::reject;
 use super::request_body::RequestBody;
+use super::story::Story;
 use super::tunnel::Switched;
 use super::worker::Worker;
 use crate::clock;
@@ -49,6 +50,7 @@ pub(super) struct Transaction {
     /// Its prefix, see [`crate::request::witness`].
     pub(super) client: NonZeroU64,
     pub(super) started: Instant,
+    pub(super) story: Option<Rc<Story>>,
 }
 
 /// How a transaction ended, for the caller's counters.

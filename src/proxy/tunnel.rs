@@ -59,6 +59,7 @@ impl Tunnel {
         }
         judge.sent(client.read);
         judge.received(upstream.read);
+        request.sent(upstream.read);
         drop(request);
     }
 }

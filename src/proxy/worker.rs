@@ -14,12 +14,14 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::connections::Connections;
 use super::listener::{self, Accepting};
+use super::story::Gathering;
 use crate::clock;
 use crate::exchange::edge::{Edge, ListenerState};
 use crate::exchange::evidence::EvidenceSender;
 use crate::exchange::settings::SettingsCell;
 use crate::exchange::snapshot::SnapshotReader;
 use crate::model::listening::Manner;
+use crate::telemetry::access_log::Sink;
 
 /// Changes of the listeners waiting for a worker, at most; the sender waits for a place.
 const COMMANDS: usize = 4;
@@ -41,6 +43,8 @@ pub struct Spec {
     pub edge: Arc<Edge>,
     /// Where failures are noted.
     pub evidence: EvidenceSender,
+    /// Where lines of the access log go.
+    pub access_log: Sink,
     /// How far the process is in its life.
     pub stage: watch::Receiver<Stage>,
     /// Told the index when the worker's thread ends, however it ends. Needs a place per worker.
@@ -102,6 +106,7 @@ pub(super) struct Worker {
     pub(super) edge: Arc<Edge>,
     pub(super) evidence: EvidenceSender,
     pub(super) connections: Connections,
+    pub(super) access_log: Gathering,
     /// This worker's own copy: connections look at it at every turn, without touching another core.
     pub(super) stage: Cell<Stage>,
     /// Rung when the stage becomes draining.
@@ -163,7 +168,7 @@ pub fn spawn(spec: Spec) -> io::Result<Handle> {
 }
 
 async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
-    let Spec { index, snapshots, settings, edge, evidence, mut stage, ended: _ } = spec;
+    let Spec { index, snapshots, settings, edge, evidence, access_log, mut stage, ended: _ } = spec;
     let worker = Rc::new(Worker {
         index,
         snapshots: snapshots.clone(),
@@ -171,6 +176,7 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
         edge,
         evidence,
         connections: Connections::default(),
+        access_log: Gathering::new(access_log),
         stage: Cell::new(Stage::Serving),
         draining: Notify::new(),
         open: Cell::new(0),
@@ -178,6 +184,10 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
         quiet_until: Cell::new(clock::now()),
     });
     let obeying = tokio::task::spawn_local(obey(Rc::clone(&worker), snapshots));
+    let logging = tokio::task::spawn_local({
+        let worker = Rc::clone(&worker);
+        async move { worker.access_log.keep_moving().await }
+    });
     let mut accepting: Vec<Accepting> = Vec::new();
     loop {
         // Both arms only wait for a message; dropping either half-way loses none.
@@ -206,6 +216,7 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
         }
     }
     obeying.abort();
+    logging.abort();
     // What is still open ends with the runtime.
 }
 

@@ -4,6 +4,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::model::outcome::{FailureKind, Marker, Outcome};
 use crate::model::topology::MarkerRule;
+use crate::request::proxy_status::blames_what_is_behind;
 
 /// Whether the absence of the origin marker means something for this upstream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,6 +68,21 @@ pub fn head(
             Outcome::Failure(FailureKind::Blocked)
         }
         _ => Outcome::Success,
+    }
+}
+
+/// The same, with what the edge itself says of its failure: one that could not reach its origin names
+/// the leg behind it, whatever its status.
+pub fn with_reason(verdict: Outcome, headers: &HeaderMap) -> Outcome {
+    match verdict {
+        Outcome::Failure(FailureKind::ServerError | FailureKind::Overloaded)
+            if blames_what_is_behind(headers) =>
+        {
+            Outcome::Failure(FailureKind::EdgeLeg)
+        }
+        Outcome::Success | Outcome::OriginError | Outcome::Failure(_) | Outcome::Ignored(_) => {
+            verdict
+        }
     }
 }
 

@@ -165,6 +165,12 @@ pub fn came_back_through(headers: &HeaderMap, instance: Instance) -> Option<u64>
     pseudonyms.find_map(|pseudonym| instance.serial_of(pseudonym))
 }
 
+/// The trace that a `traceparent` belongs to (W3C Trace Context, section 3.2): 32 digits.
+pub fn trace_id(traceparent: &HeaderValue) -> Option<&str> {
+    let id = traceparent.to_str().ok()?.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+}
+
 /// Whether an OPTIONS may go on to an upstream (RFC 9110, section 7.6.2): counts its `Max-Forwards`
 /// down, and says no where it was 0. What is no number counts nothing; other methods are not bound by
 /// it, and TRACE goes nowhere anyway.

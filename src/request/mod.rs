@@ -4,6 +4,7 @@ pub mod classify;
 pub mod framing;
 pub mod gate;
 pub mod headers;
+pub mod proxy_status;
 pub mod retry;
 pub mod switch;
 pub mod witness;

@@ -45,6 +45,8 @@ pub enum Dropped {
     Evidence,
     /// Lines of the journal on their way to the disk.
     Journal,
+    /// Lines of the access log.
+    AccessLog,
 }
 
 impl Dropped {
@@ -53,6 +55,7 @@ impl Dropped {
         match self {
             Self::Evidence => "evidence",
             Self::Journal => "journal",
+            Self::AccessLog => "access_log",
         }
     }
 }

@@ -47,6 +47,7 @@ pub struct Metrics {
     state_writes: IntCounterVec,
     state_write_failed: IntGaugeVec,
     journal_dropped: Arc<AtomicU64>,
+    access_log_dropped: Arc<AtomicU64>,
 }
 
 /// A change of a service's first candidate.
@@ -116,6 +117,7 @@ impl Metrics {
                 &registry,
             ),
             journal_dropped: Arc::default(),
+            access_log_dropped: Arc::default(),
             registry,
         };
         for what in Kept::ALL {
@@ -205,6 +207,16 @@ impl Metrics {
     /// How many did not.
     pub fn journal_lines_dropped(&self) -> u64 {
         self.journal_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Lines of the access log were let go.
+    pub fn access_log_dropped(&self, lines: u64) {
+        self.access_log_dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// How many were.
+    pub fn access_log_lines_dropped(&self) -> u64 {
+        self.access_log_dropped.load(Ordering::Relaxed)
     }
 
     /// A reload ended.

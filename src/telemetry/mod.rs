@@ -1,8 +1,10 @@
 //! What people and monitoring read of us: metric families, log lines, the process's own figures.
 
+pub mod access_log;
 pub mod families;
 pub mod journal;
 pub mod labels;
+pub mod line;
 pub mod metrics;
 pub mod page;
 pub mod process;

@@ -24,7 +24,7 @@ const FLOORS: &[Floor] = &[
             outside: &[],
             never: &["async fn", "Instant::now", "Atomic", "Mutex", "RwLock", "HashMap", "HashSet"] },
     Floor { module: "request", imports: &["model"],
-            outside: &["aws_lc_rs", "base64", "http", "memchr"],
+            outside: &["aws_lc_rs", "base64", "http", "memchr", "sfv"],
             never: &["async fn", "Instant::now", "Atomic", "Mutex", "RwLock", "static mut"] },
     Floor { module: "config", imports: &["model", "decide"],
             outside: &["serde", "serde_yaml", "schemars", "ipnet", "thiserror", "rustls", "http", "jiff", "strsim", "x509_parser"],

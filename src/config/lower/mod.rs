@@ -60,6 +60,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         include: _, // Followed before: `included` is what it led to.
         resolver,
         limits,
+        access_log,
         workers,
         providers,
         defaults,
@@ -94,6 +95,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         resolver: settings::resolver(context, resolver),
         limits: settings::limits(context, limits),
         trusted_proxies,
+        access_log: settings::access_log(context, access_log),
         workers: settings::workers(context, workers, cores),
         files: Vec::new(),
         lints: Vec::new(),

@@ -7,10 +7,12 @@ use ipnet::IpNet;
 use super::context::{Bounds, Context};
 use crate::config::Resolver;
 use crate::config::complaint::Place;
-use crate::config::raw::{RawLimits, RawResolver};
+use crate::config::raw::{RawAccessLog, RawLimits, RawLineFormat, RawResolver, RawShare};
 use crate::config::tree::At;
 use crate::config::values;
+use crate::model::access_log::{AccessLog, LineFormat, Target};
 use crate::model::limits::{Limits, PerClient};
+use crate::model::unit::Permille;
 
 /// Networks of trusted proxies that one file may name.
 const MAX_TRUSTED: usize = 1_000;
@@ -108,6 +110,35 @@ pub(super) fn resolver(context: &Context<'_>, raw: Option<At<RawResolver>>) -> R
     let named = entries.iter().filter(|entry| !is_system(entry));
     let servers = named.filter_map(|at| context.parsed("servers", at, values::name_server));
     Resolver { servers: servers.collect(), stale }
+}
+
+pub(super) fn access_log(
+    context: &Context<'_>,
+    raw: Option<At<RawAccessLog>>,
+) -> Option<AccessLog> {
+    let RawAccessLog { target, format, sample } = raw?.value?;
+    let target = target.and_then(|at| {
+        let written = at.value.as_deref()?;
+        if written.is_empty() || written.contains('\0') {
+            let mend = "name `stdout` or a file that bascule may write to, as `access.log`";
+            context.complaints.error(at.place, "`target` names no file", mend);
+            return None;
+        }
+        Some(match written {
+            "stdout" => Target::Stdout,
+            file => Target::File(context.files.beside(at.place.file, file)),
+        })
+    });
+    let format = match format.and_then(|at| at.value) {
+        None | Some(RawLineFormat::Json) => LineFormat::Json,
+        Some(RawLineFormat::Text) => LineFormat::Text,
+    };
+    let sample = sample.and_then(|at| {
+        let RawShare(text) = at.value.as_ref()?;
+        context.sound("sample", &at, values::share(text))
+    });
+    let sample = sample.unwrap_or(Permille::ALL);
+    Some(AccessLog { target: target.unwrap_or_default(), format, sample })
 }
 
 /// Beside the file that names it, unless it is named from the root.

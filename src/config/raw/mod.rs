@@ -42,6 +42,8 @@ pub(super) struct RawFile {
     pub(super) resolver: Option<At<RawResolver>>,
     /// Bounds on what clients can take.
     pub(super) limits: Option<At<RawLimits>>,
+    /// A line for each request, when it ends. Default: none.
+    pub(super) access_log: Option<At<RawAccessLog>>,
     /// Worker threads. Default: 0, one per core.
     pub(super) workers: Option<At<u16>>,
     /// The organisations through which services are reached, by a name of your choice.
@@ -147,6 +149,30 @@ pub(super) struct RawAdmin {
     pub(super) address: Option<At<String>>,
     /// File that holds the bearer token; needed on any address that is not loopback.
     pub(super) token_file: Option<At<String>>,
+}
+
+/// A line for each request, when it ends; `{}` is enough.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "AccessLog")]
+pub(super) struct RawAccessLog {
+    /// `stdout`, or a file that is appended to and opened anew on SIGHUP. Default: stdout.
+    pub(super) target: Option<At<String>>,
+    /// Default: json.
+    pub(super) format: Option<At<RawLineFormat>>,
+    /// Share of the requests that went well; the others are all written. Default: 100%.
+    pub(super) sample: Option<At<RawShare>>,
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "LineFormat")]
+pub(super) enum RawLineFormat {
+    /// One JSON object.
+    Json,
+    /// The combined format of web servers, with further fields behind it.
+    Text,
 }
 
 /// How the names of upstreams become addresses.

@@ -43,6 +43,7 @@ pub fn config(stand_ins: &[SocketAddr], timing: &Timing) -> Config {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Config {
         topology: Arc::new(topology(stand_ins, timing)),
+        access_log: None,
         listeners: vec![Listener { address: any_port, tls: None, manner: Manner::default() }],
         state_dir: None,
         admin: Some(Admin { address: any_port, token: None }),

@@ -2,9 +2,10 @@
 //! traffic, and what its answer comes to.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, USER_AGENT};
@@ -49,18 +50,29 @@ pub struct Question {
     pub timeout: Duration,
 }
 
-/// Asks once. Ends within the question's timeout. `None`: it could not be asked, for want of a
-/// descriptor or something else of our own.
-pub async fn ask(question: &Question, addresses: &[SocketAddr]) -> Option<ProbeResult> {
+/// What came of asking.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Asked {
+    /// `None`: it could not be asked, for want of a descriptor or something else of our own.
+    pub result: Option<ProbeResult>,
+    /// The last second of the certificate that was shown.
+    pub certificate_end: Option<SystemTime>,
+}
+
+/// Asks once. Ends within the question's timeout.
+pub async fn ask(question: &Question, addresses: &[SocketAddr]) -> Asked {
     let deadline = Instant::from_std(clock::now() + question.timeout);
-    let result = attempt(question, addresses, deadline).await;
-    result.unwrap_or_else(|kind| Some(ProbeResult::Failed(kind)))
+    let certificate_end = Cell::new(None);
+    let result = attempt(question, addresses, deadline, &certificate_end).await;
+    let result = result.unwrap_or_else(|kind| Some(ProbeResult::Failed(kind)));
+    Asked { result, certificate_end: certificate_end.get() }
 }
 
 async fn attempt(
     question: &Question,
     addresses: &[SocketAddr],
     deadline: Instant,
+    certificate_end: &Cell<Option<SystemTime>>,
 ) -> Result<Option<ProbeResult>, FailureKind> {
     if addresses.is_empty() {
         return Err(FailureKind::Dns);
@@ -83,6 +95,7 @@ async fn attempt(
             within(FailureKind::Tls, FailureKind::Tls).wait(handshake).await?
         }
     };
+    certificate_end.set(tls_client::end_of_certificate(&stream));
     let version = question.version(&stream);
     let request = question.request(version).ok_or(FailureKind::BrokeOff)?;
     let exchange = async {
@@ -114,6 +127,11 @@ impl Within {
 }
 
 impl Question {
+    /// What is sent as SNI, and what its certificate has to be for.
+    pub fn name(&self) -> String {
+        without_port(&self.host()).to_owned()
+    }
+
     /// What is sent as Host and, without its port, as SNI.
     fn host(&self) -> Cow<'_, str> {
         match (&self.endpoint.host_rule, &self.public_host) {
@@ -148,7 +166,9 @@ impl Question {
         } else {
             request.uri(&*self.target).header(HOST, &*host)
         };
-        request.body(Empty::new()).ok()
+        let mut request = request.body(Empty::new()).ok()?;
+        self.endpoint.headers.apply(request.headers_mut());
+        Some(request)
     }
 
     fn judge(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProbeResult {

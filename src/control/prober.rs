@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::dns::Names;
-use super::probe::{self, Question};
+use super::probe::{self, Asked, Question};
 use super::schedule::{self, Schedule};
 use crate::clock;
 use crate::exchange::evidence::{Evidence, EvidenceSender};
@@ -81,6 +81,7 @@ struct Report {
     at: Instant,
     /// `None`: it could not be sent, which says nothing of whom it was meant for.
     result: Option<ProbeResult>,
+    certificate_end: Option<SystemTime>,
     took: Duration,
 }
 
@@ -110,7 +111,10 @@ impl Prober {
     }
 
     fn report(&self, target: &Target, report: Report) {
-        let Report { at, result: Some(result), took } = report else { return };
+        let Report { at, result: Some(result), certificate_end, took } = report else { return };
+        if let Some(end) = certificate_end.and_then(|end| end.duration_since(UNIX_EPOCH).ok()) {
+            self.metrics.certificate_shown(&target.question.name(), end);
+        }
         match &target.whom {
             Whom::Upstream(state) => {
                 self.metrics.probe(&state.key, result, took);
@@ -197,9 +201,9 @@ impl Target {
     async fn probe(&self) -> Report {
         let addresses = self.addresses().await;
         let began = clock::now();
-        let result = probe::ask(&self.question, &addresses).await;
+        let Asked { result, certificate_end } = probe::ask(&self.question, &addresses).await;
         let at = clock::now();
-        Report { at, result, took: at - began }
+        Report { at, result, certificate_end, took: at - began }
     }
 
     async fn addresses(&self) -> Vec<SocketAddr> {

@@ -104,6 +104,8 @@ pub fn topology(
                 http: HttpRule::Auto,
                 idle_timeout: Duration::from_secs(60),
                 ca: None,
+                identity: None,
+                headers: crate::model::topology::HeaderRule::default(),
             },
             preference: index as u16 + 1,
             weight: 100,

@@ -98,6 +98,8 @@ pub(crate) fn endpoint(host: &str, port: u16) -> Endpoint {
         http: HttpRule::Auto,
         idle_timeout: Duration::from_secs(60),
         ca: None,
+        identity: None,
+        headers: crate::model::topology::HeaderRule::default(),
     }
 }
 

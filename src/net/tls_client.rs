@@ -5,15 +5,17 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::model::topology::{Endpoint, HttpRule, Scheme, Topology};
+use crate::model::topology::{Endpoint, HttpRule, Identity, Scheme, Topology};
 
 /// A connection to an upstream, in cleartext or not.
 #[derive(Debug)]
@@ -57,6 +59,30 @@ pub enum TrustError {
     /// It holds none.
     #[error("the CA bundle holds no certificate")]
     Empty,
+    /// The client certificate and its key.
+    #[error("the client certificate cannot be used")]
+    Identity(#[source] rustls::Error),
+    /// One of their files is not PEM.
+    #[error("the client certificate or its key cannot be parsed")]
+    IdentityPem(#[source] rustls::pki_types::pem::Error),
+}
+
+fn pair(
+    identity: &Identity,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TrustError> {
+    let chain: Result<_, _> = CertificateDer::pem_slice_iter(&identity.chain).collect();
+    let key = PrivateKeyDer::from_pem_slice(&identity.key).map_err(TrustError::IdentityPem)?;
+    Ok((chain.map_err(TrustError::IdentityPem)?, key))
+}
+
+/// The last second of the certificate that the other side showed; `None` in cleartext, and where it
+/// cannot be read.
+pub fn end_of_certificate(stream: &Stream) -> Option<SystemTime> {
+    let Stream::Tls(tls) = stream else { return None };
+    let shown = tls.get_ref().1.peer_certificates()?.first()?;
+    let (_, parsed) = X509Certificate::from_der(shown).ok()?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// The system's roots, and the bundled ones where the system has none (small images).
@@ -96,9 +122,15 @@ pub fn config(
         None => Arc::clone(system),
         Some(pem) => Arc::new(bundle(pem)?),
     };
-    let mut config = ClientConfig::builder_with_protocol_versions(rustls::ALL_VERSIONS)
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = ClientConfig::builder_with_protocol_versions(rustls::ALL_VERSIONS)
+        .with_root_certificates(roots);
+    let mut config = match &endpoint.identity {
+        None => config.with_no_client_auth(),
+        Some(identity) => {
+            let (chain, key) = pair(identity)?;
+            config.with_client_auth_cert(chain, key).map_err(TrustError::Identity)?
+        }
+    };
     config.alpn_protocols = match endpoint.http {
         HttpRule::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         HttpRule::Http1 => vec![b"http/1.1".to_vec()],

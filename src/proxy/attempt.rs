@@ -1,6 +1,7 @@
 //! One attempt: one request sent to one upstream, on a used connection or a new one, up to the
 //! answer's head.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -276,14 +277,25 @@ fn host(endpoint: &Endpoint, client_asked: &HeaderValue) -> HeaderValue {
     HeaderValue::try_from(fixed).unwrap_or_else(|_| client_asked.clone())
 }
 
+/// The client's fields, as this upstream is to see them.
+fn headers_for(call: &Call) -> Cow<'_, HeaderMap> {
+    let rule = &call.endpoint.get().headers;
+    let mut headers = Cow::Borrowed(&call.head.headers);
+    if !rule.is_empty() {
+        rule.apply(headers.to_mut());
+    }
+    headers
+}
+
 /// The request as HTTP/1.1 writes it.
 fn in_bytes(call: &Call, body: AttemptBody, host: &HeaderValue) -> Outgoing {
     let head = &call.head;
+    let headers = headers_for(call);
     let sends = if body.is_end_stream() { Sends::Nothing } else { Sends::announced(&head.headers) };
     let bytes = RequestHead {
         method: &head.method,
         target: head.path_and_query.as_str(),
-        headers: &head.headers,
+        headers: &headers,
         host,
         via: call.endpoint.via(head.came_in),
         sends,
@@ -303,7 +315,7 @@ fn in_fields(call: &Call, body: AttemptBody, host: &HeaderValue) -> Request<Atte
     parts.path_and_query = Some(head.path_and_query.clone());
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
-    *request.headers_mut() = head.headers.clone();
+    *request.headers_mut() = headers_for(call).into_owned();
     if head.takes_trailers {
         request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     }

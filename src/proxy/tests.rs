@@ -88,6 +88,8 @@ fn topology(addresses: &[SocketAddr]) -> Topology {
                     http: HttpRule::Auto,
                     idle_timeout: Duration::from_secs(60),
                     ca: None,
+                    identity: None,
+                    headers: crate::model::topology::HeaderRule::default(),
                 },
                 preference: index as u16,
                 weight: 100,

@@ -27,6 +27,8 @@ impl ReloadResult {
 pub enum CertificateSide {
     /// Clients.
     Clients,
+    /// To us, by upstreams.
+    Upstreams,
 }
 
 impl CertificateSide {
@@ -34,6 +36,7 @@ impl CertificateSide {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Clients => "clients",
+            Self::Upstreams => "upstreams",
         }
     }
 }

@@ -192,6 +192,12 @@ impl Metrics {
         }
     }
 
+    /// An upstream showed a certificate for this name that ends then.
+    pub fn certificate_shown(&self, name: &str, end: Duration) {
+        let side = CertificateSide::Upstreams.as_str();
+        self.certificate_expiry.with_label_values(&[name, side]).set(end.as_secs_f64());
+    }
+
     /// Something was written to `state_dir`, or was not.
     pub fn kept(&self, what: Kept, result: Written) {
         self.state_writes.with_label_values(&[what.as_str(), result.as_str()]).inc();

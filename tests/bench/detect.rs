@@ -123,6 +123,8 @@ fn upstream(key: UpstreamKey, provider: ProviderId, pool: PoolId) -> Upstream {
         http: HttpRule::Auto,
         idle_timeout: Duration::from_secs(60),
         ca: None,
+        identity: None,
+        headers: Default::default(),
     };
     Upstream { key, provider, pool, endpoint, preference: 1, weight: 100, max_in_flight: None }
 }

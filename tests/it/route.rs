@@ -379,3 +379,30 @@ async fn an_options_that_may_go_no_further_is_answered_here() {
         assert_eq!(traffic.last().and_then(|sighting| sighting.get("max-forwards")), seen);
     }
 }
+
+#[tokio::test]
+async fn each_upstream_gets_the_fields_that_are_its_own_and_no_other_does() {
+    let us = FakeUpstream::start("us", Transport::Plain).await;
+    let eu = FakeUpstream::start("eu", Transport::PlainHttp2).await;
+    let keys = ", headers: { set: { X-Edge-Key: \"${file:edge.key}\" }, \
+                remove: [X-Debug, X-Forwarded-For, Forwarded] }";
+    let recipe = Recipe::portal().upstream_with(&us, "US", keys).upstream(&eu, "SI");
+    let folder = folder();
+    std::fs::write(folder.path().join("edge.key"), "s3cret\n").expect("ours");
+    let proxy = RunningProxy::start_with(folder, &recipe.yaml()).await;
+    let ask = Ask::get("/page").header("X-Debug", "1").header("x-edge-key", "forged");
+    assert_eq!(proxy.send(Speak::Http1, &ask).await.served_by(), "us");
+    let seen = us.sightings().traffic().pop().expect("it arrived");
+    assert_eq!(seen.get("x-edge-key"), Some("s3cret"));
+    for removed in ["x-debug", "x-forwarded-for", "forwarded"] {
+        assert_eq!(seen.get(removed), None, "{removed}");
+    }
+    let probe = us.sightings().probes().pop().expect("it is probed");
+    assert_eq!(probe.get("x-edge-key"), Some("s3cret"), "probes are let in too");
+    us.behave(Script::green_probes(Act::Reset));
+    assert_eq!(proxy.send(Speak::Http1, &ask).await.served_by(), "eu");
+    let seen = eu.sightings().traffic().pop().expect("it arrived");
+    assert_eq!(seen.get("x-debug"), Some("1"), "only the first was not to see it");
+    assert_eq!(seen.get("x-edge-key"), Some("forged"), "and only the first is told the key");
+    assert!(!proxy.log.text().contains("s3cret"));
+}

@@ -574,5 +574,7 @@ fn endpoint(name: &str) -> Endpoint {
         http: HttpRule::Auto,
         idle_timeout: Duration::from_secs(60),
         ca: None,
+        identity: None,
+        headers: Default::default(),
     }
 }

@@ -1,15 +1,22 @@
 //! TLS towards clients: the right certificate, the right protocol, and new files without a restart.
 
-use rustls::pki_types::CertificateDer;
+use std::sync::{Arc, Mutex};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::harness::certificates::authority;
 use crate::harness::client::{Ask, Speak, tls};
 use crate::harness::metrics::Metrics;
 use crate::harness::proxy::RunningProxy;
+use crate::harness::recipe::Recipe;
 use crate::harness::stage::Stage;
-use crate::harness::upstream::Transport;
+use crate::harness::upstream::{FakeUpstream, Transport};
 use crate::harness::{PORTAL, within};
 
 const API: &str = "api.portal.example";
@@ -104,4 +111,101 @@ async fn half_a_certificate_never_replaces_a_whole_one() {
     stage.proxy.metrics_when("the refusal", refused).await;
     let after = leaf(&handshake(&stage.proxy, PORTAL, &[]).await.expect("a handshake"));
     assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn an_upstream_that_wants_to_know_us_gets_our_certificate() {
+    let us = FakeUpstream::start("us", Transport::Mutual).await;
+    let ours = ", host: portal.example, client_certificate: { certificate: api.pem, key: api.key }";
+    let recipe = Recipe::portal().upstream_with(&us, "US", ours);
+    let proxy = RunningProxy::start(&recipe).await;
+    assert_eq!(proxy.get("/page").await.served_by(), "us");
+    let passed = |m: &Metrics| m.sum("bascule_probes_total", &[("result", "passed")]) > 0.0;
+    proxy.metrics_when("probes that are let in too", passed).await;
+    let stranger = Recipe::portal().upstream_with(&us, "US", ", host: portal.example");
+    let proxy = RunningProxy::start(&stranger).await;
+    assert_eq!(proxy.get("/page").await.status, 502, "nobody else is let in");
+}
+
+#[tokio::test]
+async fn the_end_of_an_upstreams_certificate_is_known_before_it_comes() {
+    let stage = Stage::start(Transport::Tls, |recipe| recipe).await;
+    let side = [("side", "upstreams"), ("subject", PORTAL)];
+    let end = "bascule_certificate_expiry_timestamp_seconds";
+    let known = |m: &Metrics| m.sum(end, &side) > 1.7e9;
+    stage.proxy.metrics_when("its last second", known).await;
+}
+
+#[tokio::test]
+async fn what_the_authority_said_of_a_certificate_is_stapled_when_it_lies_beside_it() {
+    let stage = Stage::plain().await;
+    let stapled = async || {
+        let seen = Arc::new(Seen::new());
+        let mut config = ClientConfig::clone(&authority().client(&[]));
+        config.dangerous().set_certificate_verifier(Arc::clone(&seen) as _);
+        let stream = TcpStream::connect(stage.proxy.tls).await.expect("a connection");
+        let name = PORTAL.try_into().expect("a name");
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        within("a handshake", connecting).await.expect("TLS");
+        seen.staple.lock().expect("no panic while held").clone()
+    };
+    assert!(stapled().await.is_empty());
+    // Any DER will do: whether it is a good answer is for clients to say.
+    let answer = [0x30, 0x03, 0x0a, 0x01, 0x00];
+    std::fs::write(stage.proxy.file("portal.pem.ocsp"), answer).expect("ours");
+    let shown = async { while stapled().await != answer {} };
+    within("the staple", shown).await;
+    std::fs::write(stage.proxy.file("portal.pem.ocsp"), "not DER").expect("ours");
+    let refused = |m: &Metrics| m.sum("bascule_config_reload_failed", &[]) == 1.0;
+    stage.proxy.metrics_when("the refusal", refused).await;
+    assert_eq!(stapled().await, answer, "the old one goes on");
+}
+
+/// Trusts everybody, and keeps what was stapled.
+#[derive(Debug)]
+struct Seen {
+    staple: Mutex<Vec<u8>>,
+    provider: CryptoProvider,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self { staple: Mutex::default(), provider: rustls::crypto::aws_lc_rs::default_provider() }
+    }
+}
+
+impl ServerCertVerifier for Seen {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        staple: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.staple.lock().expect("no panic while held") = staple.to_vec();
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }

@@ -59,12 +59,12 @@ fn marker_header(text: &str) -> Result<HeaderName, Flaw> {
     Ok(name)
 }
 
-fn header_name(text: &str) -> Result<HeaderName, Flaw> {
+pub(super) fn header_name(text: &str) -> Result<HeaderName, Flaw> {
     HeaderName::try_from(text)
         .map_err(|_| Flaw::new("a header's name is made of letters, digits and `-`"))
 }
 
-fn header_value(text: &str) -> Result<HeaderValue, Flaw> {
+pub(super) fn header_value(text: &str) -> Result<HeaderValue, Flaw> {
     const MEND: &str =
         "a header's value is one line of printable ASCII, neither empty nor with spaces around";
     let clean = !text.is_empty() && text.trim() == text;
@@ -132,6 +132,8 @@ fn origin_probe(url: values::Url, url_path: &str) -> OriginProbe {
         http: HttpRule::Auto,
         idle_timeout: upstream::IDLE_TIMEOUT,
         ca: None,
+        identity: None,
+        headers: crate::model::topology::HeaderRule::default(),
     };
     OriginProbe { endpoint, path: rest.unwrap_or_else(|| url_path.into()) }
 }

@@ -1,11 +1,14 @@
 //! Where clients connect, where the operator connects, and the certificates between.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::Places;
 use super::context::Context;
 use crate::config::certificate::{self, Chain, MAX_PEM};
 use crate::config::complaint::Place;
+use crate::config::files::ReadError;
 use crate::config::raw::{
     RawAdmin, RawCertificate, RawListener, RawListenerTls, RawProxyProtocol, RawRedirect,
     RawTlsVersion,
@@ -19,6 +22,8 @@ use crate::model::listening::{Manner, ProxyHeader, Redirect};
 const MAX_LISTENERS: usize = 64;
 /// Certificates of one listener.
 const MAX_CERTIFICATES: usize = 1_000;
+/// Longest OCSP answer, in bytes; usual ones have one or two thousand.
+const MAX_STAPLE: u64 = 64 * 1024;
 /// Longest token, in bytes: it has to fit a request's head.
 const MAX_TOKEN: u64 = 4 * 1024;
 
@@ -128,17 +133,45 @@ fn certificate(context: &Context<'_>, raw: At<RawCertificate>) -> Option<Certifi
     let RawCertificate { certificate, key } = raw.value?;
     let certificate = context.needed("certificate", certificate, place);
     let key = context.needed("key", key, place);
-    let chain = certificate.and_then(|at| {
-        let (_, pem) = context.file("certificate", &at, MAX_PEM)?;
-        context.sound("certificate", &at, Chain::parse(&pem))
+    let read = certificate.and_then(|at| {
+        let (file, pem) = context.file("certificate", &at, MAX_PEM)?;
+        Some((context.sound("certificate", &at, Chain::parse(&pem))?, (at, file)))
     });
+    let (chain, staple) = read.unzip();
     let key = key.and_then(|at| {
         let (_, pem) = context.file("key", &at, MAX_PEM)?;
         let key = context.sound("key", &at, certificate::private_key(&pem))?;
         Some((at, key))
     });
     let (at, key) = key?;
-    context.sound("key", &at, chain?.with_key(key))
+    let mut whole = context.sound("key", &at, chain?.with_key(key))?;
+    let (staple_at, file) = staple?;
+    whole.staple(staple_of(context, &staple_at, &file)?);
+    Some(whole)
+}
+
+/// What its authority last said of a certificate (OCSP): in a file beside it, where there is one.
+/// `None` after a complaint.
+fn staple_of(context: &Context<'_>, at: &At<String>, certificate: &Path) -> Option<Vec<u8>> {
+    let mut name = certificate.as_os_str().to_owned();
+    name.push(".ocsp");
+    match context.files.bytes(Path::new(&name), MAX_STAPLE) {
+        // DER of a sequence (RFC 6960, section 4.2.1): anything else would break handshakes.
+        Ok(staple) if staple.first() == Some(&0x30) => Some(staple),
+        Ok(staple) if staple.is_empty() => Some(staple),
+        Ok(_) => {
+            let mend = "it would break every handshake; write the DER answer of the authority, or remove it";
+            let what = format!("`{}.ocsp` is no OCSP answer", at.shown);
+            context.complaints.error(at.place, what, mend);
+            None
+        }
+        Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound => Some(Vec::new()),
+        Err(error) => {
+            let what = format!("`{}.ocsp` cannot be read: {error}", at.shown);
+            context.complaints.error(at.place, what, "mend or remove it");
+            None
+        }
+    }
 }
 
 pub(super) fn admin(context: &Context<'_>, raw: Option<At<RawAdmin>>) -> Option<Admin> {

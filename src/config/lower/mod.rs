@@ -7,6 +7,7 @@
 mod access;
 mod context;
 mod evidence;
+mod identity;
 mod listeners;
 mod providers;
 mod rules;

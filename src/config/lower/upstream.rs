@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::{Bounds, Context};
+use super::identity;
 use super::providers::Providers;
 use crate::config::certificate::{self, MAX_PEM};
 use crate::config::complaint::Place;
@@ -49,6 +50,8 @@ pub(super) fn upstream(
         max_in_flight,
         idle_timeout,
         ca_file,
+        client_certificate,
+        headers,
     } = raw.value?;
     let provider = context.needed("provider", provider, place);
     let provider = provider.and_then(|at| Some((at.place, providers.find(context, &at)?)));
@@ -93,9 +96,12 @@ pub(super) fn upstream(
         IDLE_TIMEOUT,
     );
     let ca = ca_file.and_then(|at| ca(context, &at, url.as_ref()));
+    let identity = client_certificate.and_then(|at| identity::identity(context, at, url.as_ref()));
+    let headers = headers.map(|at| identity::headers(context, at)).unwrap_or_default();
     let Url { scheme, host, port, rest: _ } = url?;
     let host_rule = host_rule.unwrap_or_default();
-    let endpoint = Endpoint { scheme, host, port, host_rule, http, idle_timeout, ca };
+    let endpoint =
+        Endpoint { scheme, host, port, host_rule, http, idle_timeout, ca, identity, headers };
     let (place, provider) = provider?;
     Some(Draft { provider, endpoint, preference, weight, max_in_flight, place })
 }

@@ -13,9 +13,9 @@ mod service;
 mod unit;
 
 pub(super) use service::{
-    RawAccess, RawAllDown, RawExpect, RawFailover, RawHttp, RawMarker, RawMode, RawPage, RawProbe,
-    RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules, RawSensitivity, RawServe, RawService,
-    RawTimeouts, RawUpstream,
+    RawAccess, RawAllDown, RawExpect, RawFailover, RawHeaders, RawHttp, RawMarker, RawMode,
+    RawPage, RawProbe, RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules, RawSensitivity,
+    RawServe, RawService, RawTimeouts, RawUpstream,
 };
 pub(super) use unit::{RawDuration, RawFrequency, RawRate, RawShare, RawSize};
 
@@ -115,11 +115,13 @@ pub(super) struct RawListenerTls {
     pub(super) min_version: Option<At<RawTlsVersion>>,
 }
 
-/// A certificate with its key; both are read again when the files change.
+/// A certificate with its key; both are read again when the files change. What its authority last said
+/// of a listener's one (OCSP, DER) is stapled if it lies beside it, in a file with `.ocsp` added to its
+/// name.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Certificate")]
-pub(super) struct RawCertificate {
+pub(in crate::config) struct RawCertificate {
     /// PEM file: the certificate, then those that signed it.
     #[schemars(required)]
     pub(super) certificate: Option<At<String>>,

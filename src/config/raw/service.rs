@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::any_type;
 use super::unit::{RawDuration, RawFrequency, RawRate, RawShare, RawSize};
+use super::{RawCertificate, any_type};
 use crate::config::tree::{At, Named};
 
 /// What is published: hosts, and the ways to reach what serves them.
@@ -136,6 +136,21 @@ pub(in crate::config) struct RawUpstream {
     pub(in crate::config) idle_timeout: Option<At<RawDuration>>,
     /// PEM file of the authorities that may sign its certificate. Default: the system's.
     pub(in crate::config) ca_file: Option<At<String>>,
+    /// Who we are to it (mutual TLS); both files are read again when they change. Default: nobody.
+    pub(in crate::config) client_certificate: Option<At<RawCertificate>>,
+    /// Header fields of its requests, probes included.
+    pub(in crate::config) headers: Option<At<RawHeaders>>,
+}
+
+/// Header fields of the requests to one upstream.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Headers")]
+pub(in crate::config) struct RawHeaders {
+    /// Fields with their values, in place of the client's; `${file:…}` keeps a secret out of this file.
+    pub(in crate::config) set: Option<At<Named<String>>>,
+    /// Fields that it does not get to see.
+    pub(in crate::config) remove: Option<At<Vec<At<String>>>>,
 }
 
 /// HTTP versions towards an upstream.

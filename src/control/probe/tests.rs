@@ -70,7 +70,7 @@ async fn an_answer_is_judged_by_what_the_file_expects() {
     ];
     for (shows, answer, result) in table {
         let (address, server) = canned(answer).await;
-        assert_eq!(ask(&question(), &[address]).await, Some(result), "{shows}");
+        assert_eq!(ask(&question(), &[address]).await.result, Some(result), "{shows}");
         server.await.expect("the server has answered");
     }
 }
@@ -108,8 +108,8 @@ async fn what_cannot_be_reached_says_why() {
         listener.local_addr().expect("address")
     };
     let failed = ProbeResult::Failed;
-    assert_eq!(ask(&question(), &[closed]).await, Some(failed(FailureKind::Connect)));
-    assert_eq!(ask(&question(), &[]).await, Some(failed(FailureKind::Dns)));
+    assert_eq!(ask(&question(), &[closed]).await.result, Some(failed(FailureKind::Connect)));
+    assert_eq!(ask(&question(), &[]).await.result, Some(failed(FailureKind::Dns)));
 }
 
 #[tokio::test(flavor = "local")]
@@ -119,7 +119,7 @@ async fn silence_is_late_and_a_silent_body_stalls() {
     let silent = (silent.local_addr().expect("address"), silent);
     let patient = Question { timeout: Duration::from_millis(500), ..question() };
     let late = ProbeResult::Failed(FailureKind::Late);
-    assert_eq!(ask(&patient, &[silent.0]).await, Some(late));
+    assert_eq!(ask(&patient, &[silent.0]).await.result, Some(late));
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bind");
     let address = listener.local_addr().expect("address");
@@ -131,7 +131,7 @@ async fn silence_is_late_and_a_silent_body_stalls() {
         stream.read_to_end(&mut rest).await.map(drop)
     });
     let stalled = ProbeResult::Failed(FailureKind::BodyStall);
-    assert_eq!(ask(&patient, &[address]).await, Some(stalled));
+    assert_eq!(ask(&patient, &[address]).await.result, Some(stalled));
     server.await.expect("the connection was closed").expect("cleanly");
 }
 
@@ -168,10 +168,14 @@ async fn a_probe_speaks_http2_over_tls_where_the_upstream_does() {
     question.endpoint.ca = Some(made.cert.pem().into_bytes().into());
     let none = Arc::new(rustls::RootCertStore::empty());
     question.tls = tls_client::config(&question.endpoint, &none).expect("trust");
-    assert_eq!(ask(&question, &[address]).await, Some(ProbeResult::Passed));
+    assert_eq!(ask(&question, &[address]).await.result, Some(ProbeResult::Passed));
 
     question.public_host = Some("other.example".into());
     let stranger = ProbeResult::Failed(FailureKind::Tls);
-    assert_eq!(ask(&question, &[address]).await, Some(stranger), "a certificate for another name");
+    assert_eq!(
+        ask(&question, &[address]).await.result,
+        Some(stranger),
+        "a certificate for another name"
+    );
     server.abort();
 }

@@ -11,6 +11,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use super::place::{Country, Jurisdiction, Residency};
 
@@ -135,6 +137,51 @@ pub struct Endpoint {
     pub idle_timeout: Duration,
     /// PEM bundle read at load; `None`: the system's roots.
     pub ca: Option<Arc<[u8]>>,
+    /// Who we say we are in its TLS handshakes; `None`: nobody.
+    pub identity: Option<Arc<Identity>>,
+    /// What every request to it says besides, probes included.
+    pub headers: HeaderRule,
+}
+
+/// A certificate with its key, as PEM, checked at load to belong together.
+#[derive(Eq, PartialEq)]
+pub struct Identity {
+    /// The certificate, then those that signed it.
+    pub chain: Box<[u8]>,
+    /// Its private key.
+    pub key: Box<[u8]>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(…)")
+    }
+}
+
+/// Header fields that one upstream's requests have, or have not.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct HeaderRule {
+    /// In place of whatever the client said.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Not for this upstream to see.
+    pub remove: Vec<HeaderName>,
+}
+
+impl HeaderRule {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+
+    /// Changes the fields of one request.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name, value.clone());
+        }
+    }
 }
 
 impl Endpoint {

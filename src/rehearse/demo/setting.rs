@@ -111,6 +111,8 @@ fn upstream(place: usize, address: SocketAddr) -> Upstream {
             http: HttpRule::Auto,
             idle_timeout: Duration::from_secs(60),
             ca: None,
+            identity: None,
+            headers: crate::model::topology::HeaderRule::default(),
         },
         preference: place as u16 + 1,
         weight: 100,

@@ -159,6 +159,8 @@ fn upstream(place: usize, provider: &Provider, service: &Service, pool: PoolId) 
         http: HttpRule::Auto,
         idle_timeout: Duration::from_secs(60),
         ca: None,
+        identity: None,
+        headers: crate::model::topology::HeaderRule::default(),
     };
     Upstream {
         key: UpstreamKey {

@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// A certificate authority that only this run of the tests trusts.
@@ -50,23 +52,42 @@ impl Authority {
 
     /// TLS of a stand-in upstream with these ALPN names.
     pub fn server(&self, names: &[&str], alpn: &[&str]) -> Arc<ServerConfig> {
+        self.server_that(WebPkiClientVerifier::no_client_auth(), names, alpn)
+    }
+
+    /// The same, which takes nobody but clients with a certificate of this authority.
+    pub fn server_for_known(&self, names: &[&str], alpn: &[&str]) -> Arc<ServerConfig> {
+        let verifier = WebPkiClientVerifier::builder(Arc::new(self.roots())).build();
+        self.server_that(verifier.expect("a root"), names, alpn)
+    }
+
+    fn server_that(
+        &self,
+        verifier: Arc<dyn ClientCertVerifier>,
+        names: &[&str],
+        alpn: &[&str],
+    ) -> Arc<ServerConfig> {
         let Leaf { certificate, key } = self.leaf(names);
         let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("pem")];
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("pem");
         let mut config = ServerConfig::builder()
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .expect("certificate and key");
         config.alpn_protocols = wire_names(alpn);
         Arc::new(config)
     }
 
-    /// TLS of a client that trusts this authority only and offers these ALPN names.
-    pub fn client(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+    fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.der().clone()).expect("root");
+        roots
+    }
+
+    /// TLS of a client that trusts this authority only and offers these ALPN names.
+    pub fn client(&self, alpn: &[&str]) -> Arc<ClientConfig> {
         let mut config =
-            ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+            ClientConfig::builder().with_root_certificates(self.roots()).with_no_client_auth();
         config.alpn_protocols = wire_names(alpn);
         Arc::new(config)
     }

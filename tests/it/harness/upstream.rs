@@ -35,11 +35,13 @@ pub enum Transport {
     TlsHttp2,
     /// HTTP/1.1 over TLS with a certificate for somebody else.
     WrongName,
+    /// HTTP/1.1 over TLS, for clients that show a certificate of our authority.
+    Mutual,
 }
 
 impl Transport {
     fn is_tls(self) -> bool {
-        matches!(self, Self::Tls | Self::TlsHttp2 | Self::WrongName)
+        matches!(self, Self::Tls | Self::TlsHttp2 | Self::WrongName | Self::Mutual)
     }
 
     fn is_http2(self) -> bool {
@@ -213,9 +215,11 @@ impl FakeUpstream {
     pub fn http_rule(&self) -> &'static str {
         match self.shared.transport {
             Transport::PlainHttp2 => "2",
-            Transport::Plain | Transport::Tls | Transport::TlsHttp2 | Transport::WrongName => {
-                "auto"
-            }
+            Transport::Plain
+            | Transport::Tls
+            | Transport::TlsHttp2
+            | Transport::WrongName
+            | Transport::Mutual => "auto",
         }
     }
 
@@ -283,7 +287,11 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         _ => &[PORTAL, "portal.example", "localhost", "127.0.0.1", "*.portal.example"],
     };
     let alpn = if transport.is_http2() { "h2" } else { "http/1.1" };
-    let acceptor = TlsAcceptor::from(authority().server(names, &[alpn]));
+    let config = match transport {
+        Transport::Mutual => authority().server_for_known(names, &[alpn]),
+        _ => authority().server(names, &[alpn]),
+    };
+    let acceptor = TlsAcceptor::from(config);
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };

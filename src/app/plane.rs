@@ -20,9 +20,10 @@ use crate::admin::scrape::Sources;
 use crate::admin::server;
 use crate::admin::token::Token;
 use crate::clock;
-use crate::config::{Admin, Config};
-use crate::control::dns::{Dns, Names};
+use crate::config::{Admin, Config, Resolver};
+use crate::control::dns::Dns;
 use crate::control::keeper::{self, LastWord};
+use crate::control::names::Names;
 use crate::control::prober::Prober;
 use crate::control::reload::{self, Applier, Reload};
 use crate::control::steering::{Handles, Keeping, Steering};
@@ -31,11 +32,13 @@ use crate::exchange::commands::SteeringEnded;
 use crate::exchange::edge::Edge;
 use crate::exchange::evidence::EvidenceSender;
 use crate::exchange::settings::SettingsCell;
+use crate::model::name_server::NameServer;
 use crate::net::bind;
 use crate::net::tls_client::{self, TrustError};
 use crate::proxy::worker;
 use crate::telemetry::access_log::Aim;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::setup::Chain;
 
 /// Why the control plane cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +155,8 @@ pub(super) fn spawn(mut parts: Parts) -> Result<Plane, PlaneError> {
 
 /// Everything ends with this future: the tasks are the runtime's, and the runtime ends after it.
 async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
-    let names = Names::new(&parts.config.resolver.servers);
+    let resolver = &parts.config.resolver;
+    let names = Names::new(&resolver.servers, resolver_tls(resolver, &parts.roots));
     let prober = Prober {
         snapshots: parts.handles.snapshots.clone(),
         names: names.clone(),
@@ -167,8 +171,9 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
         evidence: parts.evidence.clone(),
         metrics: parts.metrics.clone(),
     };
-    let servers = &parts.config.resolver.servers;
-    if let Some(targets) = ControlTargets::new(servers, parts.evidence.clone()) {
+    let servers = parts.config.resolver.servers.iter();
+    let servers: Vec<SocketAddr> = servers.filter_map(NameServer::address).collect();
+    if let Some(targets) = ControlTargets::new(&servers, parts.evidence.clone()) {
         spawn_local(targets.run(shutdown.clone()));
     }
     spawn_local(dns.run(shutdown.clone()));
@@ -203,6 +208,20 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
         spawn_local(reload.run(parts.sources, shutdown.clone()));
     }
     parts.steering.run(shutdown).await;
+}
+
+/// Towards name servers that are spoken to over TLS.
+fn resolver_tls(resolver: &Resolver, system: &Arc<RootCertStore>) -> Arc<rustls::ClientConfig> {
+    let own = resolver.ca.as_ref().map(|pem| tls_client::bundle(pem));
+    match own {
+        None => tls_client::bare(RootCertStore::clone(system)),
+        Some(Ok(roots)) => tls_client::bare(roots),
+        Some(Err(error)) => {
+            // The configuration has read it already. Whom nobody may vouch for is not believed.
+            tracing::error!(error = %Chain(&error), "the resolver's `ca_file` cannot be used");
+            tls_client::bare(RootCertStore::empty())
+        }
+    }
 }
 
 /// Opens the access log anew whenever somebody has renamed its file and says so, whether or not the
@@ -268,7 +287,7 @@ struct Fixed {
     workers: usize,
     admin: Option<SocketAddr>,
     state_dir: Option<PathBuf>,
-    servers: Vec<SocketAddr>,
+    servers: Vec<NameServer>,
 }
 
 impl Fixed {

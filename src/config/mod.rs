@@ -26,6 +26,7 @@ use rustls::sign::CertifiedKey;
 use crate::model::access_log::AccessLog;
 use crate::model::limits::Limits;
 use crate::model::listening::Manner;
+use crate::model::name_server::NameServer;
 use crate::model::topology::Topology;
 
 mod certificate;
@@ -38,6 +39,7 @@ mod lint;
 mod lower;
 mod raw;
 mod reader;
+mod server;
 mod tree;
 mod values;
 pub mod yaml;
@@ -256,13 +258,16 @@ impl std::fmt::Debug for Secret {
 #[derive(Clone, Debug)]
 pub struct Resolver {
     /// Asked in parallel pairs; empty: the system's.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Vec<NameServer>,
+    /// Who may sign the certificates of those that are spoken to over TLS, as PEM; `None`: the system's
+    /// roots.
+    pub ca: Option<Arc<[u8]>>,
     /// How long the last good answer is kept when no new one comes.
     pub stale: Duration,
 }
 
 impl Default for Resolver {
     fn default() -> Self {
-        Self { servers: Vec::new(), stale: Duration::from_secs(24 * 60 * 60) }
+        Self { servers: Vec::new(), ca: None, stale: Duration::from_secs(24 * 60 * 60) }
     }
 }

@@ -7,10 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{
-    self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
-    VariantAccess, Visitor,
-};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
 
 use super::complaint::{Complaints, Place};
@@ -48,6 +45,10 @@ impl de::Error for Mistake {
         Self::Unsaid(message.to_string())
     }
 }
+
+mod choice;
+
+use choice::Choice;
 
 /// serde's view of one node.
 #[derive(Clone, Copy)]
@@ -269,14 +270,19 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         known: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Mistake> {
-        let word = self.node.scalar().unwrap_or_default();
+        let (word, value) = match &self.node.value {
+            Value::Table(entries) if let [(key, value)] = entries.as_slice() => {
+                (key.scalar().unwrap_or_default(), Some(self.of(value)))
+            }
+            _ => (self.node.scalar().unwrap_or_default(), None),
+        };
         if !known.contains(&word) {
             let near = nearest(self.node.shown(), known.iter().copied());
             let mend = near.map_or_else(String::new, |near| format!("the nearest one is `{near}`"));
             let mend = if mend.is_empty() { "choose one of them".to_owned() } else { mend };
             return Err(self.expected(&format!("one of {}", listed(known)), &mend));
         }
-        self.noted(visitor.visit_enum(Word(word)))
+        self.noted(visitor.visit_enum(Choice { word, value }))
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
@@ -356,44 +362,5 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             Some(node) => seed.deserialize(self.reader.of(node)),
             None => Err(de::Error::custom("a value was asked for before its key")),
         }
-    }
-}
-
-/// A variant's name; the mirror's enums hold nothing else.
-struct Word<'a>(&'a str);
-
-impl<'de> EnumAccess<'de> for Word<'_> {
-    type Error = Mistake;
-    type Variant = Bare;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Bare), Mistake> {
-        let name: StrDeserializer<'_, Mistake> = self.0.into_deserializer();
-        seed.deserialize(name).map(|variant| (variant, Bare))
-    }
-}
-
-struct Bare;
-
-impl<'de> VariantAccess<'de> for Bare {
-    type Error = Mistake;
-
-    fn unit_variant(self) -> Result<(), Mistake> {
-        Ok(())
-    }
-
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, _: S) -> Result<S::Value, Mistake> {
-        Err(de::Error::custom("a bare word is expected"))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Mistake> {
-        Err(de::Error::custom("a bare word is expected"))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Mistake> {
-        Err(de::Error::custom("a bare word is expected"))
     }
 }

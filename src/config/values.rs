@@ -179,22 +179,6 @@ pub(super) fn network(text: &str) -> Result<IpNet, Flaw> {
     Ok(network)
 }
 
-/// A server of names: `system` is not one, see the caller.
-pub(super) fn name_server(text: &str) -> Result<SocketAddr, Flaw> {
-    const MEND: &str = "write `system` or an address, as in `udp://192.0.2.53`";
-    let Some(rest) = text.strip_prefix("udp://") else {
-        return Err(Flaw::new(match text.split_once("://") {
-            Some(("tls" | "https", _)) => "only udp is spoken to name servers; write `udp://IP`",
-            Some(_) | None => MEND,
-        }));
-    };
-    let bare = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(rest);
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(address, 53));
-    }
-    rest.parse().map_err(|_| Flaw::new(format!("a server is named by its address; {MEND}")))
-}
-
 /// An URL's parts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Url {
@@ -465,15 +449,5 @@ mod tests {
         let surplus = network("192.0.2.7/24").expect_err("surplus");
         assert!(surplus.0.contains("`192.0.2.0/24`"), "{surplus:?}");
         assert!(network("example.org").is_err());
-    }
-
-    #[test]
-    fn a_name_server_is_named_by_its_address() {
-        assert_eq!(name_server("udp://192.0.2.53").expect("v4").to_string(), "192.0.2.53:53");
-        assert_eq!(name_server("udp://[2001:db8::1]:5353").expect("v6").port(), 5353);
-        assert_eq!(name_server("udp://[2001:db8::1]").expect("v6").port(), 53);
-        for bad in ["192.0.2.53", "udp://ns.example", "tls://192.0.2.53", "udp://"] {
-            assert!(name_server(bad).is_err(), "{bad:?}");
-        }
     }
 }

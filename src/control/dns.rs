@@ -1,22 +1,16 @@
 //! Upstream names to addresses, off the request path: one keeper a name, each writing the address
 //! book of its upstream. The last good answer is kept when no new one comes.
-//!
-//! Every look-up is made by a fresh resolver: it reads the system's configuration anew, and a
-//! resolver that lives long can get stuck on servers that have died (hickory-dns issue 3837).
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::names::{Found, MOST_ADDRESSES, NameError, Names};
 use crate::clock;
 use crate::exchange::addresses::Answer;
 use crate::exchange::evidence::{Evidence, EvidenceSender};
@@ -27,108 +21,13 @@ use crate::model::topology::EndpointHost;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::setup::Chain;
 
-/// Bounds of an answer's life, whatever its TTL says.
-const LIFE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Least time between two look-ups of one name, asked for or not.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time between two look-ups while they fail.
 const MOST_BACKOFF: Duration = Duration::from_secs(30);
-/// For one server's answer.
-const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
-/// For a whole look-up, however many servers are asked.
-const TIMEOUT: Duration = Duration::from_secs(8);
-/// Addresses kept of one answer.
-const MOST_ADDRESSES: usize = 32;
-
-/// Looks names up: by named servers, or the system's way (hosts file included in both).
-#[derive(Clone, Debug)]
-pub struct Names {
-    servers: Arc<[SocketAddr]>,
-}
-
-/// A good answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Found {
-    /// At least one, IPv6 first, without repetition.
-    pub addresses: Vec<IpAddr>,
-    /// How long to go by it.
-    pub life: Duration,
-}
-
-/// Why a look-up brought no address.
-#[derive(Debug, thiserror::Error)]
-pub enum NameError {
-    /// The system's configuration cannot be read.
-    #[error("the resolver cannot be set up")]
-    Setup(#[source] NetError),
-    /// No server gave an answer, or all say that there is none.
-    #[error("no answer")]
-    NoAnswer(#[source] NetError),
-    /// An answer without an address.
-    #[error("an empty answer")]
-    Empty,
-    /// No server answered in time.
-    #[error("no answer in time")]
-    TooLate,
-}
-
-impl Names {
-    /// By these servers; by the system's where there are none.
-    pub fn new(servers: &[SocketAddr]) -> Self {
-        Self { servers: servers.into() }
-    }
-
-    /// One look-up, both families.
-    ///
-    /// # Errors
-    /// When it brings no address.
-    pub async fn look_up(&self, name: &str) -> Result<Found, NameError> {
-        let resolver = self.resolver().map_err(NameError::Setup)?;
-        let answer = tokio::time::timeout(TIMEOUT, resolver.lookup_ip(name))
-            .await
-            .map_err(|_| NameError::TooLate)?
-            .map_err(NameError::NoAnswer)?;
-        let mut addresses = Vec::new();
-        for address in answer.iter() {
-            if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        if addresses.is_empty() {
-            return Err(NameError::Empty);
-        }
-        // A chain of records lives as long as its shortest link.
-        let ttl = answer.as_lookup().answers().iter().map(|record| record.ttl).min();
-        let life = Duration::from_secs(ttl.unwrap_or(0).into()).clamp(LIFE.0, LIFE.1);
-        Ok(Found { addresses, life })
-    }
-
-    fn resolver(&self) -> Result<TokioResolver, NetError> {
-        let mut builder = if self.servers.is_empty() {
-            TokioResolver::builder_tokio()?
-        } else {
-            let servers = self.servers.iter().map(|server| name_server(*server)).collect();
-            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        let options = builder.options_mut();
-        options.timeout = SERVER_TIMEOUT;
-        options.attempts = 1;
-        // Names are asked for as they are typed, before any search list.
-        options.ndots = 0;
-        // The address book is the cache.
-        options.cache_size = 0;
-        builder.build()
-    }
-}
-
-fn name_server(server: SocketAddr) -> NameServerConfig {
-    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-        connection.port = server.port();
-        connection
-    });
-    NameServerConfig::new(server.ip(), true, connections.into())
-}
+/// How long an address is still tried, after the others, that a later answer does not name: providers
+/// show each time a few of many.
+const RECENT: Duration = Duration::from_secs(60);
 
 /// Keeps every address book of the current topology.
 #[derive(Debug)]
@@ -189,6 +88,7 @@ impl Dns {
                 evidence: self.evidence.clone(),
                 metrics: self.metrics.clone(),
                 failures: 0,
+                recent: Vec::new(),
             })
         })
     }
@@ -205,6 +105,8 @@ struct Keeper {
     metrics: Metrics,
     /// In a row.
     failures: u32,
+    /// Addresses with the time at which an answer named them last.
+    recent: Vec<(SocketAddr, Instant)>,
 }
 
 impl Keeper {
@@ -229,8 +131,8 @@ impl Keeper {
     fn take(&mut self, result: Result<Found, NameError>, now: Instant) -> Duration {
         match result {
             Ok(Found { addresses, life }) => {
-                let addresses =
-                    addresses.into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect();
+                let fresh = addresses.into_iter().map(|ip| SocketAddr::new(ip, self.port));
+                let addresses = self.with_recent(fresh.collect(), now);
                 self.upstream.addresses.publish(Answer { addresses, at: Some(now) });
                 if std::mem::take(&mut self.failures) > 0 {
                     tracing::info!(name = &*self.name, "name resolved again");
@@ -251,6 +153,20 @@ impl Keeper {
                 backoff(self.failures)
             }
         }
+    }
+}
+
+impl Keeper {
+    /// The addresses of an answer, then those of answers just before it.
+    fn with_recent(&mut self, fresh: Vec<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < RECENT;
+        self.recent.retain(|(address, at)| is_recent(*at) && !fresh.contains(address));
+        let mut all = fresh.clone();
+        all.extend(self.recent.iter().map(|(address, _)| *address));
+        all.truncate(MOST_ADDRESSES);
+        self.recent.extend(fresh.into_iter().map(|address| (address, now)));
+        self.recent.truncate(2 * MOST_ADDRESSES);
+        all
     }
 }
 

@@ -7,6 +7,7 @@ pub mod incidents;
 pub mod journal;
 pub mod keeper;
 pub mod memory;
+pub mod names;
 pub mod orders;
 pub mod probe;
 pub mod prober;

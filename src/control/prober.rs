@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
-use super::dns::Names;
+use super::names::Names;
 use super::probe::{self, Asked, Question};
 use super::schedule::{self, Schedule};
 use crate::clock;

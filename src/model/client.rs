@@ -20,6 +20,13 @@ impl ClientKey {
     }
 }
 
+impl ClientKey {
+    /// All of it, as a number.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+}
+
 /// One number for both families: IPv4 where RFC 4291, section 2.5.5.2, maps it.
 fn mapped(address: IpAddr) -> u128 {
     match address {

@@ -13,6 +13,7 @@ pub mod instance;
 pub mod limits;
 pub mod listening;
 pub mod memory;
+pub mod name_server;
 pub mod operator;
 pub mod outcome;
 pub mod place;

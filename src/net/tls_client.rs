@@ -96,6 +96,12 @@ pub fn system_roots() -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
+/// TLS towards somebody who is no upstream: these roots, no client certificate.
+pub fn bare(roots: RootCertStore) -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_protocol_versions(rustls::ALL_VERSIONS);
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
 /// TLS settings for each upstream of a topology, index for index; `None` for cleartext ones.
 ///
 /// # Errors

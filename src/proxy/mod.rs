@@ -18,6 +18,7 @@ mod listener;
 mod reject;
 mod request_body;
 mod service;
+mod stay;
 mod story;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, LOCATION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, LOCATION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SET_COOKIE,
+    UPGRADE,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -23,6 +24,7 @@ use super::attempt::Head;
 use super::client::Client;
 use super::reject;
 use super::request_body::RequestBody;
+use super::stay::Stay;
 use super::story::Story;
 use super::transaction::{End, Transaction};
 use super::tunnel::Tunnel;
@@ -90,10 +92,14 @@ async fn answer(
     let row = &state.rows[client.worker.index];
     row.window.count_request(budget::second_of(state.began, started));
     let accounting = answer::Request::begin(&client.worker, state, active, story.cloned());
+    let rule = &view.routing.topology.pool(matched.found.pool).rules.sticky;
+    let stay = Stay::of(rule, matched.origin, &parts.headers);
+    let stuck = stay.as_ref().map(|stay| stay.client);
     let request = (parts, bidder.as_ref(), story);
-    let transaction = transaction(client, Arc::clone(&view), matched, request, incoming);
+    let mut transaction = transaction(client, Arc::clone(&view), matched, request, incoming);
+    transaction.stuck = stuck;
 
-    let response = match (transaction.run().await, bidder) {
+    let mut response = match (transaction.run().await, bidder) {
         (End::Switched(response, upstream), Some(bidder)) => {
             bidder.accept(response, Tunnel { upstream, request: accounting }, client)
         }
@@ -108,6 +114,9 @@ async fn answer(
             reject::refusal(refusal).map(|body| body.carrying(accounting))
         }
     };
+    if let Some(cookie) = stay.and_then(|stay| stay.cookie(client.proto)) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
     row.durations.observe(clock::now().saturating_duration_since(started));
     row.answers[code_class(&response)].add(1);
     response
@@ -233,7 +242,7 @@ fn transaction(
     });
     let worker = Rc::clone(&client.worker);
     let (client, story) = (client_prefix(origin), story.cloned());
-    Transaction { worker, view, pool, head, body, witness, client, started, story }
+    Transaction { worker, view, pool, head, body, witness, client, started, story, stuck: None }
 }
 
 /// A client that asks for a WebSocket.

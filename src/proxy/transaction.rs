@@ -38,6 +38,7 @@ use crate::model::refusal::Refusal;
 use crate::model::signal::Witness;
 use crate::model::topology::Pool;
 use crate::model::unit::Permille;
+use crate::request::sticky::{self, Stuck};
 
 /// A request that has a pool, and everything its attempts share.
 pub(super) struct Transaction {
@@ -51,6 +52,8 @@ pub(super) struct Transaction {
     pub(super) client: NonZeroU64,
     pub(super) started: Instant,
     pub(super) story: Option<Rc<Story>>,
+    /// Where it has to stay at one upstream.
+    pub(super) stuck: Option<Stuck>,
 }
 
 /// How a transaction ended, for the caller's counters.
@@ -107,7 +110,7 @@ impl Transaction {
     pub(super) async fn run(&self) -> End {
         let ticket = fastrand::u16(0..1000);
         let aside = self.plan().aside(ticket).filter(|_| self.head.is_nobodys());
-        let Some(place) = aside.or_else(|| self.plan().pick(self.head.cell.class, ticket)) else {
+        let Some(place) = aside.or_else(|| self.pick(ticket)) else {
             return End::Own(reject::page(&self.pool().rules.all_down.page, &self.head.method));
         };
         let Some(first) = self.plan().spill(place, |candidate| self.admits(candidate)) else {
@@ -148,6 +151,15 @@ impl Transaction {
             }
             timer.as_mut().reset(self.wake_at(&running));
         }
+    }
+
+    /// Place of the candidate whose turn it is, or where the client stays.
+    fn pick(&self, ticket: u16) -> Option<usize> {
+        let class = self.head.cell.class;
+        let Some(stuck) = self.stuck else { return self.plan().pick(class, ticket) };
+        let topology = &self.view.routing.topology;
+        let number = |id| sticky::number_of(topology.provider_of(id).name.as_str());
+        stuck.pick(self.plan(), class, number)
     }
 
     /// Whether an upstream can hold one more request, as far as is known.

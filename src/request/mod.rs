@@ -6,5 +6,6 @@ pub mod gate;
 pub mod headers;
 pub mod proxy_status;
 pub mod retry;
+pub mod sticky;
 pub mod switch;
 pub mod witness;

@@ -22,6 +22,7 @@ mod retry;
 mod route;
 mod scenario;
 mod start;
+mod sticky;
 mod swarm;
 mod tls;
 mod websocket;

@@ -1,12 +1,12 @@
-//! Which clients are let in, and how often.
+//! Which clients are let in, how often, and whether they stay where they are.
 
 use super::context::{Bounds, Context};
-use crate::config::raw::{RawAccess, RawFrequency, RawRateLimit};
+use crate::config::raw::{RawAccess, RawFrequency, RawRateLimit, RawSticky};
 use crate::config::tree::At;
-use crate::config::values;
+use crate::config::values::{self, Flaw};
 use crate::model::allowance::Allowance;
 use crate::model::client::Networks;
-use crate::model::topology::Access;
+use crate::model::topology::{Access, Sticky};
 
 /// Networks of one list.
 const MAX_NETWORKS: usize = 20_000;
@@ -42,4 +42,24 @@ fn rate(context: &Context<'_>, raw: At<RawRateLimit>) -> Option<Allowance> {
     let bounds = Bounds { least: 1, most: 10_000_000, why };
     let burst = context.number("burst", burst, bounds, count);
     Some(Allowance::new(time / count, burst))
+}
+
+pub(super) fn sticky(context: &Context<'_>, raw: At<RawSticky>, base: &Sticky) -> Sticky {
+    match raw.value {
+        None => base.clone(),
+        Some(RawSticky::None) => Sticky::None,
+        Some(RawSticky::ClientIp) => Sticky::ClientIp,
+        Some(RawSticky::Cookie(at)) => {
+            context.parsed("cookie", &at, cookie_name).map_or_else(|| base.clone(), Sticky::Cookie)
+        }
+    }
+}
+
+/// A token (RFC 6265, section 4.1.1).
+fn cookie_name(text: &str) -> Result<Box<str>, Flaw> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match !text.is_empty() && text.len() <= 64 && text.bytes().all(is_token) {
+        true => Ok(text.into()),
+        false => Err(Flaw::new("write letters, digits, `-` and `_`, as in `edge`; up to 64")),
+    }
 }

@@ -56,8 +56,17 @@ impl RulePlaces {
 
 /// `raw` over `base`.
 pub(super) fn terms(context: &Context<'_>, raw: RawRules, base: &Terms) -> Terms {
-    let RawRules { residency, origin_marker, probe, timeouts, retry, failover, all_down, access } =
-        raw;
+    let RawRules {
+        residency,
+        origin_marker,
+        probe,
+        timeouts,
+        retry,
+        failover,
+        all_down,
+        access,
+        sticky,
+    } = raw;
     let Terms { residency: base_residency, rules: base } = base;
     let residency = match residency.and_then(|at| at.value) {
         None => *base_residency,
@@ -82,6 +91,8 @@ pub(super) fn terms(context: &Context<'_>, raw: RawRules, base: &Terms) -> Terms
         ),
         access: access
             .map_or_else(|| base.access.clone(), |at| access::access(context, at, &base.access)),
+        sticky: sticky
+            .map_or_else(|| base.sticky.clone(), |at| access::sticky(context, at, &base.sticky)),
     };
     Terms { residency, rules }
 }

@@ -115,6 +115,7 @@ impl Builder<'_> {
             failover,
             all_down,
             access,
+            sticky,
         } = raw.value?;
         let raw = RawRules {
             residency,
@@ -125,6 +126,7 @@ impl Builder<'_> {
             failover,
             all_down,
             access,
+            sticky,
         };
         let RulePlaces { probe, failover, methods } = RulePlaces::of(&raw, self.default_places);
         let Terms { residency, mut rules } = rules::terms(self.context, raw, &self.defaults);

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::context::{Bounds, Context};
+use super::upstream;
 use crate::config::Resolver;
 use crate::config::complaint::Place;
 use crate::config::raw::{RawAccessLog, RawLimits, RawLineFormat, RawResolver, RawShare};
 use crate::config::tree::At;
-use crate::config::values;
+use crate::config::{server, values};
 use crate::model::access_log::{AccessLog, LineFormat, Target};
 use crate::model::limits::{Limits, PerClient};
 use crate::model::unit::Permille;
@@ -84,7 +85,7 @@ pub(super) fn limits(context: &Context<'_>, raw: Option<At<RawLimits>>) -> Limit
 
 pub(super) fn resolver(context: &Context<'_>, raw: Option<At<RawResolver>>) -> Resolver {
     let default = Resolver::default();
-    let Some(RawResolver { servers, stale }) = raw.and_then(|raw| raw.value) else {
+    let Some(RawResolver { servers, ca_file, stale }) = raw.and_then(|raw| raw.value) else {
         return default;
     };
     let stale = context.duration(
@@ -93,7 +94,8 @@ pub(super) fn resolver(context: &Context<'_>, raw: Option<At<RawResolver>>) -> R
         Bounds { least: "0s", most: "720h", why: "an address older than a month is a guess" },
         default.stale,
     );
-    let Some(listed) = servers else { return Resolver { stale, ..default } };
+    let ca = ca_file.and_then(|at| upstream::ca(context, &at));
+    let Some(listed) = servers else { return Resolver { ca, stale, ..default } };
     let entries = listed.value.unwrap_or_default();
     let is_system = |entry: &At<String>| entry.value.as_deref() == Some("system");
     if entries.len() > 1 && entries.iter().any(is_system) {
@@ -108,8 +110,8 @@ pub(super) fn resolver(context: &Context<'_>, raw: Option<At<RawResolver>>) -> R
         context.complaints.error(listed.place, "too many name servers", &mend);
     }
     let named = entries.iter().filter(|entry| !is_system(entry));
-    let servers = named.filter_map(|at| context.parsed("servers", at, values::name_server));
-    Resolver { servers: servers.collect(), stale }
+    let servers = named.filter_map(|at| context.parsed("servers", at, server::name_server));
+    Resolver { servers: servers.collect(), ca, stale }
 }
 
 pub(super) fn access_log(

@@ -75,16 +75,7 @@ pub(super) fn upstream(
         Bounds { least: 1, most: 1000, why: "an upstream without weight would never be asked; leave it out of the list instead" },
         100,
     );
-    let max_in_flight = max_in_flight.and_then(|at| {
-        let why = "an upstream that may have none in flight would never be asked; leave it out of the list instead";
-        let most = context.number(
-            "max_in_flight",
-            Some(at),
-            Bounds { least: 1, most: 1_000_000, why },
-            1_000_000,
-        );
-        NonZeroU32::new(most)
-    });
+    let max_in_flight = max_in_flight.and_then(|at| self::max_in_flight(context, at));
     let idle_timeout = context.duration(
         "idle_timeout",
         idle_timeout,
@@ -95,7 +86,10 @@ pub(super) fn upstream(
         },
         IDLE_TIMEOUT,
     );
-    let ca = ca_file.and_then(|at| ca(context, &at, url.as_ref()));
+    let ca = ca_file.and_then(|at| {
+        refuse_ca_of_cleartext(context, &at, url.as_ref());
+        ca(context, &at)
+    });
     let identity = client_certificate.and_then(|at| identity::identity(context, at, url.as_ref()));
     let headers = headers.map(|at| identity::headers(context, at)).unwrap_or_default();
     let Url { scheme, host, port, rest: _ } = url?;
@@ -104,6 +98,12 @@ pub(super) fn upstream(
         Endpoint { scheme, host, port, host_rule, http, idle_timeout, ca, identity, headers };
     let (place, provider) = provider?;
     Some(Draft { provider, endpoint, preference, weight, max_in_flight, place })
+}
+
+fn max_in_flight(context: &Context<'_>, at: At<u32>) -> Option<NonZeroU32> {
+    let why = "an upstream that may have none in flight would never be asked; leave it out of the list instead";
+    let bounds = Bounds { least: 1, most: 1_000_000, why };
+    NonZeroU32::new(context.number("max_in_flight", Some(at), bounds, 1_000_000))
 }
 
 /// An URL that names a server and nothing below it, and not ourselves.
@@ -146,9 +146,14 @@ fn host_rule(text: &str) -> Result<HostRule, Flaw> {
     }
 }
 
-fn ca(context: &Context<'_>, at: &At<String>, url: Option<&Url>) -> Option<Arc<[u8]>> {
+/// The authorities of a `ca_file`.
+pub(super) fn ca(context: &Context<'_>, at: &At<String>) -> Option<Arc<[u8]>> {
     let (_, pem) = context.file("ca_file", at, MAX_PEM)?;
     context.sound("ca_file", at, certificate::bundle(&pem))?;
+    Some(pem.into())
+}
+
+fn refuse_ca_of_cleartext(context: &Context<'_>, at: &At<String>, url: Option<&Url>) {
     if url.is_some_and(|url| url.scheme == Scheme::Http) {
         context.complaints.error(
             at.place,
@@ -156,5 +161,4 @@ fn ca(context: &Context<'_>, at: &At<String>, url: Option<&Url>) -> Option<Arc<[
             "there is no certificate to check without TLS; write `https://` or leave it out",
         );
     }
-    Some(pem.into())
 }

@@ -15,7 +15,7 @@ mod unit;
 pub(super) use service::{
     RawAccess, RawAllDown, RawExpect, RawFailover, RawHeaders, RawHttp, RawMarker, RawMode,
     RawPage, RawProbe, RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules, RawSensitivity,
-    RawServe, RawService, RawTimeouts, RawUpstream,
+    RawServe, RawService, RawSticky, RawTimeouts, RawUpstream,
 };
 pub(super) use unit::{RawDuration, RawFrequency, RawRate, RawShare, RawSize};
 
@@ -182,8 +182,11 @@ pub(super) enum RawLineFormat {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Resolver")]
 pub(super) struct RawResolver {
-    /// `system` alone, or servers as `udp://192.0.2.53`. Default: system.
+    /// `system` alone, or servers as `udp://192.0.2.53`, `tls://192.0.2.53#name` (DNS over TLS) and
+    /// `https://name/dns-query` or `https://192.0.2.53/dns-query#name` (DNS over HTTPS). Default: system.
     pub(super) servers: Option<At<Vec<At<String>>>>,
+    /// PEM file of the authorities that may sign their certificates. Default: the system's.
+    pub(super) ca_file: Option<At<String>>,
     /// How long the last good addresses are kept when names cannot be looked up. Default: 24h.
     pub(super) stale: Option<At<RawDuration>>,
 }

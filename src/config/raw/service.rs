@@ -35,6 +35,9 @@ pub(in crate::config) struct RawService {
     pub(in crate::config) all_down: Option<At<RawAllDown>>,
     /// Which clients are let in, and how often each may ask. Default: all, as often as they like.
     pub(in crate::config) access: Option<At<RawAccess>>,
+    /// Keeps a client at one upstream among those of the same preference: `none`, `client-ip`, or
+    /// `{ cookie: name }`. Default: none.
+    pub(in crate::config) sticky: Option<At<RawSticky>>,
 }
 
 /// Every key of a service that can also stand under `defaults`.
@@ -58,6 +61,22 @@ pub(in crate::config) struct RawRules {
     pub(in crate::config) all_down: Option<At<RawAllDown>>,
     /// Which clients are let in, and how often each may ask. Default: all, as often as they like.
     pub(in crate::config) access: Option<At<RawAccess>>,
+    /// Keeps a client at one upstream among those of the same preference: `none`, `client-ip`, or
+    /// `{ cookie: name }`. Default: none.
+    pub(in crate::config) sticky: Option<At<RawSticky>>,
+}
+
+/// What keeps a client at one upstream: a word, or the cookie that does.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Sticky")]
+pub(in crate::config) enum RawSticky {
+    /// Nothing.
+    None,
+    /// Its address.
+    ClientIp,
+    /// A cookie of this name, which is set where it is missing.
+    Cookie(At<String>),
 }
 
 /// Which clients are let in. A client is who asks, behind the trusted proxies.

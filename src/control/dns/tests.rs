@@ -1,7 +1,7 @@
 //! Look-ups at a name server of our own on loopback, which answers as it is told.
 
 use std::cell::{Cell, RefCell};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
@@ -9,11 +9,14 @@ use tokio::net::UdpSocket;
 use tokio::task::spawn_local;
 
 use super::*;
+use crate::control::names::LIFE;
 use crate::exchange::state::{Seed, States};
 use crate::exchange::{evidence, snapshot};
 use crate::model::example::{self, Example};
+use crate::model::name_server::{self, ServerHost, Speech};
 use crate::model::plan::PoolPlan;
 use crate::model::unit::Generation;
+use crate::net::tls_client;
 use crate::routing::matcher::Matcher;
 use crate::routing::snapshot::RoutingSnapshot;
 
@@ -34,7 +37,7 @@ struct NameServer {
     asked: Cell<u32>,
 }
 
-async fn name_server(says: Says) -> Rc<NameServer> {
+async fn server_that(says: Says) -> Rc<NameServer> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bind");
     let address = socket.local_addr().expect("address");
     let server = Rc::new(NameServer { address, says: RefCell::new(says), asked: Cell::new(0) });
@@ -52,7 +55,22 @@ async fn name_server(says: Says) -> Rc<NameServer> {
     server
 }
 
+/// No server of these tests is spoken to over TLS.
+fn no_tls() -> Arc<rustls::ClientConfig> {
+    tls_client::bare(rustls::RootCertStore::empty())
+}
+
+fn system() -> Names {
+    Names::new(&[], no_tls())
+}
+
 impl NameServer {
+    fn names(&self) -> Names {
+        let host = ServerHost::Address(self.address.ip());
+        let port = self.address.port();
+        Names::new(&[name_server::NameServer { host, port, speech: Speech::Plain }], no_tls())
+    }
+
     fn answer(&self, question: Message) -> Message {
         let query = question.queries[0].clone();
         let name = query.name().clone();
@@ -82,8 +100,8 @@ fn v4_only(ttl: u32) -> Says {
 async fn a_look_up_brings_both_families_without_repetition() {
     let (v4, v6) = (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::LOCALHOST);
     let says = Says::Addresses { v4: vec![v4, v4], v6: vec![v6], ttl: 60 };
-    let server = name_server(says).await;
-    let found = Names::new(&[server.address]).look_up("portal.cdn.example").await;
+    let server = server_that(says).await;
+    let found = server.names().look_up("portal.cdn.example").await;
     let found = found.expect("an answer");
     assert_eq!(found.addresses, [IpAddr::from(v6), IpAddr::from(v4)]);
     assert_eq!(found.life, Duration::from_secs(60));
@@ -92,8 +110,8 @@ async fn a_look_up_brings_both_families_without_repetition() {
 #[tokio::test(flavor = "local")]
 async fn the_life_of_an_answer_is_bounded_on_both_sides() {
     for (ttl, seconds) in [(0, 5), (1, 5), (299, 299), (u32::MAX / 4, 300)] {
-        let server = name_server(v4_only(ttl)).await;
-        let found = Names::new(&[server.address]).look_up("portal.cdn.example").await;
+        let server = server_that(v4_only(ttl)).await;
+        let found = server.names().look_up("portal.cdn.example").await;
         assert_eq!(found.expect("an answer").life, Duration::from_secs(seconds), "{ttl}");
     }
 }
@@ -101,8 +119,8 @@ async fn the_life_of_an_answer_is_bounded_on_both_sides() {
 #[tokio::test(flavor = "local")]
 async fn an_answer_without_an_address_is_a_failure() {
     for says in [Says::Nothing, Says::NoSuchName] {
-        let server = name_server(says.clone()).await;
-        let found = Names::new(&[server.address]).look_up("portal.cdn.example").await;
+        let server = server_that(says.clone()).await;
+        let found = server.names().look_up("portal.cdn.example").await;
         assert!(found.is_err(), "{says:?}: {found:?}");
     }
 }
@@ -110,14 +128,14 @@ async fn an_answer_without_an_address_is_a_failure() {
 #[tokio::test(flavor = "local")]
 async fn too_many_addresses_are_cut() {
     let many = (0..40).map(|n| Ipv4Addr::new(192, 0, 2, n)).collect();
-    let server = name_server(Says::Addresses { v4: many, v6: Vec::new(), ttl: 60 }).await;
-    let found = Names::new(&[server.address]).look_up("portal.cdn.example").await;
+    let server = server_that(Says::Addresses { v4: many, v6: Vec::new(), ttl: 60 }).await;
+    let found = server.names().look_up("portal.cdn.example").await;
     assert_eq!(found.expect("an answer").addresses.len(), MOST_ADDRESSES);
 }
 
 #[tokio::test(flavor = "local")]
 async fn this_machines_own_name_needs_no_server() {
-    let found = Names::new(&[]).look_up("localhost").await.expect("a loopback address");
+    let found = system().look_up("localhost").await.expect("a loopback address");
     assert!(found.addresses.iter().all(IpAddr::is_loopback), "{found:?}");
 }
 
@@ -139,6 +157,7 @@ fn keeper(names: Names) -> Keeper {
         evidence: evidence::channel().0,
         metrics: Metrics::new(),
         failures: 0,
+        recent: Vec::new(),
     }
 }
 
@@ -152,7 +171,7 @@ const EXAMPLE: Example<'static> = Example {
 
 #[test]
 fn the_last_good_answer_is_kept_while_look_ups_fail_and_not_for_ever() {
-    let mut keeper = keeper(Names::new(&[]));
+    let mut keeper = keeper(system());
     let start = clock::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     let good = || Ok(Found { addresses: vec![[192, 0, 2, 1].into()], life: LIFE.0 });
@@ -174,9 +193,27 @@ fn the_last_good_answer_is_kept_while_look_ups_fail_and_not_for_ever() {
     assert_eq!(keeper.take(Err(NameError::Empty), at(24 * 3600 + 2)), LEAST_PAUSE);
 }
 
+#[test]
+fn addresses_that_a_provider_shows_in_turns_are_all_kept_for_a_while() {
+    let mut keeper = keeper(system());
+    let start = clock::now();
+    let known = |keeper: &Keeper| keeper.upstream.addresses.current().addresses.clone();
+    let mut see = |last: u8, seconds| {
+        let addresses = vec![[192, 0, 2, last].into()];
+        let now = start + Duration::from_secs(seconds);
+        keeper.take(Ok(Found { addresses, life: LIFE.0 }), now);
+        known(&keeper).iter().map(|address| address.ip().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(see(1, 0), ["192.0.2.1"]);
+    assert_eq!(see(2, 5), ["192.0.2.2", "192.0.2.1"]);
+    assert_eq!(see(1, 10), ["192.0.2.1", "192.0.2.2"]);
+    assert_eq!(see(3, 66), ["192.0.2.3", "192.0.2.1"], "2 was named a minute ago");
+    assert_eq!(see(3, 300), ["192.0.2.3"]);
+}
+
 #[tokio::test(flavor = "local")]
 async fn a_book_is_filled_and_renewed_when_somebody_asks() {
-    let server = name_server(v4_only(300)).await;
+    let server = server_that(v4_only(300)).await;
     let topology = example::topology(&[EXAMPLE]);
     let mut seed = Seed {
         workers: 1,
@@ -193,7 +230,7 @@ async fn a_book_is_filled_and_renewed_when_somebody_asks() {
     };
     let view = View { routing, states: Arc::clone(&states), tls: Arc::new([None]) };
     let (_publisher, snapshots) = snapshot::channel(view);
-    let names = Names::new(&[server.address]);
+    let names = server.names();
     let stale = Duration::from_secs(60);
     let (evidence, _receiver) = evidence::channel();
     let dns = Dns { snapshots, names, stale, evidence, metrics: Metrics::new() };
@@ -206,13 +243,15 @@ async fn a_book_is_filled_and_renewed_when_somebody_asks() {
     server.says.replace(Says::Addresses { v4, v6: Vec::new(), ttl: 300 });
     book.ask_again();
     // Long before the first answer's life is over.
-    until(|| book.current().addresses.len() == 2).await;
+    until(|| book.current().addresses.len() == 3).await;
+    let first = book.current().addresses[0];
+    assert_eq!(first.ip(), Ipv4Addr::new(192, 0, 2, 7), "what is new goes first");
 
     let asked = server.asked.get();
     server.says.replace(Says::Nothing);
     book.ask_again();
     until(|| server.asked.get() > asked).await;
-    assert_eq!(book.current().addresses.len(), 2);
+    assert_eq!(book.current().addresses.len(), 3);
 }
 
 async fn until(reached: impl Fn() -> bool) {

@@ -87,7 +87,7 @@ fn probe(topology: Topology) -> Probed {
     let (sender, evidence) = evidence::channel();
     let prober = Prober {
         snapshots,
-        names: Names::new(&[]),
+        names: Names::new(&[], crate::net::tls_client::bare(rustls::RootCertStore::empty())),
         roots: Arc::new(rustls::RootCertStore::empty()),
         evidence: sender,
         metrics: Metrics::new(),

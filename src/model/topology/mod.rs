@@ -20,7 +20,7 @@ mod rules;
 
 pub use rules::{
     Access, AllDown, AllDownServe, Expect, FailoverMode, FailoverRule, MarkerRule, OriginProbe,
-    Page, ProbeRule, RetryRule, Rules, Sensitivity, Timeouts,
+    Page, ProbeRule, RetryRule, Rules, Sensitivity, Sticky, Timeouts,
 };
 
 /// Everything that exists under one configuration.

@@ -29,6 +29,20 @@ pub struct Rules {
     pub all_down: AllDown,
     /// Which clients are let in, and how often.
     pub access: Access,
+    /// Whether a client stays at one upstream among those that share.
+    pub sticky: Sticky,
+}
+
+/// Whether a client stays at one upstream among those that share a service's requests.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Sticky {
+    /// It does not.
+    #[default]
+    None,
+    /// By its address.
+    ClientIp,
+    /// By a cookie of this name, which is set where it is missing.
+    Cookie(Box<str>),
 }
 
 /// Which clients are let in, and how often each may ask. A client is who asks, behind the trusted

@@ -47,7 +47,7 @@ pub fn config(stand_ins: &[SocketAddr], timing: &Timing) -> Config {
         listeners: vec![Listener { address: any_port, tls: None, manner: Manner::default() }],
         state_dir: None,
         admin: Some(Admin { address: any_port, token: None }),
-        resolver: Resolver { servers: Vec::new(), stale: Duration::from_secs(24 * 60 * 60) },
+        resolver: Resolver::default(),
         limits: Limits { drain: DRAIN, ..Limits::default() },
         trusted_proxies: Vec::new(),
         workers: 1,

@@ -2,6 +2,6 @@
 
 pub mod bind;
 pub mod dial;
-pub mod proxy_header;
+pub mod preamble;
 pub mod tls_client;
 pub mod tls_server;

@@ -32,7 +32,7 @@ use crate::exchange::settings::Settings;
 use crate::model::client::ClientKey;
 use crate::model::listening::{Manner, ProxyHeader};
 use crate::model::refusal::Refusal;
-use crate::net::proxy_header;
+use crate::net::preamble;
 use crate::request::framing::Framing;
 use crate::request::headers::{Proto, Trust};
 
@@ -203,7 +203,7 @@ impl Connection {
         let said = match client::is_trusted(&self.settings, balancer) {
             // Half a header is nobody's request: it is dropped at a drain.
             true => tokio::select! {
-                said = tokio::time::timeout(limit, proxy_header::take(stream)) => said,
+                said = tokio::time::timeout(limit, preamble::take(stream)) => said,
                 () = self.worker.draining.notified() => return false,
             },
             false => Ok(Err(io::ErrorKind::PermissionDenied.into())),

@@ -77,6 +77,8 @@ fn example() -> TempDir {
     }
     fs::create_dir(at("tls")).expect("folder");
     certificate(&at("tls"), "portal", "www.portal.example");
+    certificate(&at("tls"), "client", "bascule.portal.example");
+    fs::write(at("edge.key"), "edge-5d1c\n").expect("write");
     fs::copy(at("tls/portal.pem"), at("tls/ca.pem")).expect("copy");
     fs::write(at("admin.token"), "0123456789abcdef0123456789abcdef\n").expect("write");
     fs::write(at("marker.txt"), "portal-7f3a\n").expect("write");
@@ -107,6 +109,8 @@ fn the_annotated_example_is_valid_and_free_of_lints() {
         "ca.pem",
         "admin.token",
         "marker.txt",
+        "edge.key",
+        "client.key",
         "maintenance.html",
     ] {
         assert!(files.contains(OsStr::new(name)), "the watcher is not told of {name}");
@@ -314,7 +318,7 @@ fn secrets_are_shown_by_nothing_that_prints_a_configuration() {
     let config = config::load(&folder.path().join("bascule.yaml"), 1).expect("valid");
     let printed = format!("{config:?}");
     assert!(printed.contains("portal"), "it was printed");
-    for secret in ["0123456789abcdef", "portal-7f3a"] {
+    for secret in ["0123456789abcdef", "portal-7f3a", "edge-5d1c"] {
         assert!(!printed.contains(secret), "{secret} is shown");
     }
 }

@@ -87,8 +87,9 @@ pub(super) fn upstream(
         IDLE_TIMEOUT,
     );
     let ca = ca_file.and_then(|at| {
+        let ca = ca(context, &at)?;
         refuse_ca_of_cleartext(context, &at, url.as_ref());
-        ca(context, &at)
+        Some(ca)
     });
     let identity = client_certificate.and_then(|at| identity::identity(context, at, url.as_ref()));
     let headers = headers.map(|at| identity::headers(context, at)).unwrap_or_default();

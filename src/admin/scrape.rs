@@ -172,6 +172,8 @@ fn address_age(page: &mut Page, board: &BoardView, id: UpstreamId, now: Instant)
 fn edge(page: &mut Page, edge: &Edge) {
     for state in edge.listeners().iter() {
         let listener = state.address.to_string();
+        let suspected = state.rows.iter().any(|row| row.forwarded.is_suspected());
+        page.flag(&f::UNTRUSTED_PROXY, &[&listener], suspected);
         for row in &state.rows {
             page.add(&f::CONNECTIONS, &[&listener], row.open.get() as f64);
             for refusal in Refusal::ALL {

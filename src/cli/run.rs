@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{LogFormat, configuration_file};
@@ -40,8 +41,26 @@ pub(super) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result
     for line in insight::lines(&config) {
         tracing::info!(insight = line, "what this configuration can tell apart");
     }
+    if let Some(line) = short_of_descriptors(config.limits.max_connections) {
+        tracing::warn!(descriptors = line, "descriptors may run out");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(config, file))
+}
+
+/// Asks for as many descriptors as the system lets us have; what is wrong with them if that is too few.
+fn short_of_descriptors(max_connections: usize) -> Option<String> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    // A refusal leaves what there was.
+    let has = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
+    // Each client connection, and one to an upstream for it.
+    let needed = max_connections as u64 * 2 + 200;
+    (has < needed).then(|| {
+        format!(
+            "{has} may be open, and {needed} are needed for `max_connections: {max_connections}`; raise the \
+             limit (`ulimit -n`, `LimitNOFILE`) or lower the key"
+        )
+    })
 }
 
 async fn serve(config: config::Config, file: PathBuf) -> anyhow::Result<ExitCode> {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use super::clients::{Expectations, OpenByClient};
+use super::forwarded::Forwarded;
 use super::ledger::Counter;
 use crate::model::refusal::Refusal;
 
@@ -93,6 +94,8 @@ pub struct EdgeRow {
     /// Answers to requests that no service took, by class of their code, 1xx first.
     pub answers: [Counter; 5],
     refusals: [Counter; Refusal::ALL.len()],
+    /// Whether clients come through somebody who should be trusted.
+    pub forwarded: Forwarded,
 }
 
 impl EdgeRow {

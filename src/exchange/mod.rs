@@ -23,6 +23,7 @@ pub mod clients;
 pub mod commands;
 pub mod edge;
 pub mod evidence;
+pub mod forwarded;
 pub mod lately;
 pub mod ledger;
 pub mod settings;

@@ -47,6 +47,8 @@ pub(super) enum BodyError {
     Cut(#[source] WireError),
     #[error("the upstream's body stalled")]
     Stalled,
+    #[error("the upstream was left")]
+    Left,
 }
 
 /// One request of a service, from its head to the last byte of its answer.
@@ -124,6 +126,8 @@ pub(super) struct Relay {
     /// What the head came to; the body can only make it worse.
     verdict: Outcome,
     patience: BodyPatience,
+    /// Of one without an end: over when its upstream was left for good.
+    leaving: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// Begun at the first wait, so that a body that is there already costs no timer.
     watch: Option<Watch>,
 }
@@ -149,7 +153,11 @@ impl AnswerBody {
         verdict: Outcome,
         patience: BodyPatience,
     ) -> Self {
-        let relay = Relay { reply: Some(reply), judge, verdict, patience, watch: None };
+        let leaving = match patience {
+            BodyPatience::Bounded { .. } => None,
+            BodyPatience::Unbounded => Some(Box::pin(judge.left()) as _),
+        };
+        let relay = Relay { reply: Some(reply), judge, verdict, patience, leaving, watch: None };
         let mut body = Self { source: Source::Relayed(Box::new(relay)), request: None };
         if body.is_end_stream() {
             body.finish();
@@ -212,12 +220,21 @@ impl Relay {
                 Poll::Ready(Some(Err(BodyError::Cut(error))))
             }
             Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending if self.was_left(context) => {
+                self.end(Outcome::Ignored(Ignored::Cancelled));
+                self.reply = None;
+                Poll::Ready(Some(Err(BodyError::Left)))
+            }
             Poll::Pending if self.is_stalled(context) => {
                 self.fail(FailureKind::BodyStall);
                 Poll::Ready(Some(Err(BodyError::Stalled)))
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    fn was_left(&mut self, context: &mut Context<'_>) -> bool {
+        self.leaving.as_mut().is_some_and(|leaving| leaving.as_mut().poll(context).is_ready())
     }
 
     fn received(&mut self, bytes: u64) {

@@ -17,10 +17,12 @@ use super::worker::Worker;
 use crate::clock;
 use crate::exchange::edge::ListenerState;
 use crate::exchange::settings::Settings;
+use crate::model::client::prefix;
 use crate::model::limits::Limits;
 use crate::model::listening::Redirect;
 use crate::request::framing::Framing;
-use crate::request::headers::{Proto, Trust, client_address, forwarded_element};
+use crate::request::headers::{Proto, Trust, X_FORWARDED_FOR, client_address, forwarded_element};
+use crate::request::witness::client_prefix;
 
 /// What every request of one connection has in common.
 pub(super) struct Client {
@@ -59,6 +61,23 @@ impl Client {
         match self.trust {
             Trust::Stranger => self.peer,
             Trust::TrustedProxy => client_address(self.peer, headers, |ip| self.is_trusted(ip)),
+        }
+    }
+
+    /// Looks, at a connection's first request, whether it seems to be a proxy's.
+    pub(super) fn note_forwarding(&self, headers: &HeaderMap) {
+        if self.forwarded.borrow().is_some() {
+            return;
+        }
+        let claims = self.trust == Trust::Stranger && headers.contains_key(X_FORWARDED_FOR);
+        let network = claims.then(|| client_prefix(self.peer).get());
+        if self.listener.rows[self.worker.index].forwarded.note(network) {
+            tracing::warn!(
+                network = %prefix(self.peer),
+                listener = %self.listener.address,
+                "nearly all connections come from a proxy that is not in `trusted_proxies`: its \
+                 clients are taken for one"
+            );
         }
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::http1::Http1;
 use super::lent::{Age, Connection, Home, Lent, Multiplexed, Stream};
+use super::worker::Worker;
 use crate::clock;
 use crate::exchange::state::UpstreamState;
 use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome};
@@ -36,6 +37,8 @@ const STREAMS_PER_CONNECTION: u32 = 100;
 /// Unsafe requests take no connection that has been idle for longer: its end may be under way, and
 /// they could not be repeated.
 const FRESH_ENOUGH: Duration = Duration::from_secs(5);
+/// For what goes on at an upstream that was left, whatever `limits.drain` says.
+const LEAST_GRACE: Duration = Duration::from_secs(1);
 /// Silence after which an HTTP/2 upstream is asked whether it is there, and its time to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
 
@@ -208,6 +211,20 @@ impl UpstreamConnections {
             idle: RefCell::default(),
             multiplexed: RefCell::default(),
             left: Notify::new(),
+        }
+    }
+
+    /// Ends when the upstream has been left for `grace`, and somebody better serves in its place.
+    pub(super) async fn left_for(self: Rc<Self>, worker: Rc<Worker>) {
+        loop {
+            if !self.state.is_avoided() {
+                self.left.notified().await;
+            }
+            let grace = worker.settings.current().limits.drain;
+            tokio::time::sleep(grace.max(LEAST_GRACE)).await;
+            if self.state.is_avoided() && worker.has_better_than(&self.state) {
+                return;
+            }
         }
     }
 

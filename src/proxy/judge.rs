@@ -165,6 +165,12 @@ impl Judge {
         }
     }
 
+    /// Ends when the upstream has been left for a while and another one serves.
+    pub(super) fn left(&self) -> impl Future<Output = ()> + 'static {
+        let connections = self.worker.connections.of(&self.state);
+        connections.left_for(Rc::clone(&self.worker))
+    }
+
     /// Bytes went to the upstream that are no request's body.
     pub(super) fn sent(&self, bytes: u64) {
         self.state.rows[self.worker.index].sent.add(bytes);

@@ -222,6 +222,7 @@ fn transaction(
         answer::patience(&parts.headers, timeouts),
     );
     let takes_trailers = headers::takes_trailers(&parts.headers);
+    client.note_forwarding(&parts.headers);
     rewrite(client, &mut parts, &authority);
     if let (Some(story), Some(id)) = (story, parts.headers.get(headers::X_REQUEST_ID)) {
         story.named(id);

@@ -20,7 +20,10 @@ use crate::exchange::edge::{Edge, ListenerState};
 use crate::exchange::evidence::EvidenceSender;
 use crate::exchange::settings::SettingsCell;
 use crate::exchange::snapshot::SnapshotReader;
+use crate::exchange::state::UpstreamState;
+use crate::model::id::UpstreamId;
 use crate::model::listening::Manner;
+use crate::model::plan::PoolMode;
 use crate::telemetry::access_log::Sink;
 
 /// Changes of the listeners waiting for a worker, at most; the sender waits for a place.
@@ -128,6 +131,16 @@ impl Worker {
             self.quiet_until.set(now + COMPLAINT);
             say();
         }
+    }
+
+    /// Whether another upstream serves instead of this one, well. Of one that the file has no more, or
+    /// where the best of the bad serves, nobody can say that.
+    pub(super) fn has_better_than(&self, state: &UpstreamState) -> bool {
+        let view = self.snapshots.current();
+        let place = view.states.upstreams.iter().position(|known| known.serial == state.serial);
+        let Some(id) = place.map(UpstreamId::new) else { return false };
+        let plan = view.routing.plan(view.routing.topology.upstream(id).pool);
+        plan.mode == PoolMode::Normal && plan.first().is_some_and(|first| first != id)
     }
 
     /// A connection begins.

@@ -127,6 +127,8 @@ families! {
         "Client connections that were turned away.";
     REQUESTS_REJECTED: Counter "bascule_requests_rejected_total" ["listener", "reason"]
         "Requests that were answered without a service.";
+    UNTRUSTED_PROXY: Gauge "bascule_untrusted_proxy" ["listener"]
+        "1 while nearly all connections come from one network that names others and is not trusted.";
     DNS_ANSWER_AGE: Gauge "bascule_dns_answer_age_seconds" ["name"]
         "Age of the addresses in use for an upstream's name.";
     DNS_FAILURES: Counter "bascule_dns_failures_total" ["name"]

@@ -81,6 +81,24 @@ async fn what_a_client_says_before_its_request_is_no_header_where_none_is_wanted
 }
 
 #[tokio::test]
+async fn a_proxy_that_should_be_trusted_is_noticed() {
+    let stage = Stage::plain().await;
+    let named = [("listener", &*stage.proxy.plain.to_string())];
+    let suspected = "bascule_untrusted_proxy";
+    assert_eq!(stage.proxy.metrics().await.sum(suspected, &named), 0.0);
+    let ask = Ask::get("/page").header("X-Forwarded-For", "203.0.113.9");
+    let noticed = async {
+        while stage.proxy.metrics().await.sum(suspected, &named) == 0.0 {
+            for _ in 0..50 {
+                stage.proxy.send(Speak::Http1, &ask).await;
+            }
+        }
+    };
+    within("the suspicion", noticed).await;
+    assert!(stage.proxy.log.text().contains("127.0.0.0/24"));
+}
+
+#[tokio::test]
 async fn one_client_has_a_bounded_number_of_connections() {
     let limits = "limits: { max_connections_per_client: 3 }";
     let stage = Stage::start(Transport::Plain, |recipe| recipe.top(limits)).await;

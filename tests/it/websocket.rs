@@ -9,6 +9,7 @@ use http::{Request, StatusCode};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::harness::metrics::Metrics;
 use crate::harness::proxy::RunningProxy;
 use crate::harness::recipe::Recipe;
 use crate::harness::stage::Stage;
@@ -130,6 +131,47 @@ async fn a_websocket_survives_a_reload_that_takes_its_upstream_away() {
     stage.proxy.rename_over(&Recipe::portal().upstream(&stage.eu, "SI").yaml());
     stage.proxy.metrics_when("the reload", |metrics| generation(metrics) > before).await;
     converse(client, upstream).await;
+}
+
+#[tokio::test]
+async fn a_websocket_at_an_upstream_that_was_left_ends_after_a_grace_and_finds_the_next_one() {
+    let limits = "limits: { drain: 1s }";
+    let stage = Stage::start(Transport::Plain, |recipe| recipe.top(limits)).await;
+    for upstream in [&stage.us, &stage.eu] {
+        upstream.behave(Script::green_probes(Act::HandOver));
+    }
+    let wire = stage.proxy.wire().await;
+    let (mut client, mut upstream) = agreed(&stage.proxy, &stage.us, wire).await;
+    let (ok, said) = stage.proxy.verb(&["force-out", "us", "--reason", "a test"]).await;
+    assert!(ok, "{said}");
+    client.send("still").await.expect("sent");
+    assert_eq!(within("words after it was left", upstream.take(5)).await.expect("bytes"), b"still");
+    assert!(within("the end", client.is_ended()).await);
+    let wire = stage.proxy.wire().await;
+    let (client, upstream) = agreed(&stage.proxy, &stage.eu, wire).await;
+    converse(client, upstream).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_events_at_an_upstream_that_was_left_breaks_off_after_a_grace() {
+    let limits = "limits: { drain: 1s }";
+    let stage = Stage::start(Transport::Plain, |recipe| recipe.top(limits)).await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    let mut client = stage.proxy.wire().await;
+    client.send(format!("GET /feed HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n")).await.expect("sent");
+    let mut talk = stage.us.conversation().await;
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    talk.wire.send(format!("{head}9\r\ndata: 1\n\n\r\n")).await.expect("sent");
+    within("the first event", client.until(b"data: 1\n\n\r\n")).await.expect("arrives");
+    let (ok, said) = stage.proxy.verb(&["force-out", "us", "--reason", "a test"]).await;
+    assert!(ok, "{said}");
+    talk.wire.send("9\r\ndata: 2\n\n\r\n").await.expect("sent");
+    within("the second", client.until(b"data: 2\n\n\r\n")).await.expect("arrives");
+    assert!(within("the end", client.is_ended()).await, "no last chunk: it did not end by itself");
+    let cut = [("provider", "us"), ("outcome", "cancelled")];
+    let counted = |m: &Metrics| m.sum("bascule_attempts_total", &cut) == 1.0;
+    stage.proxy.metrics_when("that nobody is blamed for it", counted).await;
 }
 
 #[tokio::test]

@@ -167,6 +167,9 @@ fn way(client: &Client, view: &View, parts: &Parts, started: Instant) -> Result<
     if let Some(serial) = headers::came_back_through(&parts.headers, view.states.instance) {
         return Err(Turned::Back(serial));
     }
+    if headers::has_been_everywhere(&parts.headers) {
+        return Err(Turned::Away(Refusal::Loop));
+    }
     let admitted = gate::admit(parts).map_err(Turned::Away)?;
     let found = view.routing.matcher.find(&admitted.host, parts.uri.path());
     let found = found.ok_or(Turned::Away(Refusal::NoRoute))?;

@@ -1,10 +1,11 @@
 //! Follows the bytes of one HTTP/1.1 connection from head to head and spoils a head that frames its
-//! body twice.
+//! body twice, or whose lines end without a carriage return.
 //!
 //! hyper settles `Transfer-Encoding` beside `Content-Length`, and a repeated `Content-Length`, before
 //! any handler sees the head; section 6.1 of RFC 9112 calls both an attempt at smuggling. So the bytes
 //! are looked at on their way in: the colon of a second framing field becomes a NUL, which no name
-//! may hold, and hyper refuses the head in its turn, after the answers that are owed before it.
+//! may hold, and hyper refuses the head in its turn, after the answers that are owed before it. So does
+//! a bare line feed, which hyper would take for a line end (section 2.2): other readers do not.
 //!
 //! In: bytes as they come, cut anywhere. Out: the same bytes, or spoiled ones. What hyper refuses by
 //! itself need not be understood here, since nothing after it is ever read; what hyper accepts must
@@ -17,6 +18,8 @@
 pub struct Framing {
     place: Place,
     announced: Announced,
+    /// The last byte that came.
+    last: u8,
 }
 
 /// How the head being read frames its body.
@@ -59,6 +62,8 @@ enum Place {
     Body(u64),
     /// A chunk's size, as far as it came.
     Size(u64),
+    /// Blanks after the size of a chunk, which only an extension may follow.
+    Blank(u64),
     /// The rest of the line of a chunk of this size.
     Extension(u64),
     /// The line feed after it.
@@ -78,25 +83,31 @@ enum Place {
 
 enum Sight {
     Clear,
-    FramedTwice,
+    Ambiguous,
 }
 
 impl Framing {
     /// Of a connection that begins with a request.
     pub const fn of_requests() -> Self {
-        Self { place: Place::Start, announced: Announced::Nothing }
+        Self { place: Place::Start, announced: Announced::Nothing, last: 0 }
     }
 
-    /// Follows the next bytes; a second framing field in one head is spoiled.
+    /// Follows the next bytes; a second framing field in one head is spoiled, and
+    /// a line that ends with a bare line feed.
     pub fn follow(&mut self, bytes: &mut [u8]) {
         let mut at = 0;
         while at < bytes.len() {
             at += self.stretch(&bytes[at..]);
+            if at > 0 {
+                self.last = bytes[at - 1];
+            }
             let Some(byte) = bytes.get_mut(at) else { return };
             at += 1;
-            match self.step(*byte) {
+            let sight = self.step(*byte);
+            self.last = *byte;
+            match sight {
                 Sight::Clear => {}
-                Sight::FramedTwice => {
+                Sight::Ambiguous => {
                     *byte = 0;
                     self.place = Place::Beyond;
                 }
@@ -108,7 +119,7 @@ impl Framing {
     fn stretch(&mut self, bytes: &[u8]) -> usize {
         let until = |byte| memchr::memchr(byte, bytes).unwrap_or(bytes.len());
         match &mut self.place {
-            Place::Text => lines(bytes),
+            Place::Text => lines(bytes, self.last),
             Place::Extension(_) | Place::Trailer => until(b'\r'),
             Place::Body(left) => {
                 let passed = pass(left, bytes);
@@ -130,6 +141,7 @@ impl Framing {
             | Place::Name(..)
             | Place::Digits
             | Place::Size(_)
+            | Place::Blank(_)
             | Place::SizeEnd(_)
             | Place::TrailerStart
             | Place::TrailerEnd
@@ -138,6 +150,13 @@ impl Framing {
     }
 
     fn step(&mut self, byte: u8) -> Sight {
+        let in_head = matches!(
+            self.place,
+            Place::Start | Place::Text | Place::Line | Place::Name(..) | Place::Digits
+        );
+        if byte == b'\n' && self.last != b'\r' && in_head {
+            return Sight::Ambiguous;
+        }
         self.place = match (self.place, byte) {
             (Place::Start, b'\r' | b'\n') => Place::Start,
             (Place::Start, _) => Place::Text,
@@ -151,7 +170,7 @@ impl Framing {
                 Some(next) if byte.eq_ignore_ascii_case(next) => Place::Name(field, matched + 1),
                 None if byte == b':' => match self.announce(field) {
                     Some(value) => value,
-                    None => return Sight::FramedTwice,
+                    None => return Sight::Ambiguous,
                 },
                 Some(_) | None => Place::Text,
             },
@@ -162,7 +181,9 @@ impl Framing {
                 Place::Digits
             }
             (Place::Size(size), b'\r') => Place::SizeEnd(size),
-            (Place::Size(size), b';' | b' ' | b'\t') => Place::Extension(size),
+            (Place::Size(size) | Place::Blank(size), b';') => Place::Extension(size),
+            (Place::Size(size) | Place::Blank(size), b' ' | b'\t') => Place::Blank(size),
+            (Place::Blank(_), _) => return Sight::Ambiguous,
             (Place::Size(size), _) => Place::Size(with_digit(size, byte, 16)),
             (Place::Extension(size), _) => Place::SizeEnd(size),
             (Place::SizeEnd(0), _) | (Place::TrailerEnd, _) => Place::TrailerStart,
@@ -198,9 +219,11 @@ impl Framing {
 }
 
 /// How many bytes there are before the line feed after which one of our names may begin, or the head
-/// end. Nearly all lines are passed by here.
-fn lines(bytes: &[u8]) -> usize {
+/// end, or which stands alone. Nearly all lines are passed by here. `last` came before the first byte.
+fn lines(bytes: &[u8], last: u8) -> usize {
+    let is_bare = |feed: usize| feed.checked_sub(1).map_or(last, |at| bytes[at]) != b'\r';
     let deserves_a_look = |feed: &usize| match &bytes[feed + 1..] {
+        _ if is_bare(*feed) => true,
         [] | [b'\r' | b'\n', ..] => true,
         line @ [b'c' | b'C', ..] => may_begin_with(line, Field::ContentLength),
         line @ [b't' | b'T', ..] => may_begin_with(line, Field::TransferEncoding),
@@ -256,15 +279,35 @@ mod tests {
             ("a coding, then a length",   format!("{POST}transfer-encoding:chunked\r\ncontent-length:3\r\n\r\n"), "content-length:3"),
             ("the same length twice",     format!("{POST}Content-Length: 3\r\nCONTENT-LENGTH: 3\r\n\r\n"),       "CONTENT-LENGTH:"),
             ("two codings",               format!("{POST}Transfer-Encoding: chunked\r\nTransfer-encoding: x\r\n\r\n"), "Transfer-encoding:"),
-            ("bare line feeds",           "POST / HTTP/1.1\nContent-Length: 3\nTRANSFER-ENCODING: x\n\n".to_owned(),    "TRANSFER-ENCODING:"),
             ("after another request",     format!("{GET}{POST}{both}"),                                          "Transfer-Encoding:"),
             ("after a body",              format!("{POST}Content-Length:\t5 \r\n\r\n\r\n\r\nx{POST}{both}"),        "Transfer-Encoding:"),
-            ("after chunks",              format!("{POST}{chunked}A;x=y\r\n0123456789\r\n1 \r\nx\r\n0\r\n\r\n{POST}Content-Length: 0\r\nTRANSFER-ENCODING: chunked\r\n\r\n"), "TRANSFER-ENCODING:"),
-            ("after trailers",            format!("{POST}{chunked}0\r\nContent-Length: 3\r\nX:\n\n\r\n\r\n{POST}Content-Length: 0\r\nTRANSFER-ENCODING: chunked\r\n\r\n"), "TRANSFER-ENCODING:"),
+            ("after chunks",              format!("{POST}{chunked}A;x=y\r\n0123456789\r\n1 ;\r\nx\r\n0\r\n\r\n{POST}Content-Length: 0\r\nTRANSFER-ENCODING: chunked\r\n\r\n"), "TRANSFER-ENCODING:"),
+            ("after trailers",            format!("{POST}{chunked}0\r\nContent-Length: 3\r\nX:\t\r\n\r\n{POST}Content-Length: 0\r\nTRANSFER-ENCODING: chunked\r\n\r\n"), "TRANSFER-ENCODING:"),
         ];
         for (shows, text, last) in table {
             let at = text.rfind(last).expect("the second field") + last.find(':').expect("a colon");
             let spoiled = format!("{}\0{}", &text[..at], &text[at + 1..]);
+            for piece in 1..=text.len() {
+                assert_eq!(followed(&text, piece), spoiled, "{shows}, in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_ends_without_a_carriage_return_is_spoiled() {
+        let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        #[rustfmt::skip]
+        let table = [
+            ("the first line",       "GET / HTTP/1.1".to_owned(),                               "\nHost: a.example\r\n\r\n"),
+            ("a field",              "GET / HTTP/1.1\r\nX: y".to_owned(),                       "\nHost: a.example\r\n\r\n"),
+            ("a framing field",      "POST / HTTP/1.1\r\nContent-Length: 3".to_owned(),         "\n\r\nabc"),
+            ("the end of the head",  "GET / HTTP/1.1\r\nHost: a.example\r\n".to_owned(),        "\nGET"),
+            ("before a request",     String::new(),                                             "\nGET / HTTP/1.1\r\n\r\n"),
+            ("a blank after a size", format!("{chunked}5 "),                                    "\r\nhello\r\n0\r\n\r\n"),
+        ];
+        for (shows, before, after) in table {
+            let spoiled = format!("{before}\0{}", &after[1..]);
+            let text = format!("{before}{after}");
             for piece in 1..=text.len() {
                 assert_eq!(followed(&text, piece), spoiled, "{shows}, in pieces of {piece}");
             }
@@ -284,7 +327,7 @@ mod tests {
                 let body = format!("{POST}{twice}");
                 let size = body.len();
                 let head = format!("{POST}Transfer-Encoding: chunked\r\n\r\n");
-                format!("{head}{size:x};{twice}\r\n{body}\r\n0\r\n{twice}{GET}")
+                format!("{head}{size:x};x=\"Content-Length: 3\"\r\n{body}\r\n0\r\n{twice}{GET}")
             }),
             ("names that only begin so", {
                 let names = "Content-Length-X: 1\r\nContent-Type: 2\r\nTransfer-Encodin: 3\r\n";

@@ -40,6 +40,8 @@ fn target(head: &Parts) -> Result<(), Refusal> {
     let url_path = head.uri.path();
     match url_path {
         "*" if head.method == Method::OPTIONS => Ok(()),
+        // No path has one (RFC 3986, section 3.3), and some servers take it for a slash.
+        _ if url_path.contains('\\') => Err(Refusal::BadTarget),
         _ if url_path.starts_with('/') => Ok(()),
         _ => Err(Refusal::BadTarget),
     }

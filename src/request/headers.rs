@@ -21,6 +21,9 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// Proxies between a client and its origin: real chains have a handful.
+const MOST_PROXIES: usize = 32;
+
 /// How many fields [`HOP_BY_HOP`] names.
 const HOPS: usize = 10;
 
@@ -163,6 +166,13 @@ pub fn came_back_through(headers: &HeaderMap, instance: Instance) -> Option<u64>
         .flat_map(|line| line.split(','))
         .filter_map(|element| element.split_ascii_whitespace().nth(1));
     pseudonyms.find_map(|pseudonym| instance.serial_of(pseudonym))
+}
+
+/// Whether a request has come through more proxies than any chain has: it goes round in a circle of
+/// which we know no part.
+pub fn has_been_everywhere(headers: &HeaderMap) -> bool {
+    let commas = |line: &HeaderValue| line.as_bytes().iter().filter(|byte| **byte == b',').count();
+    headers.get_all(VIA).iter().map(|line| 1 + commas(line)).sum::<usize>() > MOST_PROXIES
 }
 
 /// The trace that a `traceparent` belongs to (W3C Trace Context, section 3.2): 32 digits.
@@ -354,6 +364,17 @@ mod tests {
         assert_eq!(came_back_through(&lines(&signed), ours), Some(3));
         assert_eq!(came_back_through(&lines("1.1 edge, 1.1"), ours), None);
         assert_eq!(came_back_through(&HeaderMap::new(), ours), None);
+    }
+
+    #[test]
+    fn no_chain_of_proxies_is_as_long_as_a_circle() {
+        let through = |count: usize| {
+            let line = vec!["1.1 a"; count].join(", ");
+            HeaderMap::from_iter([(VIA, HeaderValue::from_str(&line).expect("a value"))])
+        };
+        assert!(!has_been_everywhere(&HeaderMap::new()));
+        assert!(!has_been_everywhere(&through(32)));
+        assert!(has_been_everywhere(&through(33)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod limits;
 mod memory;
 mod operator;
 mod origin;
+mod refused;
 mod reload;
 mod residency;
 mod retry;

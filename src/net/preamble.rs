@@ -43,14 +43,22 @@ pub async fn take(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     }
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Unread {
+/// Why no header was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Unread {
+    /// It may still come.
+    #[error("more of the header is to come")]
     Incomplete,
+    /// It will not.
+    #[error("no PROXY header")]
     Invalid,
 }
 
 /// Who the client is, and the length of the header.
-fn parse(bytes: &[u8]) -> Result<(Option<SocketAddr>, usize), Unread> {
+///
+/// # Errors
+/// When it is not whole, or none.
+pub fn parse(bytes: &[u8]) -> Result<(Option<SocketAddr>, usize), Unread> {
     let config = ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true };
     match ProxyHeader::parse(bytes, config) {
         Ok((_, length)) if bytes[0] == b'P' && length > MOST_V1 => Err(Unread::Invalid),

@@ -186,7 +186,7 @@ impl Connection {
         {
             match tls {
                 None => self.serve_cleartext(stream).await,
-                Some(config) => self.serve_tls(stream, config).await,
+                Some(config) => Box::pin(self.serve_tls(stream, config)).await,
             }
         }
         listener.rows[index].open.sub(1);
@@ -203,7 +203,7 @@ impl Connection {
         let said = match client::is_trusted(&self.settings, balancer) {
             // Half a header is nobody's request: it is dropped at a drain.
             true => tokio::select! {
-                said = tokio::time::timeout(limit, preamble::take(stream)) => said,
+                said = tokio::time::timeout(limit, Box::pin(preamble::take(stream))) => said,
                 () = self.worker.draining.notified() => return false,
             },
             false => Ok(Err(io::ErrorKind::PermissionDenied.into())),
@@ -251,7 +251,7 @@ impl Connection {
         tokio::select! {
             biased;
             peeked = stream.peek(&mut first) => match peeked {
-                Ok(_) if first == PREFACE => self.serve_http2(stream, Proto::Http).await,
+                Ok(_) if first == PREFACE => Box::pin(self.serve_http2(stream, Proto::Http)).await,
                 Ok(0) | Err(_) => {}
                 Ok(_) => self.serve_http1(stream, Proto::Http).await,
             },
@@ -266,9 +266,9 @@ impl Connection {
         let handshake = TlsAcceptor::from(config).accept(stream);
         match tokio::time::timeout(HANDSHAKE, handshake).await {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                self.serve_http2(stream, Proto::Https).await;
+                Box::pin(self.serve_http2(stream, Proto::Https)).await;
             }
-            Ok(Ok(stream)) => self.serve_http1(stream, Proto::Https).await,
+            Ok(Ok(stream)) => Box::pin(self.serve_http1(stream, Proto::Https)).await,
             Ok(Err(_)) | Err(_) => self.refuse(Refusal::Handshake),
         }
     }
@@ -341,7 +341,9 @@ impl Connection {
                 let tunnel = client.tunnel.take();
                 if let Some(tunnel) = tunnel {
                     let parts = connection.into_parts();
-                    tunnel.run(parts.io.into_inner().stream, parts.read_buf).await;
+                    // Boxed like all that most connections never are: each holds room for the largest.
+                    let stream = parts.io.into_inner().stream;
+                    Box::pin(tunnel.run(stream, parts.read_buf)).await;
                 }
             }
             Attended::SlowReader => self.refuse(Refusal::SlowReader),

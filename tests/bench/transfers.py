@@ -101,8 +101,8 @@ def main():
         with open(blob, "wb") as file:
             file.truncate(SIZE)
         with proxy.running(yaml(server.server_port, 1), 2, files) as second:
-            for http, upstream in ((1, server.server_port), (2, second.port(0))):
-                through(yaml(upstream, http), files, blob, f"HTTP/{http}")
+            for version, upstream in ((1, server.server_port), (2, second.port(0))):
+                through(yaml(upstream, version), files, blob, f"HTTP/{version}")
 
 
 def through(text, files, blob, upstream):

@@ -27,7 +27,10 @@ fuzz_target!(|lines: Vec<&[u8]>| {
     if let Some(token) = sticky::token(&map, "edge") {
         let cookie = sticky::cookie("edge", token, true).expect("a cookie");
         let text = cookie.to_str().expect("text").split(';').next().expect("a pair").to_owned();
-        let back = HeaderMap::from_iter([(http::header::COOKIE, HeaderValue::try_from(text).expect("a value"))]);
+        let back = HeaderMap::from_iter([(
+            http::header::COOKIE,
+            HeaderValue::try_from(text).expect("a value"),
+        )]);
         assert_eq!(sticky::token(&back, "edge"), Some(token));
     }
     let trace = map.get("traceparent").and_then(headers::trace_id);

@@ -77,9 +77,12 @@ impl Listeners {
 
     /// Binds what is new and sets up TLS; what is in force is not touched.
     pub(super) fn prepare(&self, config: &Config) -> Result<Prepared, ListenError> {
+        // Several may have one address with port 0: each stands for one of those in force.
+        let mut unclaimed: Vec<&Bound> = self.bound.iter().collect();
         let ready = config.listeners.iter().map(|listener| {
             let configured = listener.address;
-            let known = self.bound.iter().find(|bound| bound.configured == configured);
+            let known = unclaimed.iter().position(|bound| bound.configured == configured);
+            let known = known.map(|place| unclaimed.remove(place));
             let (state, sockets) = match known {
                 Some(bound) => (Arc::clone(&bound.state), Vec::new()),
                 None => self.bind(configured)?,

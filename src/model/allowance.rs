@@ -6,6 +6,9 @@ use std::time::Duration;
 /// In a second.
 pub const TICKS: u64 = 10_000_000;
 
+/// A burst that would take longer than a year to earn is as good as one of a year.
+const LONGEST: u64 = 365 * 24 * 3600 * TICKS;
+
 /// What one client is allowed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Allowance {
@@ -20,6 +23,7 @@ impl Allowance {
     pub fn new(interval: Duration, burst: u32) -> Self {
         let interval = ticks(interval).max(1);
         let tolerance = interval.saturating_mul(u64::from(burst.saturating_sub(1)));
+        let tolerance = tolerance.min(LONGEST);
         Self { interval, tolerance }
     }
 

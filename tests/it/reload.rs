@@ -4,13 +4,15 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::harness::client::{Ask, Speak};
+use crate::harness::client::{Ask, Session, Speak};
 use crate::harness::load::{Load, turn};
+use crate::harness::log::Line;
 use crate::harness::metrics::Metrics;
 use crate::harness::proxy::{RunningProxy, folder};
 use crate::harness::recipe::Recipe;
 use crate::harness::stage::Stage;
 use crate::harness::upstream::{Act, FakeUpstream, Script, Transport};
+use crate::harness::{PORTAL, within};
 
 /// Reloads of each test; two tests make fifty.
 const RELOADS: usize = 25;
@@ -189,4 +191,39 @@ async fn a_listener_moves_on_reload() {
 
 fn host() -> &'static str {
     crate::harness::PORTAL
+}
+
+#[tokio::test]
+async fn listeners_on_any_port_of_one_address_stay_where_they_are() {
+    let us = FakeUpstream::start("us", Transport::Plain).await;
+    let first = "  - address: 127.0.0.1:0\n";
+    let twice = first.repeat(2);
+    let yaml = Recipe::portal().upstream(&us, "US").yaml().replace(first, &twice);
+    let proxy = RunningProxy::start_with(folder(), &yaml).await;
+    let listening = || {
+        let is_ours = |line: &Line| {
+            let address = line.field("address").unwrap_or_default();
+            line.message() == "listening" && address.starts_with("127.0.0.1:")
+        };
+        proxy
+            .log
+            .select(is_ours)
+            .iter()
+            .map(|l| l.field("address").expect("checked").to_owned())
+            .collect::<Vec<_>>()
+    };
+    let before = listening();
+    assert_eq!(before.len(), 2);
+    proxy.rename_over(&format!("{yaml}# changed\n"));
+    let reloaded =
+        |m: &Metrics| m.sum("bascule_config_reloads_total", &[("result", "success")]) == 1.0;
+    proxy.metrics_when("the reload", reloaded).await;
+    assert_eq!(listening(), before, "no address is new");
+    for address in before {
+        let session =
+            Session::open(Speak::Http1, address.parse().expect("an address"), PORTAL).await;
+        let mut session = session.expect("it is still listened on");
+        let answer = within("an answer", session.send(&Ask::get("/page"))).await.expect("whole");
+        assert_eq!(answer.served_by(), "us");
+    }
 }

@@ -5,12 +5,17 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
 
 use super::client::{Activity, Patience};
 use super::worker::{Stage, Worker};
 use crate::clock;
 use crate::model::limits::Limits;
+
+/// After so long without a request an HTTP/1.1 connection waits without hyper.
+pub(super) const REST: Duration = Duration::from_secs(1);
 
 /// A connection, and what its driver does besides polling it.
 pub(super) struct Driven<'a, C, F, S> {
@@ -29,6 +34,8 @@ pub(super) enum Attended {
     /// The client takes nothing any more.
     Unsent,
     Idle,
+    /// Nothing is under way on it, and may not be for a while.
+    Rests,
     SlowHead,
     /// The client takes nothing of its answers for too long.
     SlowReader,
@@ -81,26 +88,42 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
         if let Poll::Ready(Err(_)) = send(context) {
             return Poll::Ready(Attended::Unsent);
         }
-        loop {
-            let now = clock::now();
+        poll_due(timer.as_mut(), context, |now| {
             let (until, attended) = match activity.patience(limits) {
                 Patience::Served => (standstill.until(activity, limits, now), Attended::SlowReader),
-                Patience::Idle(until) => (Some(until), Attended::Idle),
+                Patience::Idle(until) => match activity.rests_from() {
+                    Some(rests) => (Some(rests.min(until)), Attended::Rests),
+                    None => (Some(until), Attended::Idle),
+                },
                 Patience::Head(until) => (Some(until), Attended::SlowHead),
             };
-            if until.is_some_and(|until| until <= now) {
-                return Poll::Ready(attended);
+            match until {
+                Some(until) if until <= now => Ok(attended),
+                Some(until) => Err(until),
+                None => Err(now + limits.idle_timeout),
             }
-            let next = until.unwrap_or(now + limits.idle_timeout);
-            let next = tokio::time::Instant::from_std(next);
-            // Only ever brought forward here; a timer that fires too early looks again.
-            if next < timer.deadline() || timer.is_elapsed() {
-                timer.as_mut().reset(next);
-            }
-            if timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-        }
+        })
     })
     .await
+}
+
+/// Ready with what `due` says when it says something; until then `due` tells when to look again. Its
+/// timer is only ever brought forward: one that fires too early looks again.
+pub(super) fn poll_due<T>(
+    mut timer: Pin<&mut Sleep>,
+    context: &mut Context<'_>,
+    mut due: impl FnMut(Instant) -> Result<T, Instant>,
+) -> Poll<T> {
+    loop {
+        let next = match due(clock::now()) {
+            Ok(end) => return Poll::Ready(end),
+            Err(next) => tokio::time::Instant::from_std(next),
+        };
+        if next < timer.deadline() || timer.is_elapsed() {
+            timer.as_mut().reset(next);
+        }
+        if timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+    }
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::attend::REST;
 use super::tunnel::Tunnel;
 use super::worker::Worker;
 use crate::clock;
@@ -103,6 +104,10 @@ pub(super) struct Activity {
     asked: Cell<u32>,
     phase: Cell<Phase>,
     since: Cell<Instant>,
+    /// Whether all bytes that came were whole requests.
+    read_out: Cell<bool>,
+    /// Whether all bytes of answers have been written.
+    written_out: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -133,10 +138,12 @@ impl Activity {
             asked: Cell::new(0),
             phase: Cell::new(Phase::Head),
             since: Cell::new(clock::now()),
+            read_out: Cell::new(false),
+            written_out: Cell::new(false),
         })
     }
 
-    fn bytes_came(&self) {
+    pub(super) fn bytes_came(&self) {
         if self.phase.get() == Phase::Idle {
             self.phase.set(Phase::Head);
             self.since.set(clock::now());
@@ -155,6 +162,12 @@ impl Activity {
     /// so far: where neither changes, it takes nothing any more.
     pub(super) fn demand(&self) -> (bool, u32) {
         (self.waiting.get() == 0, self.asked.get())
+    }
+
+    /// From when on it may wait without hyper: when nothing of a request or of an answer is in its
+    /// hands.
+    pub(super) fn rests_from(&self) -> Option<Instant> {
+        (self.read_out.get() && self.written_out.get()).then(|| self.since.get() + REST)
     }
 
     /// How long the connection may go on.
@@ -200,7 +213,8 @@ impl Drop for Active {
     }
 }
 
-/// A client's bytes, with an eye on when they come and on how they are framed.
+/// A client's bytes, with an eye on when they come and on how they are framed. hyper flushes when it
+/// has nothing more to write, and only then gets as far as the stream's own flush.
 pub(super) struct Watched<S> {
     pub(super) stream: S,
     pub(super) activity: Rc<Activity>,
@@ -218,6 +232,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if let Poll::Ready(Ok(())) = result {
             self.activity.bytes_came();
             self.framing.follow(&mut buffer.filled_mut()[known..]);
+            self.activity.read_out.set(self.framing.is_between());
         }
         result
     }
@@ -229,11 +244,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.activity.written_out.set(false);
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.activity.written_out.set(matches!(flushed, Poll::Ready(Ok(()))));
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -245,6 +263,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.activity.written_out.set(false);
         Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
     }
 

@@ -1,5 +1,6 @@
-//! Gathers what one HTTP/2 connection writes in one turn of its task, so that the answers of several
-//! streams leave in one TLS record and one system call.
+//! Between h2 and the stream of one HTTP/2 client. Gathers what the connection writes in one turn of its
+//! task, so that the answers of several streams leave in one TLS record and one system call; and lets
+//! [`Trailers`] have its word on what is read.
 //!
 //! h2 writes and flushes after every DATA frame. Here a flush does nothing yet: whoever drives the
 //! connection calls [`Gathered::poll_send`] when its turn is over.
@@ -12,9 +13,13 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::request::trailers::Trailers;
+
 /// Gathered at most; what is larger goes straight through. The payload of one TLS record (RFC 8446,
 /// section 5.1).
 const CAPACITY: usize = 16 * 1024;
+/// Read at once where what was read before could not be judged yet.
+const SECOND_LOOK: usize = 4 * 1024;
 
 /// A stream in two hands: hyper's, and that of whoever drives hyper.
 pub(super) struct Gathered<S>(Rc<RefCell<Buffer<S>>>);
@@ -25,11 +30,21 @@ struct Buffer<S> {
     gathered: Vec<u8>,
     /// Of `gathered`, what the stream has taken already.
     sent: usize,
+    trailers: Trailers,
+    /// Read and judged, and not yet passed on. Empty but for the moment after a block of trailers, or
+    /// after a frame's head that came in two pieces.
+    ready: Vec<u8>,
 }
 
 impl<S> Gathered<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self(Rc::new(RefCell::new(Buffer { stream, gathered: Vec::new(), sent: 0 })))
+        Self(Rc::new(RefCell::new(Buffer {
+            stream,
+            gathered: Vec::new(),
+            sent: 0,
+            trailers: Trailers::of_client(),
+            ready: Vec::new(),
+        })))
     }
 
     /// The driver's hand.
@@ -79,13 +94,51 @@ impl<S: AsyncWrite + Unpin> Buffer<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Buffer<S> {
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ready.is_empty() && !self.trailers.holds() {
+            let known = buffer.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+            let new = &buffer.filled()[known..];
+            let passed = self.trailers.pass(new);
+            self.trailers.follow(&new[passed..], &mut self.ready);
+            if passed > 0 || new.is_empty() {
+                buffer.set_filled(known + passed);
+                return Poll::Ready(Ok(()));
+            }
+            buffer.set_filled(known);
+        }
+        while self.ready.is_empty() {
+            let mut more = [0; SECOND_LOOK];
+            let mut more = ReadBuf::new(&mut more);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut more))?;
+            if more.filled().is_empty() {
+                self.ready = self.trailers.end();
+                break;
+            }
+            self.trailers.follow(more.filled(), &mut self.ready);
+        }
+        let now = self.ready.len().min(buffer.remaining());
+        buffer.put_slice(&self.ready[..now]);
+        self.ready.drain(..now);
+        if self.ready.is_empty() {
+            self.ready = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().stream).poll_read(context, buffer)
+        self.0.borrow_mut().poll_read(context, buffer)
     }
 }
 

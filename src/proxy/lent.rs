@@ -16,6 +16,7 @@ use super::http1::{Http1, Http1Error, Outgoing};
 use super::request_body::{AttemptBody, BodyFault};
 use crate::clock;
 use crate::net::tls_client;
+use crate::request::trailers;
 
 /// Whether a connection has carried a request before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -163,7 +164,7 @@ impl Reply {
                 .map(|frame| frame.map(|it| it.map_err(WireError::from))),
             Self::Http2(incoming, _) => std::pin::Pin::new(incoming)
                 .poll_frame(context)
-                .map(|frame| frame.map(|it| it.map_err(WireError::from))),
+                .map(|frame| frame.map(|it| it.map(cleaned).map_err(WireError::from))),
         }
     }
 
@@ -193,5 +194,16 @@ impl Reply {
             }
             Self::Http2(_, stream) => drop(stream),
         }
+    }
+}
+
+/// Without what only a head may say, if these are trailers.
+fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut fields) => {
+            trailers::clean(&mut fields);
+            Frame::trailers(fields)
+        }
+        Err(frame) => frame,
     }
 }

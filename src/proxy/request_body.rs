@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use super::answer::{BodyPatience, RATE_WINDOW};
 use crate::clock;
 use crate::request::retry::Replay;
+use crate::request::trailers;
 
 /// Why a body could not be passed on whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -265,7 +266,11 @@ impl Source {
     fn take(&mut self, frame: Frame<Bytes>, next: &mut usize) -> Result<Frame<Bytes>, BodyFault> {
         let kept = match frame.into_data() {
             Ok(data) => Kept::Data(data),
-            Err(frame) => Kept::Trailers(frame.into_trailers().unwrap_or_default()),
+            Err(frame) => {
+                let mut fields = frame.into_trailers().unwrap_or_default();
+                trailers::clean(&mut fields);
+                Kept::Trailers(fields)
+            }
         };
         if let Kept::Data(data) = &kept {
             self.read += data.len() as u64;

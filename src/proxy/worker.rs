@@ -1,6 +1,6 @@
 //! One worker: a thread, its runtime, its listening sockets, its connections in both directions.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::connections::Connections;
 use super::listener::{self, Accepting};
 use super::story::Gathering;
+use super::waiting;
 use crate::clock;
 use crate::exchange::edge::{Edge, ListenerState};
 use crate::exchange::evidence::EvidenceSender;
@@ -114,6 +115,8 @@ pub(super) struct Worker {
     pub(super) stage: Cell<Stage>,
     /// Rung when the stage becomes draining.
     pub(super) draining: Notify,
+    /// What a waiting client says is read here first.
+    pub(super) room: RefCell<Box<[u8]>>,
     open: Cell<usize>,
     emptied: Notify,
     /// Until then, nothing more is said of what clients can repeat at will.
@@ -192,6 +195,7 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
         access_log: Gathering::new(access_log),
         stage: Cell::new(Stage::Serving),
         draining: Notify::new(),
+        room: RefCell::new(vec![0; waiting::READ].into_boxed_slice()),
         open: Cell::new(0),
         emptied: Notify::new(),
         quiet_until: Cell::new(clock::now()),

@@ -92,6 +92,11 @@ impl Framing {
         Self { place: Place::Start, announced: Announced::Nothing, last: 0 }
     }
 
+    /// Whether all that came were whole requests.
+    pub fn is_between(&self) -> bool {
+        self.place == Place::Start && self.announced == Announced::Nothing
+    }
+
     /// Follows the next bytes; a second framing field in one head is spoiled, and
     /// a line that ends with a bare line feed.
     pub fn follow(&mut self, bytes: &mut [u8]) {

@@ -8,4 +8,5 @@ pub mod proxy_status;
 pub mod retry;
 pub mod sticky;
 pub mod switch;
+pub mod trailers;
 pub mod witness;

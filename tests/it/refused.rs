@@ -100,3 +100,49 @@ async fn what_should_be_refused_is_and_no_upstream_hears_of_it() {
     assert!(passed.is_empty(), "{passed:#?}");
     assert_eq!(stage.proxy.get("/page").await.served_by(), "us", "and others are served");
 }
+
+/// A frame of HTTP/2 on stream 1 (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let stream = u8::from(kind <= 1);
+    let length = u8::try_from(payload.len()).expect("short");
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// A POST of `hello` over HTTP/2 by hand, with this block of trailers.
+fn with_trailers(block: &[u8]) -> Vec<u8> {
+    let host = [&[0x83, 0x86, 0x84, 0x01, PORTAL.len() as u8], PORTAL.as_bytes()].concat();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let data = frame(0, 0, b"hello");
+    [preface, frame(4, 0, b""), frame(1, 4, &host), data, frame(1, 5, block)].concat()
+}
+
+#[tokio::test]
+async fn trailers_with_a_pseudo_header_field_reset_their_stream() {
+    let stage = Stage::plain().await;
+    let cases: [(&str, &[u8], u8); 3] = [
+        ("ordinary ones", b"\x00\x05x-sum\x011", 1),
+        ("a path", b"\x04\x09/smuggled", 3),
+        ("a path after a size", b"\x20\x04\x09/smuggled", 3),
+    ];
+    for (shows, block, expected) in cases {
+        let mut client = stage.proxy.wire().await;
+        client.send(with_trailers(block)).await.expect("sent");
+        let end = within(shows, async {
+            loop {
+                let head = client.take(9).await.expect("a frame");
+                let length = usize::from(head[2]) + (usize::from(head[1]) << 8);
+                let payload = client.take(length).await.expect("its payload");
+                // The head of an answer, or the end of the stream.
+                if head[8] == 1 && matches!(head[3], 1 | 3) {
+                    return (head[3], payload);
+                }
+            }
+        });
+        let (kind, payload) = end.await;
+        assert_eq!(kind, expected, "{shows}");
+        assert!(kind == 1 || payload == [0, 0, 0, 1], "PROTOCOL_ERROR: {shows}");
+    }
+    let traffic = stage.us.sightings().traffic();
+    let whole: Vec<_> = traffic.iter().filter(|sighting| sighting.body.is_some()).collect();
+    assert_eq!(whole.len(), 1, "{whole:?}");
+}

@@ -1,11 +1,11 @@
 //! An answer's body, taken out of its framing as it comes.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HOST, HeaderName};
+use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use super::answer::Brings;
-use crate::request::headers;
+use crate::request::trailers;
 
 /// The longest line of a chunk's size, extensions and all.
 const MAX_SIZE_LINE: usize = 1024;
@@ -212,9 +212,7 @@ fn fields(section: &Bytes) -> Option<HeaderMap> {
         let value = HeaderValue::from_maybe_shared(section.slice_ref(field.value)).ok()?;
         trailers.append(name, value);
     }
-    headers::strip_hop_by_hop(&mut trailers);
-    trailers.remove(CONTENT_LENGTH);
-    trailers.remove(HOST);
+    trailers::clean(&mut trailers);
     Some(trailers)
 }
 

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::model::limits::Limits;
 
 /// After so long without a request an HTTP/1.1 connection waits without hyper.
-pub(super) const REST: Duration = Duration::from_secs(1);
+pub(super) const REST: Duration = Duration::from_millis(250);
 
 /// A connection, and what its driver does besides polling it.
 pub(super) struct Driven<'a, C, F, S> {

@@ -48,6 +48,9 @@ const PREFACE: [u8; 4] = *b"PRI ";
 const TIMED_OUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
+/// Boxed: it is moved between a wait and a talk, and its state is large.
+type Secured = Box<tokio_rustls::server::TlsStream<TcpStream>>;
+
 /// One client connection, from its first byte to its last.
 pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
@@ -72,7 +75,13 @@ impl Connection {
         {
             match tls {
                 None => self.serve_http1(stream, Proto::Http).await,
-                Some(config) => Box::pin(self.serve_tls(stream, config)).await,
+                // Boxed like all that most connections never are, or not for long: each task holds
+                // room for the largest of what it awaits.
+                Some(config) => {
+                    if let Some(stream) = Box::pin(self.shake(stream, config)).await {
+                        self.serve_tls(stream).await;
+                    }
+                }
             }
         }
         listener.rows[index].open.sub(1);
@@ -126,17 +135,24 @@ impl Connection {
         self.of_client.is_some()
     }
 
-    async fn serve_tls(self, stream: TcpStream, config: Arc<ServerConfig>) {
+    async fn shake(&self, stream: TcpStream, config: Arc<ServerConfig>) -> Option<Secured> {
         let handshake = TlsAcceptor::from(config).accept(stream);
         match tokio::time::timeout(HANDSHAKE, handshake).await {
-            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                let client = self.client(Proto::Https);
-                let stream = Early::new(Vec::new(), stream);
-                Box::pin(self.serve_http2(stream, client)).await;
+            Ok(Ok(stream)) => Some(Box::new(stream)),
+            Ok(Err(_)) | Err(_) => {
+                self.refuse(Refusal::Handshake);
+                None
             }
-            Ok(Ok(stream)) => Box::pin(self.serve_http1(stream, Proto::Https)).await,
-            Ok(Err(_)) | Err(_) => self.refuse(Refusal::Handshake),
         }
+    }
+
+    async fn serve_tls(self, stream: Secured) {
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            let client = self.client(Proto::Https);
+            let stream = Early::new(Vec::new(), stream);
+            return Box::pin(self.serve_http2(stream, client)).await;
+        }
+        self.serve_http1(stream, Proto::Https).await;
     }
 
     fn refuse(&self, refusal: Refusal) {
@@ -195,7 +211,6 @@ impl Connection {
             if is_http2 {
                 return Box::pin(self.serve_http2(early, client)).await;
             }
-            // Boxed like all that most connections never are, or not for long: what waits is small.
             match Box::pin(self.talk(early, &client)).await {
                 Some(rested) => stream = rested,
                 None => return,

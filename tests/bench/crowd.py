@@ -149,4 +149,5 @@ def crowd(running, port, tls):
     steady.join()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+//! Runs one pure part of the request path so many times, for a tool that counts instructions:
+//! `instructions.py` beside this file takes the difference of two counts.
+//!
+//! `cargo bench --bench parts -- PART TIMES`; without a part, each once, to show that they run.
+
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use bascule::clock;
+use bascule::decide::cusum::{self, Failure, Guard, Rule, Score};
+use bascule::model::health::Tier;
+use bascule::model::id::{PoolId, UpstreamId};
+use bascule::model::outcome::{FailureKind, Marker, MethodClass};
+use bascule::model::plan::{Candidate, Place, PoolPlan, Rescue};
+use bascule::model::topology::{HostPattern, MarkerRule, Route, Sensitivity};
+use bascule::model::unit::Permille;
+use bascule::request::classify::{self, Acquaintance, MarkerTrust};
+use bascule::request::framing::Framing;
+use bascule::request::gate;
+use bascule::request::headers::{self, Facts, Proto, Trust};
+use bascule::request::trailers::Trailers;
+use bascule::request::witness::witness;
+use bascule::routing::matcher::Matcher;
+use http::header::HeaderName;
+use http::{HeaderValue, Method, Request, StatusCode, request, response};
+
+/// What a browser sends.
+const HEAD: &str = "GET /news/2026/11/18?page=2 HTTP/1.1\r\n\
+    Host: www.portal.example\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
+    Accept-Language: fr,en;q=0.5\r\n\
+    Accept-Encoding: gzip, deflate, br, zstd\r\n\
+    Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n\
+    Connection: keep-alive\r\n\r\n";
+const HOSTS: usize = 1000;
+
+fn main() {
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    match arguments.as_slice() {
+        [] => PARTS.iter().for_each(|(name, part)| {
+            part(1);
+            println!("{name}");
+        }),
+        [name, times] => {
+            let (_, part) = PARTS.iter().find(|(known, _)| known == name).expect("a part's name");
+            part(times.parse().expect("a number"));
+        }
+        _ => panic!("PART TIMES"),
+    }
+}
+
+const PARTS: [(&str, fn(usize)); 8] = [
+    ("framing", framing),
+    ("gate", admit),
+    ("matcher", matcher),
+    ("headers", rewrite),
+    ("witness", witnesses),
+    ("plan", plan),
+    ("classify", classified),
+    ("cusum", step),
+];
+
+fn framing(times: usize) {
+    let mut bytes = HEAD.as_bytes().to_vec();
+    let mut frames = vec![0; 4096];
+    let mut http1 = Framing::of_requests();
+    let mut http2 = Trailers::of_client();
+    for _ in 0..times {
+        http1.follow(black_box(&mut bytes));
+        black_box(http2.pass(black_box(&frames)));
+        frames[0] = 0;
+    }
+    assert!(http1.is_between());
+}
+
+/// As hyper hands it over.
+fn head() -> request::Parts {
+    let mut lines = HEAD.split("\r\n");
+    let target = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a target");
+    let mut request = Request::get(target);
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        request = request.header(name, value);
+    }
+    request.body(()).expect("a request").into_parts().0
+}
+
+fn admit(times: usize) {
+    let head = head();
+    for _ in 0..times {
+        assert!(black_box(gate::admit(black_box(&head))).is_ok());
+    }
+}
+
+fn matcher(times: usize) {
+    let route = |number: usize| Route {
+        host: HostPattern::Exact(format!("www.s{number}.example").into()),
+        prefix: "/".into(),
+        pool: PoolId::new(number),
+    };
+    let matcher = Matcher::new(&(0..HOSTS).map(route).collect::<Vec<_>>());
+    for number in 0..times {
+        let host = ["www.s1.example", "www.s500.example", "www.s999.example"][number % 3];
+        assert!(matcher.find(black_box(host), black_box("/news/2026/11/18")).is_some());
+    }
+}
+
+fn rewrite(times: usize) {
+    let head = head();
+    let peer = HeaderValue::from_static("192.0.2.1");
+    let authority = HeaderValue::from_static("www.portal.example");
+    let element = HeaderValue::from_static("for=192.0.2.1;host=www.portal.example;proto=https");
+    for _ in 0..times {
+        let mut headers = head.headers.clone();
+        let facts = Facts {
+            peer: &peer,
+            trust: Trust::Stranger,
+            proto: Proto::Https,
+            authority: &authority,
+            forwarded: element.clone(),
+            request_id: HeaderValue::from_static("00112233445566778899aabbccddeeff"),
+        };
+        headers::towards_upstream(&mut headers, facts);
+        black_box(headers);
+    }
+}
+
+fn witnesses(times: usize) {
+    let peer = IpAddr::from([192, 0, 2, 1]);
+    for _ in 0..times {
+        black_box(witness(black_box(peer), &Method::GET, black_box("/news/2026/11/18")));
+    }
+}
+
+fn plan(times: usize) {
+    let all = Permille::ALL;
+    let none = Permille::new(0).expect("a share");
+    let candidate = |number: usize, share| Candidate {
+        upstream: UpstreamId::new(number),
+        safe: share,
+        unsafe_: share,
+        rescue: Rescue::Takes,
+        place: Place::Standby,
+    };
+    let candidates = (0..5).map(|n| candidate(n, if n == 0 { all } else { none })).collect();
+    let plan = PoolPlan { candidates, ..PoolPlan::default() };
+    for number in 0..times {
+        let ticket = (number % 1000) as u16;
+        let place = black_box(&plan).pick(MethodClass::Safe, ticket).expect("somebody");
+        black_box(plan.aside(ticket));
+        black_box(plan.spill(place, |_| true));
+    }
+}
+
+fn classified(times: usize) {
+    let rule = MarkerRule {
+        header: HeaderName::from_static("x-origin-id"),
+        value: HeaderValue::from_static("portal"),
+    };
+    let answer: response::Parts = http::Response::builder()
+        .header("content-type", "text/html")
+        .header("x-origin-id", "portal")
+        .body(())
+        .expect("an answer")
+        .into_parts()
+        .0;
+    for _ in 0..times {
+        let marker = classify::marker(Some(&rule), black_box(&answer.headers));
+        let status = black_box(StatusCode::OK);
+        let verdict = classify::head(status, marker, MarkerTrust::Armed, || Acquaintance::Stranger);
+        black_box(classify::with_reason(verdict, &answer.headers));
+        assert!(marker == Marker::Present);
+    }
+}
+
+fn step(times: usize) {
+    let began: Instant = clock::now();
+    let rule = Rule::of(Tier::Cascade, Sensitivity::Balanced, 0.0);
+    let threshold = cusum::threshold(100.0, Sensitivity::Balanced);
+    let mut score = Score::default();
+    let peer = IpAddr::from([192, 0, 2, 1]);
+    let witness = witness(peer, &Method::GET, "/news");
+    for number in 0..times {
+        let at = began + Duration::from_millis(number as u64);
+        let failure = Failure { at, kind: FailureKind::ServerError, witness };
+        score.fail(black_box(&failure), &rule, threshold, Guard::Distinct);
+        score.succeed(black_box(3), &rule, threshold);
+    }
+    black_box(score.sum());
+}

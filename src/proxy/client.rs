@@ -51,7 +51,9 @@ impl Client {
             Some((host, element)) if host == authority => element.clone(),
             Some(_) | None => {
                 let element = forwarded_element(self.peer, authority, self.proto);
-                *last = Some((authority.clone(), element.clone()));
+                // A copy of its own: the field's bytes are a slice of all that was read with it.
+                let host = HeaderValue::from_bytes(authority.as_bytes());
+                *last = host.ok().map(|host| (host, element.clone()));
                 element
             }
         }

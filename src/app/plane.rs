@@ -1,6 +1,8 @@
-//! The control thread: steering, prober, names, reload and admin on one runtime, apart from the
-//! workers, so that neither can starve the other.
+//! The control thread: steering, prober, names and reload on one runtime, and the admin thread with
+//! another: a large page for the operator must not keep a failover waiting. Both apart from the
+//! workers, so that none can starve another.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rustls::RootCertStore;
+use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -59,11 +62,11 @@ pub enum PlaneError {
     Keeper(#[source] io::Error),
 }
 
-/// The running thread.
+/// The running threads.
 #[derive(Debug)]
 pub(super) struct Plane {
     shutdown: watch::Sender<bool>,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
     admin: Option<SocketAddr>,
     last_word: Option<LastWord>,
 }
@@ -77,8 +80,10 @@ impl Plane {
     /// Ends it, and what it wanted kept with it.
     pub(super) fn end(self) {
         self.shutdown.send_replace(true);
-        if self.thread.join().is_err() {
-            tracing::error!("the control plane panicked");
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("the control plane panicked");
+            }
         }
         // With the steering loop the last one is gone who had anything to keep.
         if let Some(last_word) = self.last_word {
@@ -137,20 +142,66 @@ pub(super) struct Parts {
     pub(super) last_word: Option<LastWord>,
 }
 
-/// Starts the thread.
+/// Starts the threads.
 pub(super) fn spawn(mut parts: Parts) -> Result<Plane, PlaneError> {
-    let (last_word, admin) = (parts.last_word.take(), parts.admin.as_ref().map(|a| a.address));
+    let (last_word, admin) = (parts.last_word.take(), parts.admin.take());
     let (shutdown, shut) = watch::channel(false);
-    let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+    let address = admin.as_ref().map(|admin| admin.address);
+    let mut threads = Vec::new();
+    if let Some(admin) = admin {
+        let desk = desk(&parts, admin.token);
+        let (shut, draining) = (shut.clone(), parts.draining.clone());
+        threads.push(thread("admin", move || attend(desk, admin.socket, draining, shut))?);
+    }
+    threads.push(thread("control", move || run(parts, shut))?);
+    Ok(Plane { shutdown, threads, admin: address, last_word })
+}
+
+/// A thread with a runtime of its own, which ends with this future.
+fn thread<F: Future<Output = ()>>(
+    name: &'static str,
+    future: impl FnOnce() -> F + Send + 'static,
+) -> Result<JoinHandle<()>, PlaneError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(run(parts, shut)),
-            Err(error) => tracing::error!(%error, "the control plane has no runtime"),
+            Ok(runtime) => runtime.block_on(future()),
+            Err(error) => tracing::error!(%error, name, "a thread has no runtime"),
         }
     });
-    Ok(Plane { shutdown, thread: thread.map_err(PlaneError::Thread)?, admin, last_word })
+    spawned.map_err(PlaneError::Thread)
+}
+
+fn desk(parts: &Parts, token: Option<Token>) -> Desk {
+    let sources = Sources {
+        board: parts.handles.board.clone(),
+        edge: Arc::clone(&parts.edge),
+        evidence: parts.evidence.clone(),
+        metrics: parts.metrics.clone(),
+    };
+    Desk { sources, commands: parts.handles.commands.clone(), token, started: clock::now() }
+}
+
+async fn attend(
+    desk: Desk,
+    socket: std::net::TcpListener,
+    draining: watch::Receiver<bool>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "the admin listener cannot be watched");
+            return;
+        }
+    };
+    // Whichever ends first, the other has nothing to finish.
+    tokio::select! {
+        () = server::run(desk, listener, draining) => {}
+        _ = shutdown.wait_for(|stop| *stop) => {}
+    }
 }
 
 /// Everything ends with this future: the tasks are the runtime's, and the runtime ends after it.
@@ -178,20 +229,6 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
     }
     spawn_local(dns.run(shutdown.clone()));
     spawn_local(prober.run(shutdown.clone()));
-    if let Some(admin) = parts.admin {
-        let sources = Sources {
-            board: parts.handles.board.clone(),
-            edge: Arc::clone(&parts.edge),
-            evidence: parts.evidence.clone(),
-            metrics: parts.metrics.clone(),
-        };
-        let commands = parts.handles.commands.clone();
-        let desk = Desk { sources, commands, token: admin.token, started: clock::now() };
-        match tokio::net::TcpListener::from_std(admin.socket) {
-            Ok(listener) => drop(spawn_local(server::run(desk, listener, parts.draining))),
-            Err(error) => tracing::error!(%error, "the admin listener cannot be watched"),
-        }
-    }
     reload::tell_certificates(&parts.config.listeners, &parts.metrics);
     if let Source::File(file) = parts.source {
         spawn_local(reopen(parts.aim.clone()));

@@ -1,6 +1,6 @@
 //! Counters to evidence: what the workers counted since the last drain, one sample an upstream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::exchange::ledger::{DurationCounts, HostLedger, UpstreamRow};
 use crate::exchange::state::{States, UpstreamState};
@@ -12,10 +12,24 @@ use crate::model::signal::{Counts, DURATION_BUCKETS, HostCounts, HostSample, Sam
 /// Remembers every upstream's counters as of the last drain.
 #[derive(Debug, Default)]
 pub struct LedgerReader {
-    /// By serial number.
-    seen: HashMap<u64, Totals>,
+    /// By place in the topology, with the serial number of whose they are.
+    seen: Vec<Seen>,
     /// By the ledger's serial number: of each cell, by index.
     hosts: HashMap<u64, Vec<[u64; 3]>>,
+}
+
+/// One upstream as of the last drain.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    serial: u64,
+    stamps: u64,
+    totals: Totals,
+}
+
+impl Seen {
+    const fn nothing_of(serial: u64) -> Self {
+        Self { serial, stamps: 0, totals: Totals::NOTHING }
+    }
 }
 
 /// Sums over the workers' rows; they only grow.
@@ -32,13 +46,20 @@ struct Totals {
 impl LedgerReader {
     /// What was counted since the last drain; upstreams of which nothing was counted are left out.
     pub fn drain(&mut self, states: &States) -> Vec<Sample> {
+        let serials = states.upstreams.iter().map(|state| state.serial);
+        if !self.seen.iter().map(|seen| seen.serial).eq(serials) {
+            self.retain(states);
+        }
         let mut samples = Vec::new();
-        for (index, state) in states.upstreams.iter().enumerate() {
-            let now = Totals::of(state);
-            let before = self.seen.insert(state.serial, now).unwrap_or_default();
-            if now != before {
-                samples.push(now.since(&before, UpstreamId::new(index)));
+        for (index, (state, seen)) in states.upstreams.iter().zip(&mut self.seen).enumerate() {
+            // First, so that what is counted meanwhile is looked at again.
+            let stamps = state.rows.iter().map(UpstreamRow::stamps).sum();
+            if stamps == seen.stamps {
+                continue;
             }
+            let now = Totals::of(state);
+            samples.push(now.since(&seen.totals, UpstreamId::new(index)));
+            *seen = Seen { serial: state.serial, stamps, totals: now };
         }
         samples
     }
@@ -61,15 +82,28 @@ impl LedgerReader {
         samples
     }
 
-    /// Forgets upstreams that are gone.
+    /// Takes up what is new, and forgets upstreams that are gone.
     pub fn retain(&mut self, states: &States) {
-        self.seen.retain(|serial, _| states.upstreams.iter().any(|s| s.serial == *serial));
-        let ledgers = || states.hosts.iter().flatten();
-        self.hosts.retain(|serial, _| ledgers().any(|ledger| ledger.serial == *serial));
+        let known: HashMap<u64, Seen> =
+            self.seen.drain(..).map(|seen| (seen.serial, seen)).collect();
+        let serials = states.upstreams.iter().map(|state| state.serial);
+        let seen = |serial| known.get(&serial).copied().unwrap_or(Seen::nothing_of(serial));
+        self.seen = serials.map(seen).collect();
+        let ledgers: HashSet<u64> = states.hosts.iter().flatten().map(|it| it.serial).collect();
+        self.hosts.retain(|serial, _| ledgers.contains(serial));
     }
 }
 
 impl Totals {
+    const NOTHING: Self = Self {
+        successes: [0; 2],
+        origin_errors: [0; 2],
+        failures: [0; 2],
+        marked: 0,
+        markable: 0,
+        durations: [0; DURATION_BUCKETS],
+    };
+
     fn of(state: &UpstreamState) -> Self {
         let mut totals = Self::default();
         let mut durations = DurationCounts::default();

@@ -8,7 +8,7 @@
 //!
 //! Not here: whose fault it was; the lines of the transitions in between say that.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::orders::Moment;
@@ -69,10 +69,12 @@ impl Incidents {
     /// Looks at every pool; what is to be told. `standings` are by [`PoolId`].
     pub fn look(&mut self, view: &View, standings: &[PoolStanding], at: Moment) -> Vec<Line> {
         let topology = &view.routing.topology;
-        self.accounts.retain(|name, _| topology.pools.iter().any(|pool| pool.service == *name));
         let mut told = Vec::new();
         for ((id, pool), standing) in topology.pools().zip(standings) {
-            let account = self.accounts.entry(pool.service.clone()).or_default();
+            if !self.accounts.contains_key(&pool.service) {
+                self.accounts.insert(pool.service.clone(), Account::default());
+            }
+            let Some(account) = self.accounts.get_mut(&pool.service) else { continue };
             account.integrate(is_outside(view, id), at.now);
             if account.is_due(standing, is_away(view, id), at.now) {
                 let totals = Totals { outside: account.outside, ..Totals::of(view, id) };
@@ -84,6 +86,11 @@ impl Incidents {
                     ..line
                 }));
             }
+        }
+        // Each pool has an account by now; more than that are of pools that are gone.
+        if self.accounts.len() > topology.pools.len() {
+            let names: HashSet<&Label> = topology.pools.iter().map(|pool| &pool.service).collect();
+            self.accounts.retain(|name, _| names.contains(name));
         }
         told
     }
@@ -103,7 +110,15 @@ impl Account {
         turned || self.samples.back().is_none_or(|last| now >= last.at + EVERY)
     }
 
+    /// While nothing is counted, the first and the last sample say it all.
     fn take(&mut self, sample: Sample) {
+        let mut last = self.samples.iter_mut().rev();
+        if let (Some(last), Some(one_before)) = (last.next(), last.next())
+            && [last.totals, one_before.totals] == [sample.totals; 2]
+        {
+            last.at = sample.at;
+            return;
+        }
         if self.samples.len() == SAMPLES {
             self.samples.pop_front();
         }

@@ -6,7 +6,7 @@
 //!
 //! Not here: what the evidence means ([`crate::decide`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use crate::exchange::evidence::{Evidence, EvidenceReceiver};
 use crate::exchange::snapshot::{self, SnapshotPublisher, SnapshotReader, View};
 use crate::exchange::state::{Seed, States};
 use crate::model::health::Transition;
-use crate::model::id::{Label, PoolId, ProviderId, UpstreamId};
+use crate::model::id::{Label, PoolId, UpstreamId};
 use crate::model::instance::Instance;
 use crate::model::plan::PoolPlan;
 use crate::model::signal::{
@@ -39,6 +39,7 @@ use crate::routing::snapshot::RoutingSnapshot;
 use crate::telemetry::metrics::Metrics;
 
 mod keep;
+mod look;
 mod obey;
 
 use keep::Handed;
@@ -140,7 +141,9 @@ impl Steering {
         }
         let remembered = remembered.unwrap_or_default();
         let orders = Orders::resume(remembered.orders.clone());
-        let board = Board::new(look(&detector, publisher.current(), (&journal, &orders), now));
+        let told = (journal.recent(), orders.all());
+        let first = look::first(&detector, publisher.current(), told, now);
+        let board = Board::new(first);
         let (sender, commands) = commands::channel();
         let handles = Handles { snapshots, board: board.clone(), commands: sender };
         let mut steering = Self {
@@ -279,8 +282,8 @@ impl Steering {
         self.ledger.retain(&states);
         self.roster = Roster::of(&topology, &states);
         self.mark(&topology, &states, &plans, now);
-        let stays = |serial| states.upstreams.iter().any(|state| state.serial == serial);
-        for gone in before.states.upstreams.iter().filter(|state| !stays(state.serial)) {
+        let stay: HashSet<u64> = states.upstreams.iter().map(|state| state.serial).collect();
+        for gone in before.states.upstreams.iter().filter(|it| !stay.contains(&it.serial)) {
             gone.retire();
         }
         let generation = before.routing.generation.next();
@@ -300,6 +303,9 @@ impl Steering {
     /// Sets the flags beside the snapshot, before the snapshot that needs them is published.
     fn mark(&self, topology: &Topology, states: &States, plans: &[Arc<PoolPlan>], now: Instant) {
         for (id, upstream) in topology.upstreams() {
+            if !self.detector.is_news(upstream.pool) {
+                continue;
+            }
             let state = states.upstream(id);
             let standing = self.detector.upstream(id, now);
             let plan = &plans[upstream.pool.index()];
@@ -310,7 +316,7 @@ impl Steering {
             state.set_pace(standing.pace);
             state.set_admits(standing.admits);
         }
-        for (id, _) in topology.pools() {
+        for (id, _) in topology.pools().filter(|(id, _)| self.detector.is_news(*id)) {
             states.pool(id).set_retries(self.detector.retries(id));
         }
     }
@@ -333,9 +339,15 @@ impl Steering {
     }
 
     fn draw(&mut self, now: Instant) {
-        self.account(now);
-        let told = (&self.journal, &self.orders);
-        self.board.publish(look(&self.detector, self.publisher.current(), told, now));
+        let before = self.board.current();
+        let current = self.publisher.current();
+        let mut next = BoardView { view: current, ..BoardView::clone(&before) };
+        look::again(&self.detector, &mut next, now);
+        self.detector.told();
+        self.account(&next.pools, now);
+        next.orders = self.orders.all();
+        next.recent = self.journal.recent();
+        self.board.publish(next);
         self.drawn = now;
     }
 }
@@ -377,26 +389,6 @@ impl Roster {
 
 fn same(a: &[Arc<PoolPlan>], b: &[Arc<PoolPlan>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
-}
-
-fn look(
-    detector: &Detector,
-    view: Arc<View>,
-    (journal, orders): (&Journal, &Orders),
-    now: Instant,
-) -> BoardView {
-    let topology = &view.routing.topology;
-    BoardView {
-        at: clock::wall(),
-        upstreams: topology.upstreams().map(|(id, _)| detector.upstream(id, now)).collect(),
-        pools: topology.pools().map(|(id, _)| detector.pool(id)).collect(),
-        providers: (0..topology.providers.len())
-            .map(|index| detector.provider(ProviderId::new(index)))
-            .collect(),
-        orders: orders.all(),
-        recent: journal.recent(),
-        view,
-    }
 }
 
 #[cfg(test)]

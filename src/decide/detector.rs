@@ -8,28 +8,31 @@
 //! Not here: how anything is concluded. See [`super::watch`] for one upstream, [`super::pool`] for
 //! one pool, and [`super::provider`] and [`super::common_cause`] for what one pool learns of others.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::admission::Admission;
 use super::common_cause::CommonCause;
 use super::course::Occasion;
-use super::pool::{Context, PoolWatch};
+use super::pool::{Context, PoolWatch, Recall};
 use super::provider::{Presence, Providers};
 use super::watch::{Standing, Watch};
 use crate::model::health::{
     Blame, Health, PoolStanding, ProbePace, ProviderHealth, Reason, Retries, Transition,
     UpstreamStanding,
 };
-use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
+use crate::model::id::{PoolId, ProviderId, UpstreamId};
 use crate::model::memory::Memory;
 use crate::model::operator::Override;
 use crate::model::outcome::FailureKind;
 use crate::model::plan::PoolPlan;
 use crate::model::signal::{ProbeResult, Signal, Subject};
-use crate::model::topology::{FailoverMode, HostPattern, Pool, Topology, Upstream};
+use crate::model::topology::{FailoverMode, Topology, Upstream};
 use crate::model::unit::Permille;
+
+mod known;
+
+use known::Known;
 
 /// Holds every score, machine and incident of one topology.
 #[derive(Debug)]
@@ -121,9 +124,10 @@ impl Detector {
         if *memory == Memory::default() {
             return transitions;
         }
+        let recall = Recall::of(memory);
         for (index, pool) in self.pools.iter_mut().enumerate() {
             let context = self.shared.context(index);
-            pool.resume(memory, &context, &mut transitions);
+            pool.resume(&recall, &context, &mut transitions);
         }
         self.publish();
         transitions
@@ -186,6 +190,7 @@ impl Detector {
             }
             Signal::Origin(report) => {
                 if let Some(pool) = self.pools.get_mut(report.pool.index()) {
+                    pool.wake();
                     pool.report(report);
                 }
             }
@@ -207,7 +212,9 @@ impl Detector {
 
     fn find(&mut self, upstream: UpstreamId) -> Option<(&mut PoolWatch, usize)> {
         let pool = self.shared.topology.upstreams.get(upstream.index())?.pool;
-        Some((self.pools.get_mut(pool.index())?, self.places[upstream.index()]))
+        let pool = self.pools.get_mut(pool.index())?;
+        pool.wake();
+        Some((pool, self.places[upstream.index()]))
     }
 
     /// Draws conclusions: moves every machine to `now`, recomputes the plans that changed.
@@ -261,6 +268,16 @@ impl Detector {
     /// The plan of every pool, by `PoolId`. An unchanged plan is the same `Arc` as before.
     pub fn plans(&self) -> Vec<Arc<PoolPlan>> {
         self.pools.iter().map(|pool| Arc::clone(&pool.published)).collect()
+    }
+
+    /// Whether anything may have changed of a pool and its upstreams since [`Detector::told`].
+    pub fn is_news(&self, id: PoolId) -> bool {
+        self.pools[id.index()].is_news
+    }
+
+    /// Everybody has been told of everything.
+    pub fn told(&mut self) {
+        self.pools.iter_mut().for_each(|pool| pool.is_news = false);
     }
 
     /// One upstream, for people, the prober and the shared states.
@@ -346,52 +363,6 @@ fn kind_of(subject: Subject) -> Option<FailureKind> {
     match subject {
         Subject::Failure(kind) => Some(kind),
         Subject::OriginError => None,
-    }
-}
-
-/// What was known under the topology before, by what outlives it.
-#[derive(Default)]
-struct Known {
-    watches: BTreeMap<UpstreamKey, Watch>,
-    pools: BTreeMap<Label, PoolWatch>,
-}
-
-impl Known {
-    /// From `before`, with the upstreams' ids as they are in `after`.
-    fn of(pools: Vec<PoolWatch>, before: &Topology, after: &Topology) -> Self {
-        let ids: BTreeMap<_, _> = after.upstreams().map(|(id, up)| (&up.key, id)).collect();
-        let renumber = |id: UpstreamId| ids.get(&before.upstream(id).key).copied();
-        let mut known = Self::default();
-        for (mut pool, was) in pools.into_iter().zip(&before.pools) {
-            pool.renumber(renumber);
-            let watches = std::mem::take(&mut pool.watches);
-            known.watches.extend(watches.into_iter().map(|watch| (watch.key.clone(), watch)));
-            known.pools.insert(was.service.clone(), pool);
-        }
-        known
-    }
-
-    fn resume(
-        &mut self,
-        (pool, hosts): (&Pool, Vec<HostPattern>),
-        topology: &Topology,
-        now: Instant,
-    ) -> PoolWatch {
-        let rule = &pool.rules.failover;
-        let mut watches = Vec::new();
-        for upstream in &pool.upstreams {
-            let key = &topology.upstream(*upstream).key;
-            let known = self.watches.remove(key);
-            let mut watch = known.unwrap_or_else(|| Watch::new(key.clone(), rule, now));
-            watch.adopt(rule);
-            watches.push(watch);
-        }
-        let Some(mut known) = self.pools.remove(&pool.service) else {
-            return PoolWatch::new(watches, pool, hosts, now);
-        };
-        known.adopt(watches, pool, now);
-        known.adopt_hosts(hosts, pool, now);
-        known
     }
 }
 

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::parts::Part;
+pub use self::recall::Recall;
+use self::rest::Rest;
 use super::breaker::{Gate, Pace};
 use super::case::Member;
 use super::course::{Course, Occasion};
@@ -20,7 +22,7 @@ use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
 use crate::model::health::{Attribution, Ground, Health, HealthTag, IncidentEdge, Transition};
 use crate::model::id::{PoolId, UpstreamKey};
-use crate::model::memory::{Memory, PoolMemory};
+
 use crate::model::operator::{self, Override};
 use crate::model::plan::PoolPlan;
 use crate::model::signal::Pair;
@@ -29,6 +31,8 @@ use crate::model::topology::{HostPattern, Pool, Topology};
 mod compare;
 mod lay;
 mod parts;
+mod recall;
+mod rest;
 mod trial;
 
 /// An incident ends after so long without anything failing.
@@ -86,6 +90,10 @@ pub struct PoolWatch {
     order: Vec<UpstreamKey>,
     members: Vec<Member>,
     pairs: Vec<Pair>,
+    /// While all is well and nothing is heard.
+    rest: Option<Rest>,
+    /// Whether anything may have changed since people were last told.
+    pub is_news: bool,
 }
 
 /// A stretch of time in which something fails.
@@ -115,6 +123,8 @@ impl PoolWatch {
             order: Vec::new(),
             members: Vec::new(),
             pairs: Vec::new(),
+            rest: None,
+            is_news: true,
         };
         new.settle_in(pool, now);
         new
@@ -123,6 +133,7 @@ impl PoolWatch {
     /// After a reload: goes on with these watches, in the order and under the rules of the pool as
     /// it is now. Pairs that were not weighed yet are under old numbers and lost.
     pub fn adopt(&mut self, watches: Vec<Watch>, pool: &Pool, now: Instant) {
+        self.wake();
         self.watches = watches;
         self.origin.adopt(pool.rules.failover.sensitivity);
         self.pairs.clear();
@@ -155,8 +166,12 @@ impl PoolWatch {
         }
     }
 
-    /// Draws conclusions.
+    /// Draws conclusions. Most pools of a large file are at rest at most times, and cost nothing.
     pub fn decide(&mut self, context: &Context, out: &mut Vec<Transition>) {
+        if context.frozen.is_none() && self.rest.is_some_and(|rest| rest.goes_on(context.now)) {
+            return;
+        }
+        self.wake();
         self.absorb(context);
         self.freeze_or_thaw(context, out);
         self.split();
@@ -167,6 +182,7 @@ impl PoolWatch {
         self.replan(Occasion::Decision, context, out);
         self.keep_cases(context);
         self.decide_parts(context, out);
+        self.rest = self.is_well().then(|| Rest::begin(context.now, self.deadline(context)));
     }
 
     /// What fails while our own network does says nothing about any upstream: at the thaw every score
@@ -251,30 +267,9 @@ impl PoolWatch {
         if others.any(able) { Others::Able } else { Others::None }
     }
 
-    /// What should still be known after a restart.
-    pub fn memory(&self, context: &Context) -> PoolMemory {
-        let stay_until = self.course.stay_until().filter(|until| context.now < *until);
-        PoolMemory { service: context.pool().service.clone(), stay_until }
-    }
-
-    /// Goes on from there: plans anew, as if the pool had never had another plan.
-    pub fn resume(&mut self, memory: &Memory, context: &Context, out: &mut Vec<Transition>) {
-        let rule = context.pool().rules.failover;
-        for (watch, upstream) in self.watches.iter_mut().zip(&context.pool().upstreams) {
-            if let Some(known) = memory.upstreams.iter().find(|known| known.key == watch.key) {
-                watch.resume(known, &rule, (*upstream, context.now), out);
-            }
-        }
-        let service = &context.pool().service;
-        let known = memory.pools.iter().find(|known| known.service == *service);
-        let most = context.now + rule.min_stay;
-        let stay_until = known.and_then(|known| known.stay_until).map(|until| until.min(most));
-        self.course = Course::resume(stay_until);
-        self.replan(Occasion::Reload, context, out);
-    }
-
     /// Takes in what the operator's orders make of each upstream, and plans anew if that changed.
     pub fn obey(&mut self, overrides: &[Override], context: &Context, out: &mut Vec<Transition>) {
+        self.wake();
         let (at, before) = (context.now, out.len());
         for (watch, upstream) in self.watches.iter_mut().zip(&context.pool().upstreams) {
             let to = operator::state_of(overrides, &watch.key, at);
@@ -333,6 +328,9 @@ impl PoolWatch {
     /// When something is due even if nothing is heard.
     pub fn deadline(&self, context: &Context) -> Option<Instant> {
         let now = context.now;
+        if let Some(rest) = self.rest {
+            return rest.due();
+        }
         let standing = |watch: &Watch| match watch.standing {
             Standing::Withheld { .. } => true,
             Standing::Nothing | Standing::Gray => false,
@@ -356,12 +354,13 @@ impl PoolWatch {
     /// Whether a few milliseconds matter: something may be failing wholly, or nearly so. Few per
     /// cent take seconds to tell from chance, and a trickle has nothing to lose.
     pub fn in_doubt(&self) -> bool {
-        self.all().flat_map(|pool| &pool.watches).any(|watch| match watch.health {
-            Health::Healthy | Health::Suspect | Health::Ramping { .. } => {
-                watch.scores().may_be_cascade() || watch.is_acute()
-            }
-            Health::HalfOpen { .. } | Health::Ejected { .. } => false,
-        })
+        self.rest.is_none()
+            && self.all().flat_map(|pool| &pool.watches).any(|watch| match watch.health {
+                Health::Healthy | Health::Suspect | Health::Ramping { .. } => {
+                    watch.scores().may_be_cascade() || watch.is_acute()
+                }
+                Health::HalfOpen { .. } | Health::Ejected { .. } => false,
+            })
     }
 
     /// Whether one of its upstreams is so doubtful that all should be probed often. A gray alert

@@ -27,6 +27,16 @@ impl Counter {
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// By its one writer only: whoever sees it with [`Counter::seen`] sees all that was counted before.
+    fn stamp(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    }
+
+    /// By anyone.
+    fn seen(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// A histogram of durations with one writer.
@@ -77,6 +87,8 @@ pub enum Direction {
 #[repr(align(128))] // Two cache lines: neighbouring workers' rows never share one.
 pub struct UpstreamRow {
     outcomes: [[Counter; Outcome::COUNT]; 2],
+    /// Grows with each outcome, after it.
+    stamps: Counter,
     /// Answers that carried the marker.
     pub marked: Counter,
     /// Answers that could have.
@@ -95,6 +107,12 @@ impl UpstreamRow {
     /// By its one writer only.
     pub fn count(&self, class: MethodClass, outcome: Outcome) {
         self.outcomes[class.index()][outcome.index()].add(1);
+        self.stamps.stamp();
+    }
+
+    /// How many outcomes there were in all: where that has not changed, nothing has.
+    pub fn stamps(&self) -> u64 {
+        self.stamps.seen()
     }
 
     /// How often an outcome was counted.

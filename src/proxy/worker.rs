@@ -1,6 +1,7 @@
 //! One worker: a thread, its runtime, its listening sockets, its connections in both directions.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -280,8 +281,8 @@ async fn obey(worker: Rc<Worker>, mut snapshots: SnapshotReader) {
                     return;
                 }
                 let view = snapshots.current();
-                let exists = |serial| view.states.upstreams.iter().any(|s| s.serial == serial);
-                worker.connections.obey(exists);
+                let serials: HashSet<u64> = view.states.upstreams.iter().map(|s| s.serial).collect();
+                worker.connections.obey(|serial| serials.contains(&serial));
             }
             _ = sweep.tick() => worker.connections.sweep(),
         }

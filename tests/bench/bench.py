@@ -277,6 +277,15 @@ def configure(name, variant, folder, ports, is_logging):
     return [word.format(conf=conf, folder=folder, **ports) for word in arguments]
 
 
+def serve_origin(folder, ports):
+    """The origin of all contestants."""
+    conf = folder / "origin.conf"
+    text = (HERE / "conf/origin.conf").read_text().replace("@ORIGIN_PORT@", str(ports["origin"]))
+    conf.write_text(text.replace("@FOLDER@", str(folder)).replace("@BODY@", BODY))
+    return start(LOAD_CORE, ["nginx", "-p", folder, "-c", conf], folder / "origin.log",
+                 f"http://localhost:{ports['origin']}/1k")
+
+
 # ---- measuring
 
 def measure(contestant, workload, folder, ports, seconds):
@@ -420,11 +429,7 @@ def main():
         (folder / "pages").mkdir()
         (folder / "pages/1m").write_bytes(b"x" * (1 << 20))
         ports = {"http": free_port(), "https": free_port(), "origin": free_port()}
-        conf = folder / "origin.conf"
-        text = (HERE / "conf/origin.conf").read_text().replace("@ORIGIN_PORT@", str(ports["origin"]))
-        conf.write_text(text.replace("@FOLDER@", str(folder)).replace("@BODY@", BODY))
-        origin = start(LOAD_CORE, ["nginx", "-p", folder, "-c", conf], folder / "origin.log",
-                       f"http://localhost:{ports['origin']}/1k")
+        origin = serve_origin(folder, ports)
         try:
             compete(taking_part, binaries, folder, ports, chosen)
         finally:

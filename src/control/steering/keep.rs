@@ -10,6 +10,7 @@ use crate::control::memory::{KnownAddresses, Remembered};
 use crate::control::orders::Moment;
 use crate::exchange::addresses::Answer;
 use crate::exchange::state::States;
+use crate::model::health::PoolStanding;
 use crate::model::id::UpstreamKey;
 use crate::telemetry::journal::{Event, Line, rfc3339};
 
@@ -55,12 +56,10 @@ impl Steering {
     }
 
     /// Keeps the books of incidents, and tells what begins and ends.
-    pub(super) fn account(&mut self, now: Instant) {
+    pub(super) fn account(&mut self, standings: &[PoolStanding], now: Instant) {
         let view = self.publisher.current();
-        let pools = view.routing.topology.pools();
-        let standings: Vec<_> = pools.map(|(id, _)| self.detector.pool(id)).collect();
         let at = Moment { now, wall: clock::wall() };
-        for line in self.incidents.look(&view, &standings, at) {
+        for line in self.incidents.look(&view, standings, at) {
             tracing::info!(service = line.service.as_deref(), "{}", line.text);
             self.journal.add(line, at.wall);
         }

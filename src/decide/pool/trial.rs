@@ -167,6 +167,7 @@ impl PoolWatch {
 
     /// Leaves a provider that others found to fail, if there is anybody else.
     pub fn leave(&mut self, provider: ProviderId, context: &Context, out: &mut Vec<Transition>) {
+        self.wake();
         let before = out.len();
         for (place, upstream) in context.pool().upstreams.iter().enumerate() {
             let is_there = context.topology.upstream(*upstream).provider == provider;

@@ -11,6 +11,7 @@ mod architecture;
 mod capacity;
 mod check;
 mod clients;
+mod common_cause;
 mod failover;
 mod limits;
 mod memory;

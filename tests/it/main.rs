@@ -13,6 +13,7 @@ mod check;
 mod clients;
 mod common_cause;
 mod failover;
+mod grpc_health;
 mod limits;
 mod memory;
 mod operator;

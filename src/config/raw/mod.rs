@@ -13,9 +13,9 @@ mod service;
 mod unit;
 
 pub(super) use service::{
-    RawAccess, RawAllDown, RawExpect, RawFailover, RawHeaders, RawHttp, RawMarker, RawMode,
-    RawPage, RawProbe, RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules, RawSensitivity,
-    RawServe, RawService, RawSticky, RawTimeouts, RawUpstream,
+    RawAccess, RawAllDown, RawExpect, RawFailover, RawGrpc, RawHeaders, RawHttp, RawMarker,
+    RawMode, RawPage, RawProbe, RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules,
+    RawSensitivity, RawServe, RawService, RawSticky, RawTimeouts, RawUpstream,
 };
 pub(super) use unit::{RawDuration, RawFrequency, RawRate, RawShare, RawSize};
 

@@ -12,6 +12,7 @@ mod capacity;
 mod check;
 mod clients;
 mod common_cause;
+mod drain;
 mod failover;
 mod grpc_health;
 mod limits;

@@ -159,24 +159,28 @@ mod tests {
     fn only_serving_under_status_0_is_well() {
         let well: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
         #[rustfmt::skip]
-        let table: [(&str, &str, &[u8], Result<(), Unwell>); 12] = [
-            ("serving",                     "0",  well,                               Ok(())),
-            ("with fields of a later time", "0",  &[0, 0, 0, 0, 6, 0x12, 2, 0, 0, 8, 1], Ok(())),
-            ("not serving",                 "0",  &[0, 0, 0, 0, 2, 8, 2],             Err(Unwell::NotServing)),
-            ("unknown, which is left out",  "0",  &[0, 0, 0, 0, 0],                   Err(Unwell::NotServing)),
-            ("no message",                  "0",  b"",                                Err(Unwell::NotGrpc)),
-            ("compressed, unasked",         "0",  &[1, 0, 0, 0, 2, 8, 1],             Err(Unwell::NotGrpc)),
-            ("shorter than it says",        "0",  &[0, 0, 0, 0, 3, 8, 1],             Err(Unwell::NotGrpc)),
-            ("a number without an end",     "0",  &[0, 0, 0, 0, 2, 8, 0x81],          Err(Unwell::NotGrpc)),
-            ("an error in spite of it",     "14", well,                               Err(Unwell::Status(14))),
-            ("no such service",             "5",  b"",                                Err(Unwell::UnknownService)),
-            ("no health service",           "12", b"",                                Err(Unwell::NoHealthService)),
-            ("a page",                      "",   b"<html>",                          Err(Unwell::NotGrpc)),
+        let table: [(&str, &str, &[u8], Option<Unwell>); 12] = [
+            ("serving",                     "0",  well,                               None),
+            ("with fields of a later time", "0",  &[0, 0, 0, 0, 6, 0x12, 2, 0, 0, 8, 1], None),
+            ("not serving",                 "0",  &[0, 0, 0, 0, 2, 8, 2],             Some(Unwell::NotServing)),
+            ("unknown, which is left out",  "0",  &[0, 0, 0, 0, 0],                   Some(Unwell::NotServing)),
+            ("no message",                  "0",  b"",                                Some(Unwell::NotGrpc)),
+            ("compressed, unasked",         "0",  &[1, 0, 0, 0, 2, 8, 1],             Some(Unwell::NotGrpc)),
+            ("shorter than it says",        "0",  &[0, 0, 0, 0, 3, 8, 1],             Some(Unwell::NotGrpc)),
+            ("a number without an end",     "0",  &[0, 0, 0, 0, 2, 8, 0x81],          Some(Unwell::NotGrpc)),
+            ("an error in spite of it",     "14", well,                               Some(Unwell::Status(14))),
+            ("no such service",             "5",  b"",                                Some(Unwell::UnknownService)),
+            ("no health service",           "12", b"",                                Some(Unwell::NoHealthService)),
+            ("a page",                      "",   b"<html>",                          Some(Unwell::NotGrpc)),
         ];
         for (shows, status, body, verdict) in table {
             let none = HeaderMap::new();
-            assert_eq!(answer(&none, body, Some(&fields(status))), verdict, "{shows}");
-            assert_eq!(answer(&fields(status), body, None), verdict, "{shows}, without trailers");
+            assert_eq!(answer(&none, body, Some(&fields(status))).err(), verdict, "{shows}");
+            assert_eq!(
+                answer(&fields(status), body, None).err(),
+                verdict,
+                "{shows}, without trailers"
+            );
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::exchange::commands::SteeringEnded;
 use crate::exchange::edge::Edge;
 use crate::exchange::evidence::EvidenceSender;
 use crate::exchange::settings::SettingsCell;
+use crate::model::control_target::ControlTarget;
 use crate::model::name_server::NameServer;
 use crate::net::bind;
 use crate::net::tls_client::{self, TrustError};
@@ -215,6 +216,10 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
         evidence: parts.evidence.clone(),
         metrics: parts.metrics.clone(),
     };
+    let (control_targets, targets) = watch::channel(parts.config.control_targets.clone().into());
+    let evidence = parts.evidence.clone();
+    let asked = ControlTargets { targets, names: names.clone(), evidence };
+    spawn_local(asked.run(shutdown.clone()));
     let dns = Dns {
         snapshots: parts.handles.snapshots.clone(),
         names,
@@ -222,11 +227,6 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
         evidence: parts.evidence.clone(),
         metrics: parts.metrics.clone(),
     };
-    let servers = parts.config.resolver.servers.iter();
-    let servers: Vec<SocketAddr> = servers.filter_map(NameServer::address).collect();
-    if let Some(targets) = ControlTargets::new(&servers, parts.evidence.clone()) {
-        spawn_local(targets.run(shutdown.clone()));
-    }
     spawn_local(dns.run(shutdown.clone()));
     spawn_local(prober.run(shutdown.clone()));
     reload::tell_certificates(&parts.config.listeners, &parts.metrics);
@@ -239,6 +239,7 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
             listeners: parts.listeners,
             senders: parts.senders,
             aim: parts.aim,
+            control_targets,
             fixed: Fixed::of(&parts.config),
         };
         let reload = Reload { file, cores: cores(), metrics: parts.metrics, applier: force };
@@ -284,6 +285,7 @@ struct Force {
     listeners: Listeners,
     senders: Vec<mpsc::Sender<Vec<worker::Listener>>>,
     aim: Aim,
+    control_targets: watch::Sender<Arc<[ControlTarget]>>,
     fixed: Fixed,
 }
 
@@ -310,6 +312,7 @@ impl Applier for Force {
         let tls = tls_client::configs(&config.topology, &self.roots)?;
         self.handles.commands.adopt(Arc::clone(&config.topology), tls).await?;
         self.settings.replace(settings_of(&config));
+        self.control_targets.send_replace(config.control_targets.clone().into());
         self.aim.at(config.access_log.as_ref().map(|log| log.target.clone()));
         let before: Vec<SocketAddr> = self.listeners.addresses().collect();
         let after = self.listeners.put_into_force(prepared, &self.senders);

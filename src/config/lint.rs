@@ -9,6 +9,7 @@ use super::complaint::{Complaints, Place};
 use super::lower::{Places, ServicePlaces};
 use super::values::spelled;
 use super::{Config, Listener};
+use crate::model::control_target::ControlTarget;
 use crate::model::id::UpstreamId;
 use crate::model::place::{Jurisdiction, Residency};
 use crate::model::topology::{EndpointHost, HostRule, Pool, ProviderKind, Scheme, Topology};
@@ -43,6 +44,7 @@ const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 pub(super) fn lint(config: &Config, places: &Places, complaints: &Complaints) {
     front(config, places, complaints);
     admin(config, places, complaints);
+    control_targets(config, places, complaints);
     for ((_, pool), places) in config.topology.pools().zip(&places.services) {
         let service = Service { topology: &config.topology, pool, places, complaints };
         service.ways_out();
@@ -102,6 +104,36 @@ fn admin(config: &Config, places: &Places, complaints: &Complaints) {
             format_args!("the token of `admin` is shorter than {MIN_TOKEN} characters"),
             "it can be guessed; `openssl rand -hex 32` makes a better one",
         );
+    }
+}
+
+/// Who is to tell our own network's fault from others', and whether it can.
+fn control_targets(config: &Config, places: &Places, complaints: &Complaints) {
+    let warn = |place: Place, target: &ControlTarget, what: &str, mend: &str| {
+        let host = match &target.host {
+            EndpointHost::Name(name) => name.to_string(),
+            EndpointHost::Address(address) => address.to_string(),
+        };
+        complaints.warning(place, format_args!("the control target `{host}` {what}"), mend);
+    };
+    for (target, place) in config.control_targets.iter().zip(&places.control_targets) {
+        let near = match &target.host {
+            EndpointHost::Name(name) => &**name == "localhost",
+            EndpointHost::Address(address) => address.is_loopback(),
+        };
+        let is_host = |id| config.topology.upstream(id).endpoint.host == target.host;
+        if near {
+            let mend = "it answers, or does not, whatever the network does; name one beyond your own network";
+            warn(*place, target, "is this machine itself", mend);
+        } else if config.topology.upstreams().any(|(id, _)| is_host(id)) {
+            let mend = "it fails with its provider, and would be taken for our own network; name one that has \
+                        nothing to do with any";
+            warn(*place, target, "is the host of an upstream", mend);
+        }
+    }
+    if let ([target], [place]) = (&*config.control_targets, &*places.control_targets) {
+        let mend = "when it fails by itself nobody is left who could prove that the network is there; name two";
+        warn(*place, target, "is the only one", mend);
     }
 }
 

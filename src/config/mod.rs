@@ -24,6 +24,7 @@ use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
 use crate::model::access_log::AccessLog;
+use crate::model::control_target::ControlTarget;
 use crate::model::limits::Limits;
 use crate::model::listening::Manner;
 use crate::model::name_server::NameServer;
@@ -158,6 +159,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// How upstream names become addresses.
     pub resolver: Resolver,
+    /// Who tells our own network's fault from others'; none: nobody.
+    pub control_targets: Vec<ControlTarget>,
     /// Bounds on what clients can take.
     pub limits: Limits,
     /// Whose `X-Forwarded-For` and PROXY header are believed.

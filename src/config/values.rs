@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
 
+use crate::model::control_target::ControlTarget;
 use crate::model::topology::{EndpointHost, HostPattern, Scheme};
 use crate::model::unit::Permille;
 
@@ -215,6 +216,25 @@ pub(super) fn url(text: &str) -> Result<Url, Flaw> {
     };
     let rest = if rest == "/" || rest.is_empty() { None } else { Some(url_path(rest)?) };
     Ok(Url { scheme, host, port: port.unwrap_or(default_port), rest })
+}
+
+/// `192.0.2.53:53`, `www.example:443`.
+pub(super) fn control_target(text: &str) -> Result<ControlTarget, Flaw> {
+    const MEND: &str = "write a host and a TCP port, as in `192.0.2.53:53` or `www.example:443`";
+    if text.contains('/') {
+        return Err(Flaw::new(format!("nothing is asked but a connection; {MEND}")));
+    }
+    // An IPv6 address without brackets ends in what looks like a port.
+    if text.parse::<IpAddr>().is_ok() {
+        return Err(Flaw::new(format!("its port is missing; {MEND}")));
+    }
+    match host_and_port(text)? {
+        (EndpointHost::Address(address), Some(_)) if address.is_unspecified() => {
+            Err(Flaw::new(format!("that is nobody's address; {MEND}")))
+        }
+        (host, Some(port)) => Ok(ControlTarget { host, port }),
+        (_, None) => Err(Flaw::new(format!("its port is missing; {MEND}"))),
+    }
 }
 
 fn host_and_port(authority: &str) -> Result<(EndpointHost, Option<u16>), Flaw> {

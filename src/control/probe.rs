@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST, USER_AGENT};
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, TE, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,10 +21,14 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::model::outcome::{FailureKind, Marker};
 use crate::model::signal::ProbeResult;
-use crate::model::topology::{Endpoint, Expect, HostRule, HttpRule, MarkerRule, Scheme};
+use crate::model::topology::{Asks, Endpoint, Expect, HostRule, HttpRule, MarkerRule, Scheme};
 use crate::net::dial;
 use crate::net::tls_client::{self, Stream};
 use crate::request::classify;
+
+mod grpc;
+
+pub use grpc::Unwell;
 
 /// Body bytes read of an answer, at most.
 const MOST_BODY: usize = 64 * 1024;
@@ -40,7 +44,9 @@ pub struct Question {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Host for [`HostRule::Public`]; the endpoint's own where the service has none.
     pub public_host: Option<Box<str>>,
-    /// Path and query.
+    /// What for.
+    pub asks: Asks,
+    /// Path and query of a page.
     pub target: Box<str>,
     /// What a good answer is.
     pub expect: Expect,
@@ -57,22 +63,32 @@ pub struct Asked {
     pub result: Option<ProbeResult>,
     /// The last second of the certificate that was shown.
     pub certificate_end: Option<SystemTime>,
+    /// Why a gRPC server that answered did not pass.
+    pub unwell: Option<Unwell>,
+}
+
+/// What is learned on the way to a result, whatever that is.
+#[derive(Debug, Default)]
+struct Learned {
+    certificate_end: Cell<Option<SystemTime>>,
+    unwell: Cell<Option<Unwell>>,
 }
 
 /// Asks once. Ends within the question's timeout.
 pub async fn ask(question: &Question, addresses: &[SocketAddr]) -> Asked {
     let deadline = Instant::from_std(clock::now() + question.timeout);
-    let certificate_end = Cell::new(None);
-    let result = attempt(question, addresses, deadline, &certificate_end).await;
+    let learned = Learned::default();
+    let result = attempt(question, addresses, deadline, &learned).await;
     let result = result.unwrap_or_else(|kind| Some(ProbeResult::Failed(kind)));
-    Asked { result, certificate_end: certificate_end.get() }
+    let Learned { certificate_end, unwell } = learned;
+    Asked { result, certificate_end: certificate_end.get(), unwell: unwell.get() }
 }
 
 async fn attempt(
     question: &Question,
     addresses: &[SocketAddr],
     deadline: Instant,
-    certificate_end: &Cell<Option<SystemTime>>,
+    learned: &Learned,
 ) -> Result<Option<ProbeResult>, FailureKind> {
     if addresses.is_empty() {
         return Err(FailureKind::Dns);
@@ -95,7 +111,7 @@ async fn attempt(
             within(FailureKind::Tls, FailureKind::Tls).wait(handshake).await?
         }
     };
-    certificate_end.set(tls_client::end_of_certificate(&stream));
+    learned.certificate_end.set(tls_client::end_of_certificate(&stream));
     let version = question.version(&stream);
     let request = question.request(version).ok_or(FailureKind::BrokeOff)?;
     let exchange = async {
@@ -107,7 +123,17 @@ async fn attempt(
         within(FailureKind::Late, FailureKind::BrokeOff).wait(exchange).await?;
     let (head, body) = response.into_parts();
     let body = within(FailureKind::BodyStall, FailureKind::BodyCut).wait(beginning(body)).await?;
-    Ok(Some(question.judge(head.status, &head.headers, &body)))
+    Ok(Some(match question.asks {
+        Asks::Page => question.judge(head.status, &head.headers, &body.text),
+        Asks::GrpcHealth(_) => {
+            let answer = match head.status {
+                StatusCode::OK => grpc::answer(&head.headers, &body.text, body.trailers.as_ref()),
+                _ => Err(Unwell::NotGrpc),
+            };
+            learned.unwell.set(answer.err());
+            question.judge_health(answer, &head.headers)
+        }
+    }))
 }
 
 /// One step under the probe's deadline, and what it means when it does not succeed.
@@ -152,21 +178,30 @@ impl Question {
     }
 
     /// `None` when host or path cannot stand in a request; `config` has checked both.
-    fn request(&self, version: Version) -> Option<Request<Empty<Bytes>>> {
+    fn request(&self, version: Version) -> Option<Request<Full<Bytes>>> {
         let host = self.host();
-        let request = Request::get("/").version(version).header(USER_AGENT, AGENT);
-        let request = request.header(ACCEPT, "*/*");
+        let request = Request::builder().version(version).header(USER_AGENT, AGENT);
+        let (request, target, body) = match &self.asks {
+            Asks::Page => (request.header(ACCEPT, "*/*"), &*self.target, Vec::new()),
+            Asks::GrpcHealth(service) => {
+                let request = request.method(Method::POST).header(TE, "trailers");
+                let request = request.header(CONTENT_TYPE, "application/grpc");
+                let patience = format!("{}m", self.timeout.as_millis());
+                let request = request.header("grpc-timeout", patience);
+                (request, grpc::METHOD, grpc::request(service))
+            }
+        };
         let request = if version == Version::HTTP_2 {
             let scheme = match self.endpoint.scheme {
                 Scheme::Http => "http",
                 Scheme::Https => "https",
             };
             let uri = Uri::builder().scheme(scheme).authority(&*host);
-            request.uri(uri.path_and_query(&*self.target).build().ok()?)
+            request.uri(uri.path_and_query(target).build().ok()?)
         } else {
-            request.uri(&*self.target).header(HOST, &*host)
+            request.uri(target).header(HOST, &*host)
         };
-        let mut request = request.body(Empty::new()).ok()?;
+        let mut request = request.body(Full::from(body)).ok()?;
         self.endpoint.headers.apply(request.headers_mut());
         Some(request)
     }
@@ -176,14 +211,26 @@ impl Question {
         let as_wanted = good.iter().any(|range| range.contains(&status.as_u16()))
             && wanted.iter().all(|(name, value)| headers.get_all(name).iter().any(|v| v == value))
             && body_contains.as_deref().is_none_or(|text| contains(body, text.as_bytes()));
-        let origin_spoke = classify::marker(self.marker.as_ref(), headers) == Marker::Present;
         if as_wanted {
             ProbeResult::Passed
-        } else if status.is_server_error() && origin_spoke {
+        } else if status.is_server_error() && self.origin_spoke(headers) {
             ProbeResult::OriginError
         } else {
             ProbeResult::Failed(FailureKind::ServerError)
         }
+    }
+
+    /// An error of gRPC travels under a 200, so that the status says nothing.
+    fn judge_health(&self, answer: Result<(), Unwell>, headers: &HeaderMap) -> ProbeResult {
+        match answer {
+            Ok(()) => ProbeResult::Passed,
+            Err(_) if self.origin_spoke(headers) => ProbeResult::OriginError,
+            Err(_) => ProbeResult::Failed(FailureKind::ServerError),
+        }
+    }
+
+    fn origin_spoke(&self, headers: &HeaderMap) -> bool {
+        classify::marker(self.marker.as_ref(), headers) == Marker::Present
     }
 }
 
@@ -199,17 +246,27 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
+/// What was read of an answer behind its head.
+struct Beginning {
+    text: Vec<u8>,
+    /// Where it ends with some, and was read so far.
+    trailers: Option<HeaderMap>,
+}
+
 /// The first [`MOST_BODY`] bytes of a body, fewer where it ends before.
-async fn beginning(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
-    let mut text = Vec::new();
+async fn beginning(mut body: Incoming) -> Result<Beginning, hyper::Error> {
+    let (mut text, mut trailers) = (Vec::new(), None);
     while text.len() < MOST_BODY && !body.is_end_stream() {
         let Some(frame) = body.frame().await else { break };
-        if let Ok(data) = frame?.into_data() {
-            let room = MOST_BODY - text.len();
-            text.extend_from_slice(&data[..data.len().min(room)]);
+        match frame?.into_data() {
+            Ok(data) => {
+                let room = MOST_BODY - text.len();
+                text.extend_from_slice(&data[..data.len().min(room)]);
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    Ok(text)
+    Ok(Beginning { text, trailers })
 }
 
 /// One connection of one probe; dropping it closes it.
@@ -220,8 +277,8 @@ struct Connection {
 }
 
 enum Sender {
-    Http1(http1::SendRequest<Empty<Bytes>>),
-    Http2(http2::SendRequest<Empty<Bytes>>),
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
 }
 
 impl Connection {
@@ -241,7 +298,7 @@ impl Connection {
 
     async fn send(
         &mut self,
-        request: Request<Empty<Bytes>>,
+        request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, hyper::Error> {
         match &mut self.sender {
             Sender::Http1(sender) => sender.send_request(request).await,

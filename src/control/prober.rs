@@ -1,7 +1,7 @@
 //! Whom to probe, and what becomes of the answers. Every upstream of every service, standby ones as
 //! often as the active one, each on a connection of its own; and origins where the file names one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::names::Names;
-use super::probe::{self, Asked, Question};
+use super::probe::{self, Asked, Question, Unwell};
 use super::schedule::{self, Schedule};
 use crate::clock;
 use crate::exchange::evidence::{Evidence, EvidenceSender};
@@ -64,6 +64,8 @@ struct Target {
     question: Question,
     interval: Duration,
     whom: Whom,
+    /// What was said last of a gRPC server that does not pass: said once, until it changes.
+    told: Cell<Option<Unwell>>,
 }
 
 enum Whom {
@@ -82,6 +84,7 @@ struct Report {
     /// `None`: it could not be sent, which says nothing of whom it was meant for.
     result: Option<ProbeResult>,
     certificate_end: Option<SystemTime>,
+    unwell: Option<Unwell>,
     took: Duration,
 }
 
@@ -111,7 +114,10 @@ impl Prober {
     }
 
     fn report(&self, target: &Target, report: Report) {
-        let Report { at, result: Some(result), certificate_end, took } = report else { return };
+        let Report { at, result: Some(result), certificate_end, unwell, took } = report else {
+            return;
+        };
+        target.tell(unwell);
         if let Some(end) = certificate_end.and_then(|end| end.duration_since(UNIX_EPOCH).ok()) {
             self.metrics.certificate_shown(&target.question.name(), end);
         }
@@ -158,6 +164,7 @@ impl Prober {
             endpoint: origin.endpoint.clone(),
             tls,
             public_host: None,
+            asks: rule.asks.clone(),
             target: origin.path.clone(),
             expect: rule.expect.clone(),
             // Asked directly, the origin cannot hide behind its own marker.
@@ -169,7 +176,7 @@ impl Prober {
             names: self.names.clone(),
             last: RefCell::default(),
         };
-        Some(Target { question, interval: rule.interval, whom })
+        Some(Target { question, interval: rule.interval, whom, told: Cell::default() })
     }
 }
 
@@ -180,13 +187,14 @@ fn upstream_target(topology: &Topology, id: UpstreamId, view: &View) -> Target {
         endpoint: upstream.endpoint.clone(),
         tls: view.tls[id.index()].clone(),
         public_host: rules.probe.host.clone(),
+        asks: rules.probe.asks.clone(),
         target: rules.probe.path.clone(),
         expect: rules.probe.expect.clone(),
         marker: rules.marker.clone(),
         timeout: rules.probe.timeout,
     };
     let whom = Whom::Upstream(Arc::clone(view.states.upstream(id)));
-    Target { question, interval: rules.probe.interval, whom }
+    Target { question, interval: rules.probe.interval, whom, told: Cell::default() }
 }
 
 impl Target {
@@ -201,9 +209,28 @@ impl Target {
     async fn probe(&self) -> Report {
         let addresses = self.addresses().await;
         let began = clock::now();
-        let Asked { result, certificate_end } = probe::ask(&self.question, &addresses).await;
+        let Asked { result, certificate_end, unwell } =
+            probe::ask(&self.question, &addresses).await;
         let at = clock::now();
-        Report { at, result, certificate_end, took: at - began }
+        Report { at, result, certificate_end, unwell, took: at - began }
+    }
+
+    /// Says why a gRPC server does not pass, and what to do about it.
+    fn tell(&self, unwell: Option<Unwell>) {
+        if self.told.replace(unwell) == unwell {
+            return;
+        }
+        let Some(unwell) = unwell else { return };
+        match &self.whom {
+            Whom::Upstream(state) => {
+                let (service, provider) = (state.key.service.as_str(), state.key.provider.as_str());
+                tracing::warn!(service, provider, why = %unwell, "a gRPC health probe does not pass");
+            }
+            Whom::Origin { service, .. } => {
+                let service = service.as_str();
+                tracing::warn!(service, why = %unwell, "the origin's gRPC health probe does not pass");
+            }
+        }
     }
 
     async fn addresses(&self) -> Vec<SocketAddr> {

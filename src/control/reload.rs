@@ -148,12 +148,16 @@ impl<A: Applier> Reload<A> {
     async fn take_over(&mut self, config: Config) -> ReloadResult {
         let (services, upstreams) = (config.topology.pools.len(), config.topology.upstreams.len());
         let (lints, listeners) = (config.lints.clone(), config.listeners.clone());
+        let expiring = config::expiring(&config, clock::wall());
         if let Err(error) = self.applier.apply(config).await {
             tracing::error!(error = %Chain(&error), "configuration not put into force");
             return ReloadResult::Failure;
         }
         for lint in lints {
             tracing::warn!(lint = %lint.one_line(), "the configuration has a trap");
+        }
+        for line in expiring {
+            tracing::warn!(certificate = line, "a certificate ends");
         }
         tracing::info!(services, upstreams, "configuration reloaded");
         self.metrics.config_taken(since_1970());

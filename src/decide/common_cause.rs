@@ -4,8 +4,8 @@
 //! to control targets, which have nothing to do with any provider. Out: whether our own network or
 //! resolver is at fault, and by what.
 //!
-//! **Connections**: upstreams that share nothing fail at their front doors within 5 s, none of them
-//! answers anything, and every control target fails too. One that answers vetoes.
+//! **Connections**: upstreams that share nothing fail at their front doors within 5 s, no upstream
+//! answers anything meanwhile, and every control target fails too. One that answers vetoes.
 //!
 //! **Names**: look-ups fail for upstreams that share nothing, and for at least half of all names.
 //! Attempts may well succeed meanwhile, at addresses that were kept.
@@ -34,6 +34,8 @@ pub struct CommonCause {
     contacts: Vec<Contact>,
     control: Option<(Instant, Reply)>,
     control_answered: Option<Instant>,
+    /// When any upstream was heard of last.
+    heard: Option<Instant>,
     found: Option<Found>,
 }
 
@@ -66,7 +68,8 @@ impl CommonCause {
     }
 
     /// Something was heard of an upstream, good or bad.
-    pub fn heard(&mut self, upstream: UpstreamId) {
+    pub fn heard(&mut self, upstream: UpstreamId, at: Instant) {
+        self.heard = self.heard.max(Some(at));
         if let Some(contact) = self.contacts.get_mut(upstream.index()) {
             contact.shut = None;
         }
@@ -128,7 +131,9 @@ impl CommonCause {
         let control_fails = self.control.is_some_and(|(at, reply)| {
             reply == Reply::Missing && at >= first && now < at + TOGETHER
         });
-        let vetoed = self.control_answered.is_some_and(|answered| answered >= first);
+        // An upstream that is not under suspicion is a control target too.
+        let answered = self.control_answered.max(self.heard);
+        let vetoed = answered.is_some_and(|answered| answered >= first);
         control_fails
             && !vetoed
             && are_independent(topology, &self.those(|contact| shut(contact).is_some()))
@@ -210,8 +215,26 @@ mod tests {
         cause.shut(FIRST, now);
         cause.shut(SECOND, now);
         cause.control(now, Reply::Missing);
-        cause.heard(SECOND);
+        cause.heard(SECOND, now);
         assert_eq!(cause.decide(&topology, now), None);
+    }
+
+    #[test]
+    fn an_upstream_that_still_answers_vetoes_as_a_control_target_does() {
+        let (topology, now) = (three(), start());
+        let second = Duration::from_secs(1);
+        let mut cause = of(&topology);
+        cause.heard(THIRD, now);
+        cause.shut(FIRST, now + second);
+        cause.shut(SECOND, now + second);
+        cause.control(now + second, Reply::Missing);
+        cause.heard(THIRD, now + 2 * second);
+        assert_eq!(cause.decide(&topology, now + 2 * second), None);
+        cause.shut(FIRST, now + 3 * second);
+        cause.shut(SECOND, now + 3 * second);
+        cause.control(now + 3 * second, Reply::Missing);
+        let found = cause.decide(&topology, now + 3 * second);
+        assert_eq!(found, Some(Ground::Connections), "what was heard before proves nothing");
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl Detector {
         match signal {
             Signal::Sample(sample) => {
                 if sample.counts.successes != [0; 2] {
-                    self.shared.common_cause.heard(sample.upstream);
+                    self.shared.common_cause.heard(sample.upstream, now);
                 }
                 if let Some((pool, place)) = self.find(sample.upstream) {
                     pool.sample(place, sample, now);
@@ -206,7 +206,7 @@ impl Detector {
             Some(FailureKind::Dns | FailureKind::Connect) => {
                 self.shared.common_cause.shut(upstream, at)
             }
-            Some(_) | None => self.shared.common_cause.heard(upstream),
+            Some(_) | None => self.shared.common_cause.heard(upstream, at),
         }
     }
 

@@ -5,6 +5,7 @@ pub mod access_log;
 pub mod allowance;
 pub mod cell;
 pub mod client;
+pub mod control_target;
 #[cfg(test)]
 pub(crate) mod example;
 pub mod health;

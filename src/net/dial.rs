@@ -130,6 +130,26 @@ mod tests {
         assert_eq!(stream.peer_addr().expect("peer"), live);
     }
 
+    #[tokio::test]
+    async fn a_silent_ipv6_address_does_not_make_the_ipv4_one_wait() {
+        // Its backlog is full: what comes then gets no answer at all, as from a black hole.
+        let silent = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None);
+        let silent = silent.expect("IPv6");
+        silent.bind(&address("[::1]:0").into()).expect("bind");
+        silent.listen(0).expect("listen");
+        let dead = silent.local_addr().expect("address").as_socket().expect("IPv6");
+        let mut held = Vec::new();
+        let patience = 2 * STAGGER;
+        while let Ok(stream) = tokio::time::timeout(patience, TcpStream::connect(dead)).await {
+            held.push(stream.expect("a place in the backlog"));
+        }
+        let live = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let live = live.local_addr().expect("address");
+        let connected = tokio::time::timeout(8 * STAGGER, connect(&[dead, live])).await;
+        let stream = connected.expect("long before any connect timeout").expect("the live one");
+        assert_eq!(stream.peer_addr().expect("peer"), live);
+    }
+
     #[test]
     fn what_we_lack_is_told_from_what_the_other_end_does() {
         let too_many = io::Error::from_raw_os_error(24);

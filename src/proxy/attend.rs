@@ -16,6 +16,9 @@ use crate::model::limits::Limits;
 
 /// After so long without a request an HTTP/1.1 connection waits without hyper.
 pub(super) const REST: Duration = Duration::from_millis(250);
+/// For what a client may have sent before it knew that the process ends, and for the last words to one
+/// that is idle: far more than a way there and back takes.
+pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A connection, and what its driver does besides polling it.
 pub(super) struct Driven<'a, C, F, S> {
@@ -58,6 +61,23 @@ impl Standstill {
     }
 }
 
+/// Drives a connection that was idle for too long, and was told so, to its end. A request that came in the
+/// meantime is still served.
+pub(super) async fn take_leave(
+    limits: &Limits,
+    activity: &Activity,
+    mut is_over: impl FnMut(&mut Context<'_>) -> bool,
+) {
+    let mut ended = pin!(poll_fn(|context| match is_over(context) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    }));
+    let in_time = tokio::time::timeout(GOODBYE, ended.as_mut()).await;
+    if in_time.is_err() && activity.patience(limits) == Patience::Served {
+        drop(tokio::time::timeout(limits.idle_timeout, ended).await);
+    }
+}
+
 /// Drives a connection until it ends, is idle or slow for too long, or the process ends.
 pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
     worker: &Worker,
@@ -68,6 +88,10 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
     let Driven { mut connection, finish, send } = driven;
     let mut draining = pin!(worker.draining.notified());
     let mut finishing = false;
+    // What begins in a drain begins with a request that was already here.
+    let begun_late = worker.stage.get() != Stage::Serving;
+    // Boxed: most connections never see a drain.
+    let mut last_call: Option<Pin<Box<tokio::time::Sleep>>> = None;
     // The bell is heard by registering once; the stage itself is looked at, which costs nothing.
     let mut listening = false;
     let mut standstill = Standstill { asked: 0, since: clock::now() };
@@ -79,8 +103,19 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
         }
         match worker.stage.get() {
             Stage::Serving => {}
-            Stage::Draining | Stage::Over if std::mem::replace(&mut finishing, true) => {}
-            Stage::Draining | Stage::Over => finish(connection.as_mut()),
+            Stage::Draining | Stage::Over if finishing => {}
+            stage @ (Stage::Draining | Stage::Over) => {
+                // A client of HTTP/1.1 that is told nothing may be sending its next request right now:
+                // it gets its answer, with which it is told.
+                let call = last_call.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
+                finishing = begun_late
+                    || stage == Stage::Over
+                    || activity.patience(limits) == Patience::Served
+                    || call.as_mut().poll(context).is_ready();
+                if finishing {
+                    finish(connection.as_mut());
+                }
+            }
         }
         if let Poll::Ready(end) = connection.as_mut().poll(context) {
             return Poll::Ready(Attended::Ended(end));

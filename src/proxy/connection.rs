@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::attend::{Attended, Driven, attend};
+use super::attend::{Attended, Driven, attend, take_leave};
 use super::client::{self, Activity, Client, Watched};
 use super::connections::OnThisWorker;
 use super::early::Early;
@@ -307,7 +307,15 @@ impl Connection {
         match attend(&self.worker, &self.settings.limits, &activity, driven).await {
             Attended::SlowHead => self.refuse(Refusal::SlowHead),
             Attended::SlowReader => self.refuse(Refusal::SlowReader),
-            Attended::Ended(_) | Attended::Unsent | Attended::Idle | Attended::Rests => {}
+            Attended::Idle => {
+                Pin::new(&mut connection).graceful_shutdown();
+                let is_over = |context: &mut Context<'_>| {
+                    let ended = Pin::new(&mut connection).poll(context).is_ready();
+                    ended | matches!(gathered.poll_send(context), Poll::Ready(Err(_)))
+                };
+                take_leave(&self.settings.limits, &activity, is_over).await;
+            }
+            Attended::Ended(_) | Attended::Unsent | Attended::Rests => {}
         }
     }
 }

@@ -13,9 +13,10 @@ use std::task::Poll;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::attend::poll_due;
+use super::attend::{GOODBYE, poll_due};
 use super::client::{Activity, Patience};
 use super::worker::{Stage, Worker};
+use crate::clock;
 use crate::model::limits::Limits;
 
 /// Read at once into the worker's own buffer: an everyday head with all its cookies.
@@ -40,8 +41,7 @@ pub(super) async fn for_head<S: AsyncRead + Unpin>(
     activity: &Activity,
     (stream, came): (&mut S, &mut Vec<u8>),
 ) -> Waited {
-    // What was accepted while the process ends was asked for before that.
-    let ends = worker.stage.get() == Stage::Serving;
+    let mut last_call = None;
     let mut draining = pin!(worker.draining.notified());
     let mut timer = pin!(tokio::time::sleep(limits.header_read_timeout));
     let mut look = Look::default();
@@ -61,14 +61,21 @@ pub(super) async fn for_head<S: AsyncRead + Unpin>(
                 Poll::Pending => break,
             }
         }
-        // Half a head is somebody's request: it has its time.
-        if ends && came.is_empty() && draining.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Waited::Over);
+        // A request may be on its way, sent before anybody knew of a drain. Half a head is somebody's
+        // request: it has its time.
+        let is_over =
+            draining.as_mut().poll(context).is_ready() || worker.stage.get() != Stage::Serving;
+        if is_over && last_call.is_none() {
+            last_call = Some(clock::now() + GOODBYE);
         }
+        let last_call = last_call.filter(|_| came.is_empty());
         poll_due(timer.as_mut(), context, |now| match activity.patience(limits) {
+            _ if last_call.is_some_and(|until| until <= now) => Ok(Waited::Over),
             Patience::Head(until) if until <= now => Ok(Waited::SlowHead),
             Patience::Idle(until) if until <= now => Ok(Waited::Over),
-            Patience::Head(until) | Patience::Idle(until) => Err(until),
+            Patience::Head(until) | Patience::Idle(until) => {
+                Err(last_call.map_or(until, |last_call| last_call.min(until)))
+            }
             Patience::Served => Err(now + limits.idle_timeout),
         })
     })

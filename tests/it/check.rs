@@ -308,8 +308,35 @@ fn a_certificate_knows_the_names_it_holds() {
     assert_eq!(tls.certificates[0].names, ["www.portal.example".into()]);
     let after = tls.certificates[0].not_after + std::time::Duration::from_secs(1);
     assert!(config::expiring(&config, after)[0].contains("has expired"));
+    let days = |count: u64| std::time::Duration::from_secs(count * 24 * 60 * 60);
+    let soon = tls.certificates[0].not_after - days(7);
+    assert!(config::expiring(&config, soon)[0].contains("ends in 7 days"));
+    let early = tls.certificates[0].not_after - days(15);
+    assert_eq!(config::expiring(&config, early), Vec::<String>::new());
     let long_before = std::time::SystemTime::UNIX_EPOCH;
     assert_eq!(config::expiring(&config, long_before), Vec::<String>::new());
+}
+
+#[test]
+fn a_certificate_that_has_ended_is_warned_of_and_not_refused() {
+    let folder = example();
+    let mut params =
+        rcgen::CertificateParams::new(["www.portal.example".to_owned()]).expect("a name");
+    params.not_after = rcgen::date_time_ymd(2024, 1, 1);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let ended = params.self_signed(&key).expect("a certificate").pem();
+    for name in ["portal", "client"] {
+        fs::write(folder.path().join(format!("tls/{name}.pem")), &ended).expect("write");
+        fs::write(folder.path().join(format!("tls/{name}.key")), key.serialize_pem())
+            .expect("write");
+    }
+    let answer = told(&check(folder.path(), &["-c", "bascule.yaml"]));
+    let line =
+        "warning: the certificate of `www.portal.example` has expired: clients will refuse it";
+    assert!(answer.contains(line), "{answer}");
+    assert!(answer.contains("exit 0"), "{answer}");
+    let denied = told(&check(folder.path(), &["-c", "bascule.yaml", "--deny-warnings"]));
+    assert!(denied.contains("exit 1"), "{denied}");
 }
 
 #[test]

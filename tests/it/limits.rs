@@ -1,5 +1,6 @@
 //! What clients cannot take, what never reaches an upstream, and how the process ends.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -78,6 +79,44 @@ async fn an_idle_connection_is_closed() {
     let reply = within("the answer", client.reply()).await.expect("whole");
     assert_eq!(reply.head.status(), 200);
     assert!(within("the end of the connection", client.is_ended()).await);
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_is_told_that_no_stream_was_lost() {
+    let stage = stage("{ idle_timeout: 1s }").await;
+    let mut client = stage.proxy.wire().await;
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("sent");
+    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]).await.expect("our settings");
+    // GET http://…/ as one frame: a head that ends its stream, with indexed fields but the host.
+    let length = u8::try_from(5 + PORTAL.len()).expect("short");
+    let mut head = vec![0, 0, length, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, length - 5];
+    head.extend_from_slice(PORTAL.as_bytes());
+    client.send(head).await.expect("sent");
+    let said = within("the end of the connection", client.rest()).await.expect("closed cleanly");
+    let mut kinds = Vec::new();
+    let mut frames = said.as_slice();
+    while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = frames {
+        kinds.push(*kind);
+        frames = &rest[usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c)..];
+    }
+    assert!(kinds.contains(&7), "no GOAWAY among the frames {kinds:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_half_before_its_answer_is_taken_for_gone() {
+    let stage = Stage::plain().await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    let mut client = TcpStream::connect(stage.proxy.plain).await.expect("a connection");
+    let head = format!("GET /feed HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n");
+    client.write_all(head.as_bytes()).await.expect("sent");
+    let mut talk = stage.us.conversation().await;
+    client.shutdown().await.expect("its half");
+    assert!(within("the upstream to be let go", talk.wire.is_ended()).await);
+    let mut said = Vec::new();
+    within("the end", client.read_to_end(&mut said)).await.ok();
+    assert!(said.is_empty(), "{said:?}");
+    let failed = stage.proxy.metrics().await.sum("bascule_failovers_total", &[]);
+    assert_eq!(failed, 0.0, "nobody is blamed for a client that leaves");
 }
 
 #[tokio::test]
@@ -227,7 +266,7 @@ async fn a_terminated_proxy_finishes_what_is_in_flight() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nfirst,";
     talk.wire.send(head).await.expect("sent");
     within("the first part", client.until(b"first,")).await.expect("arrives");
-    let mut idle = stage.proxy.session(Speak::Http1).await;
+    let idle = stage.proxy.session(Speak::Http1).await;
     stage.proxy.signal("TERM");
     let closed = async {
         while TcpStream::connect(stage.proxy.plain).await.is_ok() {
@@ -235,7 +274,12 @@ async fn a_terminated_proxy_finishes_what_is_in_flight() {
         }
     };
     within("the listener to close", closed).await;
-    assert!(idle.send(&Ask::get("/page")).await.is_err(), "idle connections are closed");
+    let told = async {
+        while idle.is_usable() {
+            tokio::task::yield_now().await
+        }
+    };
+    within("idle connections to be closed", told).await;
     assert_eq!(stage.proxy.admin("/readyz").await.status, 503, "it is ready for nothing more");
     assert_eq!(stage.proxy.admin("/livez").await.status, 200, "and still alive");
     talk.wire.send("later").await.expect("the upstream's connection is still there");

@@ -6,6 +6,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -69,6 +70,50 @@ async fn post_quantum_key_exchange_comes_first() {
     assert_eq!(connection.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
     let group = connection.negotiated_key_exchange_group().expect("known").name();
     assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+}
+
+/// One handshake and one answer, with which the tickets for the next handshake come.
+async fn visit(
+    proxy: &RunningProxy,
+    client: &Arc<ClientConfig>,
+) -> (Option<rustls::HandshakeKind>, Option<rustls::ProtocolVersion>) {
+    let stream = TcpStream::connect(proxy.tls).await.expect("a connection");
+    let name = PORTAL.try_into().expect("a name");
+    let connecting = TlsConnector::from(Arc::clone(client)).connect(name, stream);
+    let mut stream = within("a handshake", connecting).await.expect("TLS");
+    let ask = format!("GET /page HTTP/1.1\r\nHost: {PORTAL}\r\nConnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes()).await.expect("sent");
+    let mut said = Vec::new();
+    within("an answer", stream.read_to_end(&mut said)).await.expect("whole");
+    assert!(said.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&said));
+    let connection = stream.get_ref().1;
+    (connection.handshake_kind(), connection.protocol_version())
+}
+
+#[tokio::test]
+async fn a_session_goes_on_at_whichever_worker_and_after_a_reload() {
+    let stage = Stage::plain().await;
+    let mut old = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12])
+        .with_root_certificates(authority().roots())
+        .with_no_client_auth();
+    old.resumption =
+        old.resumption.tls12_resumption(rustls::client::Tls12Resumption::SessionIdOrTickets);
+    for client in [authority().client(&["http/1.1"]), Arc::new(old)] {
+        let (first, version) = visit(&stage.proxy, &client).await;
+        assert_ne!(first, Some(rustls::HandshakeKind::Resumed), "{version:?}");
+        // The system spreads connections over the sockets of both workers.
+        for turn in 0..12 {
+            if turn == 6 {
+                let before = stage.proxy.metrics().await.sum("bascule_config_generation", &[]);
+                stage.proxy.signal("HUP");
+                let taken = |m: &Metrics| m.sum("bascule_config_generation", &[]) > before;
+                stage.proxy.metrics_when("a reload", taken).await;
+            }
+            let (kind, _) = visit(&stage.proxy, &client).await;
+            let resumed = Some(rustls::HandshakeKind::Resumed);
+            assert_eq!(kind, resumed, "handshake {turn} of {version:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -4,11 +4,12 @@ use http::{HeaderName, HeaderValue};
 
 use super::context::{Bounds, Context};
 use super::upstream;
-use crate::config::raw::{RawExpect, RawMarker, RawProbe};
+use crate::config::complaint::Place;
+use crate::config::raw::{RawExpect, RawGrpc, RawMarker, RawProbe};
 use crate::config::tree::{At, Named};
 use crate::config::values::{self, Flaw, spelled};
 use crate::model::topology::{
-    Endpoint, Expect, HostRule, HttpRule, MarkerRule, OriginProbe, ProbeRule,
+    Asks, Endpoint, Expect, HostRule, HttpRule, MarkerRule, OriginProbe, ProbeRule,
 };
 
 /// Ranges and headers that one answer is compared with.
@@ -74,9 +75,14 @@ pub(super) fn header_value(text: &str) -> Result<HeaderValue, Flaw> {
 
 pub(super) fn probe(context: &Context<'_>, raw: At<RawProbe>, base: &ProbeRule) -> ProbeRule {
     let place = raw.place;
-    let Some(RawProbe { path, interval, timeout, expect, origin }) = raw.value else {
+    let Some(RawProbe { path, grpc, interval, timeout, expect, origin }) = raw.value else {
         return base.clone();
     };
+    let asks = grpc.map_or_else(|| base.asks.clone(), |at| self::grpc(context, at));
+    if asks != Asks::Page {
+        refuse_page(context, "path", path.as_ref().map(|at| at.place));
+        refuse_page(context, "expect", expect.as_ref().map(|at| at.place));
+    }
     let url_path = path.and_then(|at| context.parsed("path", &at, values::url_path));
     let url_path = url_path.unwrap_or_else(|| base.path.clone());
     let interval = context.duration(
@@ -111,15 +117,52 @@ pub(super) fn probe(context: &Context<'_>, raw: At<RawProbe>, base: &ProbeRule) 
             "probes of one upstream would overlap; set both, the timeout to at most the interval";
         context.complaints.error(timeout_place, what, mend);
     }
-    let origin = match origin {
+    let mut origin = match origin {
         None => base.origin.clone(),
         Some(at) => {
             context.parsed("origin", &at, values::url).map(|url| origin_probe(url, &url_path))
         }
     };
+    if let Some(origin) = &mut origin {
+        origin.endpoint.http = match asks {
+            Asks::Page => HttpRule::Auto,
+            // It is spoken over HTTP/2 only, in cleartext by prior knowledge.
+            Asks::GrpcHealth(_) => HttpRule::Http2,
+        };
+    }
     let expect =
         expect.map_or_else(|| base.expect.clone(), |at| self::expect(context, at, &base.expect));
-    ProbeRule { path: url_path, interval, timeout, expect, host: base.host.clone(), origin }
+    let host = base.host.clone();
+    ProbeRule { asks, path: url_path, interval, timeout, expect, host, origin }
+}
+
+fn grpc(context: &Context<'_>, raw: At<RawGrpc>) -> Asks {
+    match raw.value {
+        None | Some(RawGrpc::Off) => Asks::Page,
+        Some(RawGrpc::Server) => Asks::GrpcHealth("".into()),
+        Some(RawGrpc::Service(at)) => {
+            let name = context.parsed("service", &at, grpc_service);
+            Asks::GrpcHealth(name.unwrap_or_default())
+        }
+    }
+}
+
+/// A name of a service of gRPC, as its `.proto` file spells it with its package.
+fn grpc_service(text: &str) -> Result<Box<str>, Flaw> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match !text.is_empty() && text.len() <= 256 && text.bytes().all(is_name) {
+        true => Ok(text.into()),
+        false => Err(Flaw::new(
+            "write its full name, as in `portal.v1.Orders`; up to 256 letters, digits, `.`, `_` and `-`",
+        )),
+    }
+}
+
+fn refuse_page(context: &Context<'_>, key: &str, place: Option<Place>) {
+    let Some(place) = place else { return };
+    let what = format!("`{key}` stands where the probe asks for the health of a gRPC server");
+    let mend = "there is no page to ask for; leave it out, or write `grpc: off`";
+    context.complaints.error(place, what, mend);
 }
 
 fn origin_probe(url: values::Url, url_path: &str) -> OriginProbe {

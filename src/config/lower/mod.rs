@@ -34,6 +34,7 @@ pub(super) struct Places {
     pub(super) listeners: Vec<Place>,
     pub(super) admin: Option<Place>,
     pub(super) trusted_proxies: Vec<Place>,
+    pub(super) control_targets: Vec<Place>,
     pub(super) services: Vec<ServicePlaces>,
 }
 
@@ -60,6 +61,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         state_dir,
         include: _, // Followed before: `included` is what it led to.
         resolver,
+        control_targets,
         limits,
         access_log,
         workers,
@@ -88,12 +90,17 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
     let published = services::Published { defaults, services: all_services, providers, addresses };
     let topology = services::topology(context, published, &mut places.services, whole);
 
+    let resolver = settings::resolver(context, resolver);
+    let control_targets =
+        settings::control_targets(context, control_targets, &mut places.control_targets)
+            .unwrap_or_else(|| settings::far_servers(&resolver));
     let config = Config {
         topology: topology.into(),
         listeners,
         admin,
         state_dir: settings::state_dir(context, state_dir),
-        resolver: settings::resolver(context, resolver),
+        resolver,
+        control_targets,
         limits: settings::limits(context, limits),
         trusted_proxies,
         access_log: settings::access_log(context, access_log),

@@ -15,7 +15,8 @@ use crate::config::tree::{At, Named};
 use crate::config::values;
 use crate::model::id::{PoolId, UpstreamId, UpstreamKey};
 use crate::model::topology::{
-    Barred, Endpoint, EndpointHost, HostPattern, Pool, Route, Scheme, Topology, Upstream,
+    Asks, Barred, Endpoint, EndpointHost, HostPattern, HttpRule, Pool, Route, Scheme, Topology,
+    Upstream,
 };
 
 /// Services of one configuration.
@@ -235,6 +236,7 @@ impl Builder<'_> {
                 pool.barred.push(Barred { provider, jurisdiction });
                 continue;
             }
+            self.refuse_grpc_over_http1(pool, &endpoint, place);
             let key = UpstreamKey {
                 service: pool.service.clone(),
                 provider: provider.name.clone(),
@@ -248,6 +250,22 @@ impl Builder<'_> {
             places.push(place);
         }
         places
+    }
+
+    /// gRPC is spoken over HTTP/2 only.
+    fn refuse_grpc_over_http1(&self, pool: &Pool, endpoint: &Endpoint, place: Place) {
+        let is_http1 = match (endpoint.http, endpoint.scheme) {
+            (HttpRule::Http1, _) | (HttpRule::Auto, Scheme::Http) => true,
+            (HttpRule::Http2, _) | (HttpRule::Auto, Scheme::Https) => false,
+        };
+        if is_http1 && pool.rules.probe.asks != Asks::Page {
+            let what = format!(
+                "the probes of service `{}` cannot ask here for the health of a gRPC server",
+                pool.service
+            );
+            let mend = "gRPC is spoken over HTTP/2; write `http: 2`, or `probe: { grpc: off }`";
+            self.context.complaints.error(place, what, mend);
+        }
     }
 
     /// A barred upstream must not be reached as the origin either: not even by a probe.

@@ -1,5 +1,6 @@
-//! Limits, names, trust and workers.
+//! Limits, names, control targets, trust and workers.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -12,11 +13,16 @@ use crate::config::raw::{RawAccessLog, RawLimits, RawLineFormat, RawResolver, Ra
 use crate::config::tree::At;
 use crate::config::{server, values};
 use crate::model::access_log::{AccessLog, LineFormat, Target};
+use crate::model::control_target::ControlTarget;
 use crate::model::limits::{Limits, PerClient};
+use crate::model::name_server::NameServer;
+use crate::model::topology::EndpointHost;
 use crate::model::unit::Permille;
 
 /// Networks of trusted proxies that one file may name.
 const MAX_TRUSTED: usize = 1_000;
+/// Control targets: all are asked every few seconds, and a few prove as much as many.
+const MAX_TARGETS: usize = 16;
 /// Name servers that are asked.
 const MAX_SERVERS: usize = 8;
 
@@ -112,6 +118,40 @@ pub(super) fn resolver(context: &Context<'_>, raw: Option<At<RawResolver>>) -> R
     let named = entries.iter().filter(|entry| !is_system(entry));
     let servers = named.filter_map(|at| context.parsed("servers", at, server::name_server));
     Resolver { servers: servers.collect(), ca, stale }
+}
+
+/// `None`: the file names none. A place for each, for lints.
+pub(super) fn control_targets(
+    context: &Context<'_>,
+    raw: Option<At<Vec<At<String>>>>,
+    places: &mut Vec<Place>,
+) -> Option<Vec<ControlTarget>> {
+    let listed = raw?;
+    let entries = listed.value.filter(|entries| !entries.is_empty())?;
+    if entries.len() > MAX_TARGETS {
+        let mend = format!("a few prove as much as many; name at most {MAX_TARGETS}");
+        context.complaints.error(listed.place, "too many control targets", &mend);
+    }
+    let mut targets = Vec::with_capacity(entries.len());
+    for at in &entries {
+        if let Some(target) = context.parsed("control_targets", at, values::control_target) {
+            targets.push(target);
+            places.push(at.place);
+        }
+    }
+    Some(targets)
+}
+
+/// The resolver's servers that may serve as control targets: one on loopback answers whatever the network
+/// does, and one that is known by name is found by others.
+pub(super) fn far_servers(resolver: &Resolver) -> Vec<ControlTarget> {
+    let addresses = resolver.servers.iter().filter_map(NameServer::address);
+    let far = addresses.filter(|address| !address.ip().is_loopback());
+    let target = |address: SocketAddr| ControlTarget {
+        host: EndpointHost::Address(address.ip()),
+        port: address.port(),
+    };
+    far.map(target).collect()
 }
 
 pub(super) fn access_log(

@@ -13,9 +13,9 @@ mod service;
 mod unit;
 
 pub(super) use service::{
-    RawAccess, RawAllDown, RawExpect, RawFailover, RawHeaders, RawHttp, RawMarker, RawMode,
-    RawPage, RawProbe, RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules, RawSensitivity,
-    RawServe, RawService, RawSticky, RawTimeouts, RawUpstream,
+    RawAccess, RawAllDown, RawExpect, RawFailover, RawGrpc, RawHeaders, RawHttp, RawMarker,
+    RawMode, RawPage, RawProbe, RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules,
+    RawSensitivity, RawServe, RawService, RawSticky, RawTimeouts, RawUpstream,
 };
 pub(super) use unit::{RawDuration, RawFrequency, RawRate, RawShare, RawSize};
 
@@ -40,6 +40,10 @@ pub(super) struct RawFile {
     pub(super) include: Option<At<Vec<At<String>>>>,
     /// How the names of upstreams become addresses.
     pub(super) resolver: Option<At<RawResolver>>,
+    /// Hosts that have nothing to do with any provider, as `192.0.2.53:53` or `www.example:443`: when
+    /// independent upstreams fail and none of these takes a connection, the fault is taken for our own
+    /// network's and nobody is left. Default or empty: the resolver's servers, where they are named here.
+    pub(super) control_targets: Option<At<Vec<At<String>>>>,
     /// Bounds on what clients can take.
     pub(super) limits: Option<At<RawLimits>>,
     /// A line for each request, when it ends. Default: none.

@@ -205,6 +205,9 @@ pub(in crate::config) struct RawMarker {
 pub(in crate::config) struct RawProbe {
     /// Path and query of a real page: a static health file stays green in real outages. Default: /.
     pub(in crate::config) path: Option<At<String>>,
+    /// Instead of a page, the health of a gRPC server (`grpc.health.v1.Health/Check`): `off`, `server` (as a
+    /// whole), or `{ service: name }`. Default: off.
+    pub(in crate::config) grpc: Option<At<RawGrpc>>,
     /// Between two probes of one upstream, ± 20 %. Default: 5s.
     pub(in crate::config) interval: Option<At<RawDuration>>,
     /// At most `interval`. Default: 2s.
@@ -213,6 +216,19 @@ pub(in crate::config) struct RawProbe {
     pub(in crate::config) expect: Option<At<RawExpect>>,
     /// URL of the origin itself, only ever probed: tells a provider's fault from the origin's.
     pub(in crate::config) origin: Option<At<String>>,
+}
+
+/// Whether the health of a gRPC server is asked for, and which.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Grpc")]
+pub(in crate::config) enum RawGrpc {
+    /// A page is asked for.
+    Off,
+    /// Of the server as a whole.
+    Server,
+    /// Of one service of it, as `portal.v1.Orders`.
+    Service(At<String>),
 }
 
 /// What a good answer to a probe is; all of it must hold.

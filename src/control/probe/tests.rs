@@ -38,6 +38,7 @@ fn question() -> Question {
         endpoint: example::endpoint("127.0.0.1", 80),
         tls: None,
         public_host: Some("www.portal.example".into()),
+        asks: Asks::Page,
         target: "/start?lang=fr".into(),
         expect: Expect {
             body_contains: Some("Bienvenue".into()),

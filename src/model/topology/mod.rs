@@ -19,8 +19,8 @@ use super::place::{Country, Jurisdiction, Residency};
 mod rules;
 
 pub use rules::{
-    Access, AllDown, AllDownServe, Expect, FailoverMode, FailoverRule, MarkerRule, OriginProbe,
-    Page, ProbeRule, RetryRule, Rules, Sensitivity, Sticky, Timeouts,
+    Access, AllDown, AllDownServe, Asks, Expect, FailoverMode, FailoverRule, MarkerRule,
+    OriginProbe, Page, ProbeRule, RetryRule, Rules, Sensitivity, Sticky, Timeouts,
 };
 
 /// Everything that exists under one configuration.

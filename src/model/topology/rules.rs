@@ -74,9 +74,22 @@ pub struct MarkerRule {
     pub value: HeaderValue,
 }
 
+/// What a probe asks for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Asks {
+    /// The page of its rule.
+    #[default]
+    Page,
+    /// The health of this service of gRPC (`grpc.health.v1.Health/Check`); of the whole server where the name
+    /// is empty.
+    GrpcHealth(Box<str>),
+}
+
 /// How to ask each upstream whether it works.
 #[derive(Clone, Debug)]
 pub struct ProbeRule {
+    /// What is asked for.
+    pub asks: Asks,
     /// Path and query of a real page.
     pub path: Box<str>,
     /// Between two probes of one upstream, ± 20 %.
@@ -94,6 +107,7 @@ pub struct ProbeRule {
 impl Default for ProbeRule {
     fn default() -> Self {
         Self {
+            asks: Asks::Page,
             path: "/".into(),
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(2),

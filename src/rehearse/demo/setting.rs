@@ -48,6 +48,7 @@ pub fn config(stand_ins: &[SocketAddr], timing: &Timing) -> Config {
         state_dir: None,
         admin: Some(Admin { address: any_port, token: None }),
         resolver: Resolver::default(),
+        control_targets: Vec::new(),
         limits: Limits { drain: DRAIN, ..Limits::default() },
         trusted_proxies: Vec::new(),
         workers: 1,

@@ -78,7 +78,8 @@ impl Authority {
         Arc::new(config)
     }
 
-    fn roots(&self) -> RootCertStore {
+    /// Whom its clients trust.
+    pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.der().clone()).expect("root");
         roots

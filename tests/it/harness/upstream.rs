@@ -74,6 +74,8 @@ pub enum Act {
     ServeOnlyGet,
     /// Serves so many requests in a second, and answers the others of that second with 503.
     HoldsPerSecond(u32),
+    /// HTTP/2 only: a message of gRPC (what a call returns, as protobuf) and its status.
+    Grpc(&'static str, &'static [u8]),
     /// Gives the connection to the test, which goes on by hand. HTTP/1.1 only.
     HandOver,
 }
@@ -371,6 +373,7 @@ async fn serve_http1(shared: Arc<Shared>, number: usize, mut wire: Wire) {
             Act::Hang
             | Act::Refuse
             | Act::HandOver
+            | Act::Grpc(..)
             | Act::ServeOnlyGet
             | Act::HoldsPerSecond(_) => return,
         };

@@ -13,12 +13,15 @@ use super::sightings::Sighting;
 use super::upstream::{Act, SERVED_BY, Shared};
 use super::wire::Io;
 
+/// Where the health of a gRPC server is asked for.
+const GRPC_HEALTH: &str = "/grpc.health.v1.Health/Check";
+
 /// Serves one connection to its end.
 pub(super) async fn serve(shared: Arc<Shared>, number: usize, io: Box<dyn Io>) {
     let Ok(mut connection) = h2::server::handshake(io).await else { return };
     let mut streams = JoinSet::new();
     while let Some(Ok((request, respond))) = connection.accept().await {
-        let is_probe = request.uri().path() == PROBE;
+        let is_probe = matches!(request.uri().path(), PROBE | GRPC_HEALTH);
         let place = shared.sightings.note(sighting(&request, number, is_probe));
         let act = shared.act(request.method().as_str(), is_probe);
         let shared = Arc::clone(&shared);
@@ -75,6 +78,16 @@ async fn stream(
             let head = head.header("content-length", 8192).body(()).expect("head");
             let mut sender = respond.send_response(head, false)?;
             return sender.send_data(Bytes::from_static(&[b'x'; 4096]), true);
+        }
+        Act::Grpc(status, message) => {
+            let head = Response::builder().header("content-type", "application/grpc");
+            let mut sender = respond.send_response(head.body(()).expect("head"), false)?;
+            let length = u32::try_from(message.len()).expect("short");
+            let body = [&[0][..], &length.to_be_bytes(), message].concat();
+            sender.send_data(Bytes::from(body), false)?;
+            let status = http::HeaderValue::from_static(status);
+            let name = http::HeaderName::from_static("grpc-status");
+            return sender.send_trailers([(name, status)].into_iter().collect());
         }
         Act::Silent => {
             std::future::pending::<()>().await;

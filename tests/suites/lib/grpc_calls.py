@@ -1,13 +1,16 @@
-"""gRPC over h2c on both sides of bascule."""
+"""gRPC over h2c on both sides of bascule, and probes of the official health service."""
 
+import json
 import queue
 import threading
 import time
+import urllib.request
 from concurrent import futures
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from proxy import Score, running
+from proxy import PATIENCE, Score, running
 
 CANCELLED = threading.Event()
 
@@ -56,9 +59,11 @@ class Methods(grpc.GenericRpcHandler):
             yield request + b"!"
 
 
-def serve():
+def serve(checks=None):
     server = grpc.server(futures.ThreadPoolExecutor(20))
     server.add_generic_rpc_handlers((Methods(),))
+    if checks:
+        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     return server, port
@@ -111,8 +116,61 @@ def calls(channel, score):
     score.check("a cancel that reaches the server", CANCELLED.wait(10))
 
 
+def healths(proxy):
+    """Of each provider, as the operator sees it."""
+    admin = next(line["address"] for line in proxy.said() if line.get("role") == "admin")
+    with urllib.request.urlopen(f"http://{admin}/metrics", timeout=PATIENCE) as answer:
+        lines = answer.read().decode().splitlines()
+    found = [line for line in lines if line.startswith("bascule_upstream_health{") and line.endswith(" 1")]
+    labels = [dict(pair.split("=") for pair in line[24:].split("}")[0].split(",")) for line in found]
+    return {label["provider"].strip('"'): label["health"].strip('"') for label in labels}
+
+
+def until(holds):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def probes(score):
+    """A server whose health service says what it is told to, one that serves, and one without any."""
+    told, well = health.HealthServicer(), health.HealthServicer()
+    servers = [serve(told), serve(well), serve()]
+    for checks in (told, well):
+        checks.set("t.T", health_pb2.HealthCheckResponse.SERVING)
+    ways = zip(("us", "eu", "bare"), (port for _, port in servers))
+    upstreams = "".join(
+        f'\n      - {{ provider: {name}, url: "http://127.0.0.1:{port}", http: 2 }}' for name, port in ways
+    )
+    yaml = f"""
+listeners: [{{ address: "127.0.0.1:0" }}]
+admin: {{ address: "127.0.0.3:0" }}
+providers: {{ us: {{ seat: US }}, eu: {{ seat: SI }}, bare: {{ seat: FR }} }}
+services:
+  api:
+    routes: [{{ host: localhost }}]
+    probe: {{ grpc: {{ service: t.T }}, interval: 300ms, timeout: 200ms }}
+    upstreams:{upstreams}
+"""
+    with running(yaml) as proxy:
+        score.check("a server without a health service is left", until(lambda: healths(proxy)["bare"] == "ejected"))
+        why = [line["why"] for line in proxy.said() if line.get("provider") == "bare" and "why" in line]
+        score.check("and the log says what to do", why and "register grpc.health.v1.Health" in why[0], why)
+        found = healths(proxy)
+        score.check("those that serve are well", found["us"] == found["eu"] == "healthy", json.dumps(found))
+        told.set("t.T", health_pb2.HealthCheckResponse.NOT_SERVING)
+        score.check("one that says NOT_SERVING is left", until(lambda: healths(proxy)["us"] == "ejected"))
+        score.check("and nobody else", healths(proxy)["eu"] == "healthy")
+    for server, _ in servers:
+        server.stop(None)
+
+
 def main():
     score = Score()
+    probes(score)
     (first, first_port), (second, second_port) = serve(), serve()
     yaml = f"""
 listeners: [{{ address: "127.0.0.1:0" }}]

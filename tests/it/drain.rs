@@ -1,0 +1,122 @@
+//! A process that ends while its clients keep asking: whatever they sent is answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::harness::stage::Stage;
+use crate::harness::wire::Wire;
+use crate::harness::{PORTAL, within};
+
+/// Clients that ask one after the other on a connection of their own.
+const CLIENTS: usize = 24;
+/// Answers before the process is told to end.
+const BEFORE: usize = 400;
+
+/// How one client's connection ended.
+#[derive(Debug, Eq, PartialEq)]
+enum Ended {
+    /// It was told, and asked for nothing more.
+    Told,
+    /// A request that was sent got no whole answer.
+    Broken(String),
+}
+
+async fn until_answered(answered: &AtomicUsize, count: usize) {
+    let reached = async {
+        while answered.load(Ordering::Relaxed) < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the load to go on", reached).await;
+}
+
+/// Asks until an answer says that it is the last one.
+async fn ask_over_http1(mut wire: Wire, answered: Arc<AtomicUsize>) -> Ended {
+    loop {
+        let ask = format!("GET /page HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n");
+        if let Err(error) = wire.send(ask).await {
+            return Ended::Broken(format!("not sent: {error}"));
+        }
+        match wire.reply().await {
+            Ok(reply) if reply.head.status() == 200 => {
+                answered.fetch_add(1, Ordering::Relaxed);
+                if reply.head.get("connection") == Some("close") {
+                    return Ended::Told;
+                }
+            }
+            Ok(reply) => return Ended::Broken(reply.head.start),
+            Err(error) => return Ended::Broken(error.to_string()),
+        }
+    }
+}
+
+/// Asks until no further stream may be opened.
+async fn ask_over_http2(
+    mut client: h2::client::SendRequest<bytes::Bytes>,
+    answered: Arc<AtomicUsize>,
+) -> Ended {
+    loop {
+        let Ok(mut ready) = client.clone().ready().await else { return Ended::Told };
+        let ask = http::Request::get(format!("http://{PORTAL}/page")).body(()).expect("a request");
+        let Ok((answer, _)) = ready.send_request(ask, true) else { return Ended::Told };
+        client = ready;
+        let whole = async {
+            let mut body = answer.await?.into_body();
+            while let Some(data) = body.data().await {
+                let data = data?;
+                body.flow_control().release_capacity(data.len())?;
+            }
+            Ok::<(), h2::Error>(())
+        };
+        match whole.await {
+            Ok(()) => answered.fetch_add(1, Ordering::Relaxed),
+            Err(error) => return Ended::Broken(error.to_string()),
+        };
+    }
+}
+
+fn all_were_told(ended: &[Ended]) {
+    let broken: Vec<&Ended> = ended.iter().filter(|end| **end != Ended::Told).collect();
+    assert!(broken.is_empty(), "{} of {} broken: {broken:?}", broken.len(), ended.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_over_http1_is_lost_when_the_process_ends_under_load() {
+    let mut stage = Stage::plain().await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        clients.spawn(ask_over_http1(stage.proxy.wire().await, Arc::clone(&answered)));
+    }
+    until_answered(&answered, BEFORE).await;
+    stage.proxy.signal("TERM");
+    let ended = within("every client to be told", clients.join_all()).await;
+    all_were_told(&ended);
+    assert_eq!(stage.proxy.exit().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_over_http2_is_lost_when_the_process_ends_under_load() {
+    let mut stage = Stage::plain().await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let (mut clients, mut connections) = (JoinSet::new(), JoinSet::new());
+    for _ in 0..CLIENTS / 4 {
+        let stream = TcpStream::connect(stage.proxy.plain).await.expect("a connection");
+        let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        connections.spawn(connection);
+        for _ in 0..4 {
+            clients.spawn(ask_over_http2(client.clone(), Arc::clone(&answered)));
+        }
+    }
+    until_answered(&answered, BEFORE).await;
+    stage.proxy.signal("TERM");
+    let ended = within("every client to be told", clients.join_all()).await;
+    all_were_told(&ended);
+    while let Some(connection) = connections.join_next().await {
+        connection.expect("no panic").expect("GOAWAY and a clean end");
+    }
+    assert_eq!(stage.proxy.exit().await.code(), Some(0));
+}

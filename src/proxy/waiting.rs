@@ -63,9 +63,8 @@ pub(super) async fn for_head<S: AsyncRead + Unpin>(
         }
         // A request may be on its way, sent before anybody knew of a drain. Half a head is somebody's
         // request: it has its time.
-        let is_over =
-            draining.as_mut().poll(context).is_ready() || worker.stage.get() != Stage::Serving;
-        if is_over && last_call.is_none() {
+        let ends = || worker.stage.get() != Stage::Serving;
+        if last_call.is_none() && (ends() || draining.as_mut().poll(context).is_ready()) {
             last_call = Some(clock::now() + GOODBYE);
         }
         let last_call = last_call.filter(|_| came.is_empty());

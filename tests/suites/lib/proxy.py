@@ -42,7 +42,7 @@ class Proxy:
 def running(yaml, listeners=1, files=None):
     """Runs on this text until the end of the block; `files` are written beside it first."""
     root = pathlib.Path(__file__).resolve().parents[3]
-    binary = os.environ.get("BASCULE", root / "target/debug/bascule")
+    binary = pathlib.Path(os.environ.get("BASCULE", root / "target/debug/bascule")).resolve()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         for file, text in (files or {}).items():

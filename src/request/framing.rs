@@ -97,9 +97,12 @@ impl Framing {
     pub fn follow(&mut self, bytes: &mut [u8]) {
         let mut at = 0;
         while at < bytes.len() {
-            at += self.stretch(&bytes[at..]);
-            if at > 0 {
-                self.last = bytes[at - 1];
+            let passed = self.stretch(&bytes[at..]);
+            at += passed;
+            if passed > 0 {
+                // A body's last byte begins no line end.
+                let is_over = self.place == Place::Start;
+                self.last = if is_over { b'\n' } else { bytes[at - 1] };
             }
             let Some(byte) = bytes.get_mut(at) else { return };
             at += 1;
@@ -120,7 +123,8 @@ impl Framing {
         let until = |byte| memchr::memchr(byte, bytes).unwrap_or(bytes.len());
         match &mut self.place {
             Place::Text => lines(bytes, self.last),
-            Place::Extension(_) | Place::Trailer => until(b'\r'),
+            Place::Extension(_) => until(b'\r'),
+            Place::Trailer => memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len()),
             Place::Body(left) => {
                 let passed = pass(left, bytes);
                 if *left == 0 {
@@ -188,6 +192,7 @@ impl Framing {
             (Place::Extension(size), _) => Place::SizeEnd(size),
             (Place::SizeEnd(0), _) | (Place::TrailerEnd, _) => Place::TrailerStart,
             (Place::SizeEnd(size), _) => Place::Chunk(size.saturating_add(2)),
+            (Place::TrailerStart | Place::Trailer, b'\n') => return Sight::Ambiguous,
             (Place::TrailerStart, b'\r') => Place::BodyEnd,
             (Place::TrailerStart, _) => Place::Trailer,
             (Place::Trailer, _) => Place::TrailerEnd,
@@ -303,6 +308,9 @@ mod tests {
             ("a framing field",      "POST / HTTP/1.1\r\nContent-Length: 3".to_owned(),         "\n\r\nabc"),
             ("the end of the head",  "GET / HTTP/1.1\r\nHost: a.example\r\n".to_owned(),        "\nGET"),
             ("before a request",     String::new(),                                             "\nGET / HTTP/1.1\r\n\r\n"),
+            ("after a body's CR",    "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n\r".to_owned(), "\nGET / HTTP/1.1\r\n\r\n"),
+            ("before a trailer",     format!("{chunked}0\r\n"),                                  "\nX: y\r\n\r\n"),
+            ("a trailer",            format!("{chunked}0\r\nX: y"),                              "\n\r\n"),
             ("a blank after a size", format!("{chunked}5 "),                                    "\r\nhello\r\n0\r\n\r\n"),
         ];
         for (shows, before, after) in table {

@@ -15,6 +15,7 @@ pub mod log;
 pub mod metrics;
 pub mod proxy;
 pub mod recipe;
+pub mod refused;
 pub mod sightings;
 pub mod stage;
 pub mod upstream;

@@ -15,6 +15,7 @@ mod failover;
 mod limits;
 mod memory;
 mod mutated;
+mod names;
 mod operator;
 mod origin;
 mod refused;

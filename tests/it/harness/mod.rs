@@ -13,6 +13,7 @@ pub mod client;
 pub mod load;
 pub mod log;
 pub mod metrics;
+pub mod names;
 pub mod proxy;
 pub mod recipe;
 pub mod refused;

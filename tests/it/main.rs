@@ -14,6 +14,7 @@ mod clients;
 mod failover;
 mod limits;
 mod memory;
+mod mutants;
 mod mutated;
 mod names;
 mod operator;

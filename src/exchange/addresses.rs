@@ -40,6 +40,12 @@ impl AddressBook {
         self.current.load_full()
     }
 
+    /// Whether an address is one to dial today; where none is known, whatever was is.
+    pub fn names(&self, address: SocketAddr) -> bool {
+        let answer = self.current.load();
+        answer.addresses.is_empty() || answer.addresses.contains(&address)
+    }
+
     /// By `control::dns` only, and never with an empty answer: the last good one is kept.
     pub fn publish(&self, answer: Answer) {
         debug_assert!(!answer.addresses.is_empty(), "an empty answer never replaces a good one");
@@ -59,5 +65,22 @@ impl AddressBook {
     /// Ends when somebody asked for a new look-up.
     pub async fn asked(&self) {
         self.wanted.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_book_names_what_its_answer_holds_and_everything_while_it_has_none() {
+        let address = |last| SocketAddr::from(([192, 0, 2, last], 443));
+        let book = AddressBook::empty();
+        assert!(book.names(address(1)), "nothing is known better");
+        book.publish(Answer { addresses: vec![address(1)], at: None });
+        assert!(book.names(address(1)) && !book.names(address(2)));
+        book.forget();
+        assert!(book.names(address(2)));
+        assert!(!AddressBook::fixed(address(1)).names(address(2)));
     }
 }

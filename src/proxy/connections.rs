@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -110,12 +111,17 @@ impl Connections {
         });
     }
 
-    /// Closes what has been idle for longer than its endpoint allows, or was closed by its upstream.
+    /// Closes what has been idle for longer than its endpoint allows, was closed by its upstream, or leads
+    /// to an address that no answer names any more; what is in flight there ends first.
     pub(super) fn sweep(&self) {
         let now = clock::now();
         for connections in self.0.borrow().values() {
+            let book = &connections.state.addresses;
             let mut all = connections.idle.borrow_mut();
-            all.retain_mut(|idle| idle.until > now && idle.connection.is_quiet());
+            all.retain_mut(|idle| {
+                idle.until > now && idle.connection.is_quiet() && book.names(idle.address)
+            });
+            connections.multiplexed.borrow_mut().retain(|other| book.names(other.address));
         }
     }
 }
@@ -132,6 +138,7 @@ pub(super) struct UpstreamConnections {
 /// An HTTP/1.1 connection between two requests.
 pub(super) struct Idle {
     pub(super) name: Option<Box<str>>,
+    pub(super) address: SocketAddr,
     pub(super) connection: Box<Http1>,
     pub(super) since: Instant,
     pub(super) until: Instant,
@@ -243,6 +250,7 @@ impl UpstreamConnections {
         let home = Home {
             connections: Rc::clone(self),
             name: idle.name,
+            address: idle.address,
             idle_timeout: wanted.endpoint.idle_timeout,
         };
         Some(Lent { connection: Connection::Http1(idle.connection, home), age: Age::Reused })
@@ -299,6 +307,7 @@ impl UpstreamConnections {
             return Err(ConnectError::NoAddress);
         }
         let tcp = dial::connect(&answer.addresses).await.map_err(ConnectError::Connect)?;
+        let address = tcp.peer_addr().map_err(ConnectError::Connect)?;
         let stream = match wanted.tls {
             None => tls_client::Stream::Plain(tcp),
             Some(config) => {
@@ -315,11 +324,12 @@ impl UpstreamConnections {
         let http2 = stream.chose_http2()
             || (wanted.tls.is_none() && wanted.endpoint.http == HttpRule::Http2);
         let connection = if http2 {
-            self.make_http2(stream, wanted).await.map_err(ConnectError::Http)?
+            self.make_http2(stream, wanted, address).await.map_err(ConnectError::Http)?
         } else {
             let home = Home {
                 connections: Rc::clone(self),
                 name: wanted.key().map(Box::from),
+                address,
                 idle_timeout: wanted.endpoint.idle_timeout,
             };
             Connection::Http1(Box::new(Http1::new(stream)), home)
@@ -331,6 +341,7 @@ impl UpstreamConnections {
         self: &Rc<Self>,
         stream: tls_client::Stream,
         wanted: &Wanted<'_>,
+        address: SocketAddr,
     ) -> hyper::Result<Connection> {
         let (sender, driver) = http2::Builder::new(OnThisWorker)
             .timer(TokioTimer::new())
@@ -342,7 +353,7 @@ impl UpstreamConnections {
             .await?;
         OnThisWorker.execute(driven(driver));
         let name = wanted.key().map(Box::from);
-        let connection = Rc::new(Multiplexed { name, sender, streams: Cell::new(0) });
+        let connection = Rc::new(Multiplexed { name, address, sender, streams: Cell::new(0) });
         let stream = Stream::on(&connection);
         let mut all = self.multiplexed.borrow_mut();
         if all.len() >= MAX_HTTP2
@@ -358,7 +369,7 @@ impl UpstreamConnections {
 
     pub(super) fn keep(&self, idle: Idle) {
         let mut all = self.idle.borrow_mut();
-        if self.state.is_avoided() {
+        if self.state.is_avoided() || !self.state.addresses.names(idle.address) {
             return;
         }
         if all.len() >= MAX_IDLE {

@@ -1,6 +1,7 @@
 //! A connection in use: lent to one request, sent through, given back.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -44,12 +45,14 @@ pub(super) struct Home {
     pub(super) connections: Rc<UpstreamConnections>,
     /// Host for SNI and the certificate; none in cleartext.
     pub(super) name: Option<Box<str>>,
+    pub(super) address: SocketAddr,
     pub(super) idle_timeout: Duration,
 }
 
 /// An HTTP/2 connection and the requests on it.
 pub(super) struct Multiplexed {
     pub(super) name: Option<Box<str>>,
+    pub(super) address: SocketAddr,
     pub(super) sender: http2::SendRequest<AttemptBody>,
     pub(super) streams: Cell<u32>,
 }
@@ -185,11 +188,12 @@ impl Reply {
     /// After the whole answer was read: keeps the connection for the next request.
     pub(super) fn give_back(self) {
         match self {
-            Self::Http1(mut connection, Home { connections, name, idle_timeout }) => {
+            Self::Http1(mut connection, Home { connections, name, address, idle_timeout }) => {
                 if connection.is_free() {
                     connection.rest();
                     let since = clock::now();
-                    connections.keep(Idle { name, connection, since, until: since + idle_timeout });
+                    let until = since + idle_timeout;
+                    connections.keep(Idle { name, address, connection, since, until });
                 }
             }
             Self::Http2(_, stream) => drop(stream),

@@ -1,8 +1,8 @@
 //! Answers bascule gives by itself, and what of an answer's head decides how it is relayed.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::answer::AnswerBody;
 use crate::model::refusal::Refusal;
@@ -39,6 +39,17 @@ pub(super) fn overloaded() -> Response<AnswerBody> {
 /// Why a request was turned away.
 pub(super) fn refusal(refusal: Refusal) -> Response<AnswerBody> {
     own(refusal.status(), named(refusal), refusal.sentence())
+}
+
+/// Why a request was turned away at its head. What was no clear request ends its HTTP/1.1 connection:
+/// whoever stands before us may see its end elsewhere, and the next request with it.
+pub(super) fn head(refused: Refusal, version: Version) -> Response<AnswerBody> {
+    let mut response = refusal(refused);
+    let unclear = matches!(refused, Refusal::Malformed | Refusal::BadHost | Refusal::BadTarget);
+    if unclear && version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// In the words of RFC 9209.

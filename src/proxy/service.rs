@@ -140,7 +140,7 @@ impl Turned {
         story: Option<&Rc<Story>>,
     ) -> Response<AnswerBody> {
         let (refusal, mut response) = match self {
-            Self::Away(refusal) => (refusal, reject::refusal(refusal)),
+            Self::Away(refusal) => (refusal, reject::head(refusal, parts.version)),
             Self::Back(serial) => (Refusal::Loop, loop_found(client, view, serial)),
             Self::Later(wait) => {
                 let mut response = reject::refusal(Refusal::RateLimited);

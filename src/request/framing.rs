@@ -5,7 +5,8 @@
 //! any handler sees the head; section 6.1 of RFC 9112 calls both an attempt at smuggling. So the bytes
 //! are looked at on their way in: the colon of a second framing field becomes a NUL, which no name
 //! may hold, and hyper refuses the head in its turn, after the answers that are owed before it. So does
-//! a bare line feed, which hyper would take for a line end (section 2.2): other readers do not.
+//! a bare line feed, which hyper would take for a line end (section 2.2): other readers do not. And so do a
+//! fragment in a target, which hyper's types drop without a word, and a control in a chunk's extension.
 //!
 //! In: bytes as they come, cut anywhere. Out: the same bytes, or spoiled ones. What hyper refuses by
 //! itself need not be understood here, since nothing after it is ever read; what hyper accepts must
@@ -50,6 +51,10 @@ impl Field {
 enum Place {
     /// A request line, or an empty line before one.
     Start,
+    /// A request line, to the blank after its method.
+    Method,
+    /// Its target, to the blank after it.
+    Target,
     /// A line of a head that says nothing about framing, to its line feed.
     Text,
     /// The beginning of a field line, or the empty line that ends the head.
@@ -102,9 +107,12 @@ impl Framing {
     pub fn follow(&mut self, bytes: &mut [u8]) {
         let mut at = 0;
         while at < bytes.len() {
-            at += self.stretch(&bytes[at..]);
-            if at > 0 {
-                self.last = bytes[at - 1];
+            let passed = self.stretch(&bytes[at..]);
+            at += passed;
+            if passed > 0 {
+                // A body's last byte begins no line end.
+                let is_over = self.place == Place::Start;
+                self.last = if is_over { b'\n' } else { bytes[at - 1] };
             }
             let Some(byte) = bytes.get_mut(at) else { return };
             at += 1;
@@ -113,7 +121,9 @@ impl Framing {
             match sight {
                 Sight::Clear => {}
                 Sight::Ambiguous => {
-                    *byte = 0;
+                    // hyper passes by all of an extension but its line feed.
+                    let in_extension = matches!(self.place, Place::Extension(_));
+                    *byte = if in_extension { b'\n' } else { 0 };
                     self.place = Place::Beyond;
                 }
             }
@@ -122,10 +132,12 @@ impl Framing {
 
     /// How many bytes can be passed by unseen.
     fn stretch(&mut self, bytes: &[u8]) -> usize {
-        let until = |byte| memchr::memchr(byte, bytes).unwrap_or(bytes.len());
         match &mut self.place {
             Place::Text => lines(bytes, self.last),
-            Place::Extension(_) | Place::Trailer => until(b'\r'),
+            Place::Method => memchr::memchr2(b' ', b'\n', bytes).unwrap_or(bytes.len()),
+            Place::Target => memchr::memchr3(b' ', b'#', b'\n', bytes).unwrap_or(bytes.len()),
+            Place::Extension(_) => bytes.iter().position(is_control).unwrap_or(bytes.len()),
+            Place::Trailer => memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len()),
             Place::Body(left) => {
                 let passed = pass(left, bytes);
                 if *left == 0 {
@@ -157,15 +169,25 @@ impl Framing {
     fn step(&mut self, byte: u8) -> Sight {
         let in_head = matches!(
             self.place,
-            Place::Start | Place::Text | Place::Line | Place::Name(..) | Place::Digits
+            Place::Start
+                | Place::Method
+                | Place::Target
+                | Place::Text
+                | Place::Line
+                | Place::Name(..)
+                | Place::Digits
         );
         if byte == b'\n' && self.last != b'\r' && in_head {
             return Sight::Ambiguous;
         }
         self.place = match (self.place, byte) {
             (Place::Start, b'\r' | b'\n') => Place::Start,
-            (Place::Start, _) => Place::Text,
-            (Place::Text, _) | (Place::Digits | Place::Name(..), b'\n') => Place::Line,
+            (Place::Start, _) => Place::Method,
+            (Place::Method, b' ') => Place::Target,
+            (Place::Target, b' ') => Place::Text,
+            (Place::Target, b'#') => return Sight::Ambiguous,
+            (Place::Method | Place::Target | Place::Text, _)
+            | (Place::Digits | Place::Name(..), b'\n') => Place::Line,
             (Place::Line, b'\n') => self.body(),
             (Place::Line, b'\r') => Place::Line,
             (Place::Line, b'c' | b'C') => Place::Name(Field::ContentLength, 1),
@@ -190,9 +212,11 @@ impl Framing {
             (Place::Size(size) | Place::Blank(size), b' ' | b'\t') => Place::Blank(size),
             (Place::Blank(_), _) => return Sight::Ambiguous,
             (Place::Size(size), _) => Place::Size(with_digit(size, byte, 16)),
-            (Place::Extension(size), _) => Place::SizeEnd(size),
+            (Place::Extension(size), b'\r') => Place::SizeEnd(size),
+            (Place::Extension(_), _) => return Sight::Ambiguous,
             (Place::SizeEnd(0), _) | (Place::TrailerEnd, _) => Place::TrailerStart,
             (Place::SizeEnd(size), _) => Place::Chunk(size.saturating_add(2)),
+            (Place::TrailerStart | Place::Trailer, b'\n') => return Sight::Ambiguous,
             (Place::TrailerStart, b'\r') => Place::BodyEnd,
             (Place::TrailerStart, _) => Place::Trailer,
             (Place::Trailer, _) => Place::TrailerEnd,
@@ -241,6 +265,11 @@ fn lines(bytes: &[u8], last: u8) -> usize {
 fn may_begin_with(line: &[u8], field: Field) -> bool {
     let name = field.name();
     line.get(..name.len()).is_none_or(|start| start.eq_ignore_ascii_case(name))
+}
+
+/// Controls that no line holds (RFC 9110, section 5.5), a carriage return among them.
+fn is_control(byte: &u8) -> bool {
+    byte.is_ascii_control() && *byte != b'\t'
 }
 
 /// How many of these bytes belong to what is left.
@@ -308,6 +337,9 @@ mod tests {
             ("a framing field",      "POST / HTTP/1.1\r\nContent-Length: 3".to_owned(),         "\n\r\nabc"),
             ("the end of the head",  "GET / HTTP/1.1\r\nHost: a.example\r\n".to_owned(),        "\nGET"),
             ("before a request",     String::new(),                                             "\nGET / HTTP/1.1\r\n\r\n"),
+            ("after a body's CR",    "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n\r".to_owned(), "\nGET / HTTP/1.1\r\n\r\n"),
+            ("before a trailer",     format!("{chunked}0\r\n"),                                  "\nX: y\r\n\r\n"),
+            ("a trailer",            format!("{chunked}0\r\nX: y"),                              "\n\r\n"),
             ("a blank after a size", format!("{chunked}5 "),                                    "\r\nhello\r\n0\r\n\r\n"),
         ];
         for (shows, before, after) in table {
@@ -320,10 +352,36 @@ mod tests {
     }
 
     #[test]
+    fn a_fragment_in_a_target_is_spoiled() {
+        for (before, after) in
+            [("GET /a", "#b HTTP/1.1\r\n\r\n"), ("G#T http://a/?b", "# HTTP/1.1\r\n")]
+        {
+            let text = format!("{GET}{before}{after}");
+            let spoiled = format!("{GET}{before}\0{}", &after[1..]);
+            for piece in 1..=text.len() {
+                assert_eq!(followed(&text, piece), spoiled, "{before}, in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_control_in_the_extension_of_a_chunk_is_spoiled_as_hyper_sees_it() {
+        for control in ["\x7f", "\0", "\n", "\x0b"] {
+            let front = format!("{POST}Transfer-Encoding: chunked\r\n\r\n1;a=");
+            let text = format!("{front}{control}b\r\nx\r\n0\r\n\r\n");
+            for piece in 1..=text.len() {
+                let spoiled = format!("{front}\nb\r\nx\r\n0\r\n\r\n");
+                assert_eq!(followed(&text, piece), spoiled, "{control:?}, in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
     fn nothing_else_is_touched() {
         let twice = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n";
         let table = [
             ("requests without a body", format!("{GET}\r\n{GET}")),
+            ("a sign elsewhere", "G#T / HTTP/1.1\r\nX: #\r\n\r\n".to_owned()),
             ("a body that looks like a head", {
                 let body = format!("{POST}{twice}");
                 format!("{POST}Content-Length: {}\r\n\r\n{body}{GET}", body.len())

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderMap, Method, Version};
 
 use crate::model::refusal::Refusal;
@@ -35,8 +36,12 @@ pub fn admit(head: &Parts) -> Result<Admitted<'_>, Refusal> {
     Ok(Admitted { authority, host: lower(host) })
 }
 
-/// A path, or `*` for OPTIONS (section 3.2 of RFC 9112).
+/// A path, or `*` for OPTIONS (section 3.2 of RFC 9112); with a scheme that we speak, where it has one.
 fn target(head: &Parts) -> Result<(), Refusal> {
+    let spoken = |scheme: &Scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS;
+    if !head.uri.scheme().is_none_or(spoken) {
+        return Err(Refusal::BadTarget);
+    }
     let url_path = head.uri.path();
     match url_path {
         "*" if head.method == Method::OPTIONS => Ok(()),
@@ -179,6 +184,8 @@ mod tests {
             ("a port is a number",                head("GET", "/", H1, &[("host", "a.example:x")]), Err(Refusal::BadHost)),
             ("a port is at most 65535",           head("GET", "/", H1, &[("host", "a.example:65536")]), Err(Refusal::BadHost)),
             ("the target's host must agree",      head("GET", "http://b.example/", H1, &[host]), Err(Refusal::BadHost)),
+            ("we speak no other scheme",          head("GET", "ftp://a.example/", H1, &[host]), Err(Refusal::BadTarget)),
+            ("nor over HTTP/2",                   head("GET", "ftp://a.example/", H2, &[]), Err(Refusal::BadTarget)),
             ("it may agree",                      head("GET", "http://a.example/", H1, &[host]), Ok("a.example")),
             ("HTTP/2 has its own field",          head("GET", "https://a.example/", H2, &[]), Ok("a.example")),
             ("which must agree with Host",        head("GET", "https://a.example/", H2, &[("host", "b.example")]), Err(Refusal::BadHost)),

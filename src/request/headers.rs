@@ -24,6 +24,10 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 pub const OURS: [HeaderName; 4] =
     [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_REQUEST_ID];
 
+/// Fields in which edges and servers say who the client is, without the end that all of them have: an
+/// origin that is used to an edge's word would believe a stranger's.
+const CLAIMS: [&str; 5] = ["x-real", "x-client", "true-client", "cf-connecting", "fastly-client"];
+
 /// Proxies between a client and its origin: real chains have a handful.
 const MOST_PROXIES: usize = 32;
 
@@ -145,6 +149,7 @@ pub fn towards_upstream(headers: &mut HeaderMap, facts: Facts<'_>) {
     headers.reserve(6);
     match facts.trust {
         Trust::Stranger => {
+            strip_claims(headers);
             headers.insert(X_FORWARDED_FOR, facts.peer.clone());
             headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(facts.proto.as_str()));
             headers.insert(X_FORWARDED_HOST, facts.authority.clone());
@@ -159,6 +164,18 @@ pub fn towards_upstream(headers: &mut HeaderMap, facts: Facts<'_>) {
             headers.entry(X_FORWARDED_HOST).or_insert_with(|| facts.authority.clone());
             headers.entry(X_REQUEST_ID).or_insert(facts.request_id);
         }
+    }
+}
+
+/// Removes a stranger's word on its own address, whichever field it stands in. None of ours takes its
+/// place: `X-Forwarded-For` and `Forwarded` say it already.
+fn strip_claims(headers: &mut HeaderMap) {
+    let is_claim = |name: &&HeaderName| {
+        name.as_str().strip_suffix("-ip").is_some_and(|front| CLAIMS.contains(&front))
+    };
+    let claims: Vec<HeaderName> = headers.keys().filter(is_claim).cloned().collect();
+    for name in claims {
+        headers.remove(name);
     }
 }
 
@@ -326,6 +343,9 @@ mod tests {
             ("forwarded", "for=10.0.0.1"),
             ("x-request-id", "theirs"),
             ("connection", "x-forwarded-for"),
+            ("x-real-ip", "10.0.0.1"),
+            ("true-client-ip", "10.0.0.1"),
+            ("x-strip", "no"),
         ]);
         towards_upstream(&mut headers, facts(&peer, Trust::Stranger));
         assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
@@ -336,6 +356,8 @@ mod tests {
             "for=192.0.2.7;host=\"www.portal.example:8443\";proto=https"
         );
         assert_eq!(headers["x-request-id"], "ours");
+        assert!(!headers.contains_key("x-real-ip") && !headers.contains_key("true-client-ip"));
+        assert!(headers.contains_key("x-strip"), "only what says who the client is");
     }
 
     #[test]
@@ -346,8 +368,10 @@ mod tests {
             ("x-forwarded-proto", "http"),
             ("forwarded", "for=203.0.113.9"),
             ("x-request-id", "theirs"),
+            ("x-real-ip", "203.0.113.9"),
         ]);
         towards_upstream(&mut headers, facts(&peer, Trust::TrustedProxy));
+        assert_eq!(headers["x-real-ip"], "203.0.113.9");
         assert_eq!(headers["x-forwarded-for"], "203.0.113.9, 192.0.2.7");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert!(headers["forwarded"].to_str().expect("text").starts_with("for=203.0.113.9, for="));

@@ -103,8 +103,11 @@ fn longest(prefixes: &[(Box<str>, Pool)], url_path: &str) -> Option<Pool> {
 }
 
 /// Whether a prefix covers a path, on a segment border: `/api` covers `/api` and `/api/x`, not
-/// `/apix`.
+/// `/apix`. The `*` of OPTIONS asks about all of a host, and so whoever has all of it.
 fn covers(prefix: &str, url_path: &str) -> bool {
+    if url_path == "*" {
+        return prefix == "/";
+    }
     url_path
         .strip_prefix(prefix)
         .is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'))
@@ -141,6 +144,8 @@ mod tests {
             ("a wildcard does not take none",       "portal.example", "/", 0),
             ("an empty label is not a label",       ".portal.example", "/", 0),
             ("without a prefix the next host is asked", "only.portal.example", "/", 1),
+            ("a star is all of a host",             "www.portal.example", "*", 3),
+            ("and not a part of it",                "only.portal.example", "*", 1),
             ("anything else goes to any",           "other.example", "/", 0),
         ];
         for (shows, host, url_path, pool) in table {

@@ -1,66 +1,14 @@
 //! Requests that no two parties read alike, or that nobody should send: each is refused, over plain
 //! and TLS, and nothing of it is a whole request to any upstream.
 
-use std::fs;
-use std::path::Path;
-
 use tokio_rustls::TlsStream;
 
 use crate::harness::client::tls;
+use crate::harness::refused::{Case, cases};
 use crate::harness::stage::Stage;
 use crate::harness::upstream::Transport;
 use crate::harness::wire::Wire;
 use crate::harness::{PORTAL, within};
-
-/// One line of `tests/golden/refused.txt`.
-struct Case {
-    /// Which section of which RFC.
-    rule: String,
-    bytes: Vec<u8>,
-}
-
-fn cases() -> Vec<Case> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/refused.txt");
-    let text = fs::read_to_string(file).expect("a file of the project");
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let case = |line: &str| {
-        let (rule, bytes) = line.split_once(' ').expect("a rule and bytes");
-        Case { rule: rule.to_owned(), bytes: unescaped(bytes) }
-    };
-    lines.map(case).collect()
-}
-
-/// `{host}`, `{N*BYTES}`, `\r`, `\n`, `\t`, `\\` and `\xNN`; everything else stands for itself.
-fn unescaped(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if first == '{' {
-            let (inside, after) = rest[1..].split_once('}').expect("a closing brace");
-            match inside.split_once('*') {
-                None => bytes.extend(PORTAL.as_bytes()),
-                Some((times, what)) => {
-                    bytes.extend(unescaped(what).repeat(times.parse().expect("a number")));
-                }
-            }
-            rest = after;
-        } else if first == '\\' {
-            let (byte, length) = match &rest[1..2] {
-                "r" => (b'\r', 2),
-                "n" => (b'\n', 2),
-                "t" => (b'\t', 2),
-                "x" => (u8::from_str_radix(&rest[2..4], 16).expect("two digits"), 4),
-                _ => (b'\\', 2),
-            };
-            bytes.push(byte);
-            rest = &rest[length..];
-        } else {
-            bytes.push(first as u8);
-            rest = &rest[1..];
-        }
-    }
-    bytes
-}
 
 /// Whether the whole connection brought nothing but an error, or nothing at all.
 async fn is_refused(mut wire: Wire, bytes: &[u8]) -> bool {

@@ -397,6 +397,8 @@ async fn each_upstream_gets_the_fields_that_are_its_own_and_no_other_does() {
     for removed in ["x-debug", "x-forwarded-for", "forwarded"] {
         assert_eq!(seen.get(removed), None, "{removed}");
     }
+    let probed = [("provider", "us")];
+    proxy.metrics_when("a probe", |m| m.sum("bascule_probes_total", &probed) >= 1.0).await;
     let probe = us.sightings().probes().pop().expect("it is probed");
     assert_eq!(probe.get("x-edge-key"), Some("s3cret"), "probes are let in too");
     us.behave(Script::green_probes(Act::Reset));

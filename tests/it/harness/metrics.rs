@@ -1,6 +1,6 @@
 //! The text exposition of /metrics, read back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One scrape.
 #[derive(Debug)]
@@ -26,6 +26,11 @@ impl Metrics {
     /// Whether the family has any series.
     pub fn has(&self, name: &str) -> bool {
         self.series.iter().any(|(n, _, _)| n == name)
+    }
+
+    /// Every series by name and labels, without its value.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.series.iter().map(|(name, labels, _)| format!("{name}{labels:?}")).collect()
     }
 
     /// Mean of a histogram in its own unit; `None` when nothing was observed.
@@ -61,4 +66,5 @@ fn an_exposition_is_read_back() {
     assert_eq!(metrics.mean("h", &[("s", "p")]), Some(0.25));
     assert_eq!(metrics.mean("h", &[("s", "q")]), None);
     assert!(!metrics.has("b"));
+    assert_eq!(metrics.names().len(), 5);
 }

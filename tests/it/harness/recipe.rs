@@ -38,8 +38,18 @@ impl Recipe {
 
     /// The same with further keys: `, preference: 1`.
     #[must_use]
-    pub fn upstream_with(mut self, upstream: &FakeUpstream, seat: &str, keys: &str) -> Self {
-        let (name, url, http) = (upstream.name(), upstream.url(), upstream.http_rule());
+    pub fn upstream_with(self, upstream: &FakeUpstream, seat: &str, keys: &str) -> Self {
+        self.reached(upstream, seat, &upstream.url(), keys)
+    }
+
+    /// The same under another URL: with a name instead of its address.
+    #[must_use]
+    pub fn upstream_at(self, upstream: &FakeUpstream, seat: &str, url: &str) -> Self {
+        self.reached(upstream, seat, url, "")
+    }
+
+    fn reached(mut self, upstream: &FakeUpstream, seat: &str, url: &str, keys: &str) -> Self {
+        let (name, http) = (upstream.name(), upstream.http_rule());
         let trust = if url.starts_with("https:") { ", ca_file: ca.pem" } else { "" };
         self.providers.push((name.to_owned(), seat.to_owned()));
         self.upstreams

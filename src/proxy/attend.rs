@@ -88,8 +88,10 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
     let Driven { mut connection, finish, send } = driven;
     let mut draining = pin!(worker.draining.notified());
     let mut finishing = false;
-    // What begins in a drain begins with a request that was already here.
+    // What begins in a drain begins with a request that was already here; hyper has to read it before
+    // it is told of the end, or it would close what it has not begun to read.
     let begun_late = worker.stage.get() != Stage::Serving;
+    let mut is_begun = false;
     // Boxed: most connections never see a drain.
     let mut last_call: Option<Pin<Box<tokio::time::Sleep>>> = None;
     // The bell is heard by registering once; the stage itself is looked at, which costs nothing.
@@ -100,6 +102,12 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
         if !std::mem::replace(&mut listening, true) {
             // Whatever it says, the stage says it too.
             let _registered: Poll<()> = draining.as_mut().poll(context);
+        }
+        if begun_late
+            && !std::mem::replace(&mut is_begun, true)
+            && let Poll::Ready(end) = connection.as_mut().poll(context)
+        {
+            return Poll::Ready(Attended::Ended(end));
         }
         match worker.stage.get() {
             Stage::Serving => {}
@@ -126,7 +134,7 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
         poll_due(timer.as_mut(), context, |now| {
             let (until, attended) = match activity.patience(limits) {
                 Patience::Served => (standstill.until(activity, limits, now), Attended::SlowReader),
-                Patience::Idle(until) => match activity.rests_from() {
+                Patience::Idle(until) => match activity.rests_from().filter(|_| !finishing) {
                     Some(rests) => (Some(rests.min(until)), Attended::Rests),
                     None => (Some(until), Attended::Idle),
                 },

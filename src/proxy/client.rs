@@ -110,6 +110,10 @@ pub(super) struct Activity {
     read_out: Cell<bool>,
     /// Whether all bytes of answers have been written.
     written_out: Cell<bool>,
+    /// Whether some of them had to wait for the client.
+    stuck: Cell<bool>,
+    /// Bodies of requests that have not been read to their end.
+    bodies: Cell<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -141,7 +145,9 @@ impl Activity {
             phase: Cell::new(Phase::Head),
             since: Cell::new(clock::now()),
             read_out: Cell::new(false),
-            written_out: Cell::new(false),
+            written_out: Cell::new(true),
+            stuck: Cell::new(false),
+            bodies: Cell::new(0),
         })
     }
 
@@ -166,10 +172,45 @@ impl Activity {
         (self.waiting.get() == 0, self.asked.get())
     }
 
+    /// A body is read from the connection until the value is dropped.
+    pub(super) fn reads(self: &Rc<Self>) -> Reading {
+        self.bodies.set(self.bodies.get() + 1);
+        Reading(Rc::clone(self))
+    }
+
     /// From when on it may wait without hyper: when nothing of a request or of an answer is in its
     /// hands.
     pub(super) fn rests_from(&self) -> Option<Instant> {
-        (self.read_out.get() && self.written_out.get()).then(|| self.since.get() + REST)
+        let nothing = self.bodies.get() == 0 && self.read_out.get() && self.written_out.get();
+        nothing.then(|| self.since.get() + REST)
+    }
+
+    /// Whether nothing of an answer waits to be written.
+    pub(super) fn is_written_out(&self) -> bool {
+        self.written_out.get()
+    }
+
+    /// What writing came to.
+    fn wrote<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.written_out.set(false);
+        if written.is_pending() {
+            self.stuck.set(true);
+        }
+        written
+    }
+
+    /// What flushing came to. After a wait for the client hyper has yet to look at what it read
+    /// meanwhile: rest begins anew.
+    fn flushed(&self, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        self.written_out.set(matches!(flushed, Poll::Ready(Ok(()))));
+        match flushed {
+            Poll::Pending => self.stuck.set(true),
+            Poll::Ready(_) if self.stuck.replace(false) && self.phase.get() == Phase::Idle => {
+                self.since.set(clock::now());
+            }
+            Poll::Ready(_) => {}
+        }
+        flushed
     }
 
     /// How long the connection may go on.
@@ -215,6 +256,16 @@ impl Drop for Active {
     }
 }
 
+/// A request's body that is being read.
+#[derive(Debug)]
+pub(super) struct Reading(Rc<Activity>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.bodies.set(self.0.bodies.get() - 1);
+    }
+}
+
 /// A client's bytes, with an eye on when they come and on how they are framed. hyper flushes when it
 /// has nothing more to write, and only then gets as far as the stream's own flush.
 pub(super) struct Watched<S> {
@@ -246,14 +297,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.activity.written_out.set(false);
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.activity.wrote(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.activity.written_out.set(matches!(flushed, Poll::Ready(Ok(()))));
-        flushed
+        self.activity.flushed(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -265,8 +315,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.activity.written_out.set(false);
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.activity.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

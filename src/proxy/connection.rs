@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::attend::{Attended, Driven, attend, take_leave};
+use super::attend::{Attended, Driven, GOODBYE, attend, take_leave};
 use super::client::{self, Activity, Client, Watched};
 use super::connections::OnThisWorker;
 use super::early::Early;
@@ -203,7 +203,7 @@ impl Connection {
                     }
                     return;
                 }
-                Waited::Over => return,
+                Waited::Over => return leave(stream).await,
             }
             let is_http2 = may_be_http2 && came.starts_with(&PREFACE);
             may_be_http2 = false;
@@ -228,7 +228,7 @@ impl Connection {
         let framing = Framing::of_requests();
         let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity), framing });
         let of_service = Rc::clone(client);
-        let service = service_fn(move |request| service::serve(Rc::clone(&of_service), request));
+        let service = service_fn(move |request| service::serve(&of_service, request));
         let most = self.settings.limits.max_header_bytes;
         let mut connection = http1::Builder::new()
             .half_close(false)
@@ -248,7 +248,10 @@ impl Connection {
         match attended {
             Attended::SlowHead => {
                 self.refuse(Refusal::SlowHead);
-                time_out(stream).await;
+                // Not into the middle of an answer that the client does not take.
+                if activity.is_written_out() {
+                    time_out(stream).await;
+                }
             }
             Attended::Ended(Err(error)) if error.is_parse_too_large() => {
                 self.refuse(Refusal::HeadTooLarge);
@@ -260,8 +263,8 @@ impl Connection {
                 }
             }
             Attended::Rests => {
-                // An empty line after a request is nobody's (RFC 9112, section 2.2). Anything else can
-                // not be, since all that came were whole requests; whoever sent it is not listened to.
+                // An empty line after a request is nobody's (RFC 9112, section 2.2). Anything else should
+                // not be there; what nobody can answer any more is closed.
                 let (early, stream) = stream.into_parts();
                 let is_blank = |byte: &u8| matches!(byte, b'\r' | b'\n');
                 let nothing = early.is_empty() && parts.read_buf.iter().all(is_blank);
@@ -283,8 +286,7 @@ impl Connection {
         let gathered = Gathered::new(stream);
         let io = TokioIo::new(gathered.other_hand());
         // Boxed: hyper moves the future of each stream several times before it runs.
-        let service =
-            service_fn(move |request| Box::pin(service::serve(Rc::clone(&client), request)));
+        let service = service_fn(move |request| Box::pin(service::serve(&client, request)));
         let most = u32::try_from(self.settings.limits.max_header_bytes).unwrap_or(u32::MAX);
         let mut connection = http2::Builder::new(OnThisWorker)
             .timer(TokioTimer::new())
@@ -322,9 +324,14 @@ impl Connection {
 
 /// The client may be gone, or not reading: its 408 is a courtesy.
 async fn time_out(mut stream: impl AsyncWrite + Unpin) {
-    let goodbye = async {
+    let last_words = async {
         stream.write_all(TIMED_OUT).await?;
         stream.shutdown().await
     };
-    drop(tokio::time::timeout(Duration::from_secs(1), goodbye).await);
+    drop(tokio::time::timeout(GOODBYE, last_words).await);
+}
+
+/// TLS says when it ends (RFC 8446, section 6.1).
+async fn leave(mut stream: impl AsyncWrite + Unpin) {
+    drop(tokio::time::timeout(GOODBYE, stream.shutdown()).await);
 }

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::answer::{BodyPatience, RATE_WINDOW};
+use super::client::{Activity, Reading};
 use crate::clock;
 use crate::request::retry::Replay;
 use crate::request::trailers;
@@ -66,6 +67,8 @@ pub(super) struct Source {
     fault: Option<BodyFault>,
     /// The attempt that may read on; older ones are cut off.
     reader: u32,
+    /// Until all of it has been read.
+    reading: Option<Reading>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,7 +100,16 @@ impl RequestBody {
             received: 0,
             fault: None,
             reader: 0,
+            reading: None,
         })))
+    }
+
+    /// Its connection knows while it is being read.
+    pub(super) fn noted_in(self, activity: &Rc<Activity>) -> Self {
+        if let Self::Live(source) = &self {
+            source.borrow_mut().reading = Some(activity.reads());
+        }
+        self
     }
 
     /// Whether a second attempt could send it whole.
@@ -320,6 +332,7 @@ impl Source {
 
     fn end(&mut self) {
         self.ended = true;
+        self.reading = None;
         self.arrived();
     }
 

@@ -1,6 +1,7 @@
 //! The handler, top to bottom: one client request to one answer.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
@@ -21,13 +22,14 @@ use hyper_util::rt::TokioIo;
 
 use super::answer::{self, AnswerBody};
 use super::attempt::Head;
-use super::client::Client;
+use super::client::{Active, Client};
 use super::reject;
 use super::request_body::RequestBody;
 use super::stay::Stay;
 use super::story::Story;
 use super::transaction::{End, Transaction};
 use super::tunnel::Tunnel;
+use super::worker::Stage;
 use crate::clock;
 use crate::exchange::budget;
 use crate::exchange::snapshot::View;
@@ -43,14 +45,31 @@ use crate::request::switch::{self, Switch};
 use crate::request::witness::{client_prefix, witness};
 use crate::routing::matcher::Found;
 
-/// Serves one request, and tells of it where that is wanted.
-pub(super) async fn serve(
+/// Serves one request, and tells of it where that is wanted. Its connection is busy from the moment
+/// that hyper hands it over, whenever that comes to ask for the answer.
+pub(super) fn serve(
+    client: &Rc<Client>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + use<> {
+    let active = client.activity.begin();
+    let client = Rc::clone(client);
+    async move { tell(client, active, request).await }
+}
+
+async fn tell(
     client: Rc<Client>,
+    active: Active,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let (parts, incoming) = request.into_parts();
     let story = Story::begin(&client, &parts);
-    let response = answer(&client, parts, incoming, story.as_ref()).await;
+    let version = parts.version;
+    let mut response = answer(&client, active, (parts, incoming), story.as_ref()).await;
+    let ends = client.worker.stage.get() != Stage::Serving && version < Version::HTTP_2;
+    if ends && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // hyper would say so itself, unless the answer is ready before it knows.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(story) = story {
         // Of a relayed body the bytes are counted as they go.
         let own = response.body().own_bytes();
@@ -62,11 +81,10 @@ pub(super) async fn serve(
 /// Match, then let the transaction try the planned upstreams.
 async fn answer(
     client: &Rc<Client>,
-    mut parts: Parts,
-    incoming: Incoming,
+    active: Active,
+    (mut parts, incoming): (Parts, Incoming),
     story: Option<&Rc<Story>>,
 ) -> Response<AnswerBody> {
-    let active = client.activity.begin();
     let started = clock::now();
     let bidder = Bidder::of(&mut parts);
     let view = client.worker.snapshots.current();
@@ -224,6 +242,7 @@ fn transaction(
         limit,
         answer::patience(&parts.headers, timeouts),
     );
+    let body = body.noted_in(&client.activity);
     let takes_trailers = headers::takes_trailers(&parts.headers);
     client.note_forwarding(&parts.headers);
     rewrite(client, &mut parts, &authority);

@@ -43,7 +43,11 @@ pub(super) async fn for_head<S: AsyncRead + Unpin>(
 ) -> Waited {
     let mut last_call = None;
     let mut draining = pin!(worker.draining.notified());
-    let mut timer = pin!(tokio::time::sleep(limits.header_read_timeout));
+    let first = match activity.patience(limits) {
+        Patience::Head(until) | Patience::Idle(until) => until,
+        Patience::Served => clock::now() + limits.idle_timeout,
+    };
+    let mut timer = pin!(tokio::time::sleep_until(first.into()));
     let mut look = Look::default();
     poll_fn(|context| {
         loop {

@@ -8,8 +8,8 @@
 //! `host` without a value, which [`clean`] takes out like any that a client sends there.
 //!
 //! In: bytes as they come, cut anywhere. Out: how many of them can be passed on as they are, and the
-//! rest, made ready. A block of trailers that fills the largest frame to the last byte grows beyond it
-//! and is refused with its connection.
+//! rest, made ready. Trailers that do not fit one frame with that field are refused with their
+//! connection: nobody sends 16 KiB of them, and half a block could hide what it begins with.
 
 use http::HeaderMap;
 use http::header::{
@@ -24,6 +24,7 @@ const PREFACE: u32 = 24;
 /// The head of a frame (section 4.1).
 const HEAD: usize = 9;
 const HEADERS: u8 = 1;
+const END_HEADERS: u8 = 0x04;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
 /// `host` with an empty value: literal without indexing, name 38 of the static table.
@@ -31,6 +32,8 @@ const FIELD: [u8; 3] = [0x0f, 0x17, 0x00];
 /// Changes of the table's size may stand before the first field, two at most (RFC 7541, section
 /// 4.2), of at most so many bytes each.
 const UPDATES: usize = 2 * 6;
+/// Payload of a frame that we let clients send (RFC 9113, section 4.2).
+const MOST: usize = 16 * 1024;
 /// Looked at of a frame before it is passed on, at most.
 const LOOKED_AT: usize = HEAD + 1 + 5 + UPDATES;
 
@@ -51,6 +54,8 @@ enum Sight {
     Plain(u32),
     /// Trailers, whose first field belongs before this place.
     Trailers(u32, usize),
+    /// Trailers that are to be refused.
+    Refused(u32),
     /// Too little of it has come.
     Cut,
 }
@@ -78,7 +83,7 @@ impl Trailers {
             }
             match self.look(&bytes[at..]) {
                 Sight::Plain(length) => self.left = length,
-                Sight::Trailers(..) | Sight::Cut => return at,
+                Sight::Trailers(..) | Sight::Refused(_) | Sight::Cut => return at,
             }
         }
     }
@@ -104,6 +109,13 @@ impl Trailers {
                     out.extend_from_slice(&FIELD);
                     self.left = length - place as u32;
                     at += place;
+                }
+                Sight::Refused(length) => {
+                    // On stream 0, where there are no headers (RFC 9113, section 6.2).
+                    out.extend_from_slice(&held[at..at + 5]);
+                    out.extend_from_slice(&[0; 4]);
+                    self.left = length - HEAD as u32;
+                    at += HEAD;
                 }
                 Sight::Cut => {
                     self.held = held.split_off(at);
@@ -138,17 +150,22 @@ impl Trailers {
             self.highest = stream;
             return Sight::Plain(length);
         }
-        let before =
-            HEAD + usize::from(flags & PADDED != 0) + 5 * usize::from(flags & PRIORITY != 0);
         let whole = length as usize;
-        if before > whole {
-            // Shorter than its own flags say: refused by whoever reads it.
-            return Sight::Plain(length);
+        if flags & END_HEADERS == 0 || whole - HEAD + FIELD.len() > MOST {
+            return Sight::Refused(length);
         }
         if bytes.len() < whole.min(LOOKED_AT) {
             return Sight::Cut;
         }
-        let block = &bytes[before..bytes.len().min(whole)];
+        let is_padded = flags & PADDED != 0;
+        let padding =
+            if is_padded { bytes.get(HEAD).map_or(0, |byte| usize::from(*byte)) } else { 0 };
+        let before = HEAD + usize::from(is_padded) + 5 * usize::from(flags & PRIORITY != 0);
+        if before + padding > whole {
+            // Shorter than it says itself: refused by whoever reads it.
+            return Sight::Plain(length);
+        }
+        let block = &bytes[before..bytes.len().min(whole - padding)];
         Sight::Trailers(length, before + updates(block))
     }
 }
@@ -241,7 +258,7 @@ mod tests {
             ("after a size",       END,            b"\x20\x00\x01a\x01b".to_vec(),              1),
             ("after two sizes",    END,            [b"\x20".as_slice(), &long].concat(),        4),
             ("half a size",        END,            b"\x3f\xff".to_vec(),                        0),
-            ("in two frames",      1,              b"\x00\x01a".to_vec(),                       0),
+("padding like sizes", END | PADDED,   b"\x04\x20\x20\x20\x20".to_vec(),            1),
         ];
         for (shows, flags, block, place) in table {
             let changed = [&block[..place], &FIELD, &block[place..]].concat();
@@ -264,7 +281,8 @@ mod tests {
             frame(9, 4, 3, b"\x87\x84"),
             frame(0, 1, 5, &frame(HEADERS, END, 1, b"\x84")),
             frame(HEADERS, END | 0x28, 5, b"\0\0\0\0\0\0\x82"),
-            frame(HEADERS, 0x28, 1, b"\0\0"),
+            frame(HEADERS, 0x2c, 1, b"\0\0"),
+            frame(HEADERS, END | PADDED, 1, b"\x03\0"),
             frame(6, 0, 0, &[0; 8]),
         ];
         let bytes = frames.concat();
@@ -273,6 +291,19 @@ mod tests {
         }
         let half = &bytes[..bytes.len() - 3];
         assert_eq!(passed(half, 4), half, "half a frame is its reader's to refuse");
+    }
+
+    #[test]
+    fn trailers_that_do_not_fit_one_frame_go_to_a_stream_that_has_none() {
+        let large = [0x20; MOST - 2];
+        for (flags, block) in [(1, b"\x04\x09/smuggled\x00".as_slice()), (END, &large)] {
+            let before = [preface(), frame(HEADERS, 4, 1, b"\x83")].concat();
+            let bytes = [before.clone(), frame(HEADERS, flags, 1, block)].concat();
+            let expected = [before, frame(HEADERS, flags, 0, block)].concat();
+            for piece in [1, 5, 9, 24, 100, bytes.len()] {
+                assert_eq!(passed(&bytes, piece), expected, "in pieces of {piece}");
+            }
+        }
     }
 
     #[test]

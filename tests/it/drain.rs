@@ -73,6 +73,10 @@ async fn ask_over_http2(
         };
         match whole.await {
             Ok(()) => answered.fetch_add(1, Ordering::Relaxed),
+            // Beyond the last stream of a GOAWAY: nobody has looked at it (RFC 9113, section 6.8).
+            Err(error) if error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR) => {
+                return Ended::Told;
+            }
             Err(error) => return Ended::Broken(error.to_string()),
         };
     }
@@ -118,5 +122,21 @@ async fn no_request_over_http2_is_lost_when_the_process_ends_under_load() {
     while let Some(connection) = connections.join_next().await {
         connection.expect("no panic").expect("GOAWAY and a clean end");
     }
+    assert_eq!(stage.proxy.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn half_a_head_that_came_before_the_end_is_waited_for_and_answered() {
+    let mut stage = Stage::plain().await;
+    let mut client = stage.proxy.wire().await;
+    client.send("GET /page HTTP/1.1\r\nHost: ").await.expect("half of it");
+    // Answered in turn: what was sent before is here by now.
+    assert_eq!(stage.proxy.get("/page").await.status, 200);
+    stage.proxy.signal("TERM");
+    let draining = async { while stage.proxy.admin("/readyz").await.status == 200 {} };
+    within("the drain to begin", draining).await;
+    client.send(format!("{PORTAL}\r\n\r\n")).await.expect("the rest");
+    let reply = within("the answer", client.reply()).await.expect("whole");
+    assert_eq!((reply.head.status(), reply.head.get("connection")), (200, Some("close")));
     assert_eq!(stage.proxy.exit().await.code(), Some(0));
 }

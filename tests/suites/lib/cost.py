@@ -7,6 +7,9 @@ import time
 
 from proxy import PATIENCE
 
+IDLE = 0.004
+"""Seconds on a processor in a tenth of a second: what a proxy takes that has nothing to do but to wait."""
+
 
 class Cost:
     """Of one process, from `begin` on."""
@@ -44,7 +47,7 @@ class Cost:
         while quiet < 3 and time.monotonic() < end:
             time.sleep(0.1)
             now = self.seconds()
-            quiet = quiet + 1 if now - last < 0.001 else 0
+            quiet = quiet + 1 if now - last < IDLE else 0
             last = now
 
 

@@ -149,8 +149,9 @@ class Flood:
             while self.ended is None and time.monotonic() - began < PATIENT:
                 if len(left) < 16384:
                     left += b"".join(itertools.islice(frames, 200))
+                all_sent = not left
                 left = left[self.step(left):]
-                if not left:
+                if all_sent:
                     select.select([self.socket], [], [], 0.05)
                 if self.is_over():
                     self.ended = time.monotonic() - began

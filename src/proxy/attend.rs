@@ -16,6 +16,10 @@ use crate::model::limits::Limits;
 
 /// After so long without a request an HTTP/1.1 connection waits without hyper.
 pub(super) const REST: Duration = Duration::from_millis(250);
+/// A client that has closed its half, and takes nothing of its answer for so long, has gone: most of
+/// those that close it have closed both, and waiting for them would keep upstreams busy.
+pub(super) const HALF_CLOSED: Duration = Duration::from_secs(5);
+
 /// For what a client may have sent before it knew that the process ends, and for the last words to one
 /// that is idle: far more than a way there and back takes.
 pub(super) const GOODBYE: Duration = Duration::from_secs(1);
@@ -132,22 +136,34 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
             return Poll::Ready(Attended::Unsent);
         }
         poll_due(timer.as_mut(), context, |now| {
-            let (until, attended) = match activity.patience(limits) {
-                Patience::Served => (standstill.until(activity, limits, now), Attended::SlowReader),
-                Patience::Idle(until) => match activity.rests_from().filter(|_| !finishing) {
-                    Some(rests) => (Some(rests.min(until)), Attended::Rests),
-                    None => (Some(until), Attended::Idle),
-                },
-                Patience::Head(until) => (Some(until), Attended::SlowHead),
-            };
-            match until {
-                Some(until) if until <= now => Ok(attended),
-                Some(until) => Err(until),
-                None => Err(now + limits.idle_timeout),
-            }
+            let rests = if finishing { None } else { activity.rests_from() };
+            patience_ends(activity, limits, (&mut standstill, rests), now)
         })
     })
     .await
+}
+
+/// How the connection ends now, or when to look again; it may rest from `rests` on.
+fn patience_ends(
+    activity: &Activity,
+    limits: &Limits,
+    (standstill, rests): (&mut Standstill, Option<Instant>),
+    now: Instant,
+) -> Result<Attended, Instant> {
+    let (until, attended) = match (activity.gone_from(), activity.patience(limits)) {
+        (Some(gone), _) => (Some(gone), Attended::Idle),
+        (None, Patience::Served) => (standstill.until(activity, limits, now), Attended::SlowReader),
+        (None, Patience::Idle(until)) => match rests {
+            Some(rests) => (Some(rests.min(until)), Attended::Rests),
+            None => (Some(until), Attended::Idle),
+        },
+        (None, Patience::Head(until)) => (Some(until), Attended::SlowHead),
+    };
+    match until {
+        Some(until) if until <= now => Ok(attended),
+        Some(until) => Err(until),
+        None => Err(now + limits.idle_timeout),
+    }
 }
 
 /// Ready with what `due` says when it says something; until then `due` tells when to look again. Its

@@ -12,7 +12,7 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::attend::REST;
+use super::attend::{HALF_CLOSED, REST};
 use super::tunnel::Tunnel;
 use super::worker::Worker;
 use crate::clock;
@@ -114,6 +114,9 @@ pub(super) struct Activity {
     stuck: Cell<bool>,
     /// Bodies of requests that have not been read to their end.
     bodies: Cell<u32>,
+    /// Since when nothing more is to come from a client that waits for an answer, and that has taken
+    /// nothing of it.
+    half_closed: Cell<Option<Instant>>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -148,6 +151,7 @@ impl Activity {
             written_out: Cell::new(true),
             stuck: Cell::new(false),
             bodies: Cell::new(0),
+            half_closed: Cell::new(None),
         })
     }
 
@@ -190,11 +194,32 @@ impl Activity {
         self.written_out.get()
     }
 
+    /// The client has closed its half. Whether hyper need not know yet: a request that has come as a
+    /// whole is answered (RFC 9112, section 9.6).
+    fn closes_its_half(&self) -> bool {
+        let waits = self.phase.get() == Phase::Served && self.bodies.get() == 0;
+        let waits = waits && self.read_out.get();
+        if waits && self.half_closed.get().is_none() {
+            self.half_closed.set(Some(clock::now()));
+        }
+        waits
+    }
+
+    /// When a client that has closed its half is taken for gone; at once where it waits for nothing.
+    pub(super) fn gone_from(&self) -> Option<Instant> {
+        let since = self.half_closed.get()?;
+        Some(if self.phase.get() == Phase::Served { since + HALF_CLOSED } else { since })
+    }
+
     /// What writing came to.
     fn wrote<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.written_out.set(false);
-        if written.is_pending() {
-            self.stuck.set(true);
+        match written {
+            Poll::Pending => self.stuck.set(true),
+            Poll::Ready(Ok(_)) if self.half_closed.get().is_some() => {
+                self.half_closed.set(Some(clock::now()));
+            }
+            Poll::Ready(_) => {}
         }
         written
     }
@@ -283,6 +308,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let known = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         if let Poll::Ready(Ok(())) = result {
+            if buffer.filled().len() == known
+                && buffer.remaining() > 0
+                && self.activity.closes_its_half()
+            {
+                // Whoever drives the connection wakes it.
+                return Poll::Pending;
+            }
             self.activity.bytes_came();
             self.framing.follow(&mut buffer.filled_mut()[known..]);
             self.activity.read_out.set(self.framing.is_between());

@@ -271,6 +271,7 @@ impl Connection {
                 return nothing.then_some(stream);
             }
             Attended::SlowReader => self.refuse(Refusal::SlowReader),
+            Attended::Idle if activity.is_written_out() => leave(stream).await,
             Attended::Ended(Err(_)) | Attended::Unsent | Attended::Idle => {}
         }
         None

@@ -1,6 +1,7 @@
 //! What to do when something happens to a transaction: answer, go on waiting, or try elsewhere.
 
 use bytes::Bytes;
+use http::header::TRAILER;
 use http::{Response, StatusCode, response};
 
 use super::answer::{self, AnswerBody};
@@ -221,7 +222,13 @@ impl<'a> Course<'a> {
         let Answered { mut head, reply } = answered;
         let timeouts = &self.transaction.pool().rules.timeouts;
         let patience = answer::patience(&head.headers, timeouts);
+        // Who asks for trailers is told which there will be.
+        let takes = self.transaction.head.takes_trailers;
+        let trailer = head.headers.get(TRAILER).filter(|_| takes).cloned();
         crate::request::headers::strip_hop_by_hop(&mut head.headers);
+        if let Some(trailer) = trailer {
+            head.headers.insert(TRAILER, trailer);
+        }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switched(head, reply, judge);
         }

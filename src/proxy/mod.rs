@@ -7,6 +7,7 @@
 mod answer;
 mod attempt;
 mod attend;
+mod bidder;
 mod client;
 mod connection;
 mod connections;

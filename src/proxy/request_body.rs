@@ -71,6 +71,9 @@ pub(super) struct Source {
     reading: Option<Reading>,
 }
 
+/// What a piece of a body counts that is kept, however small it is: it has a place of its own.
+const LEAST_KEPT: usize = 256;
+
 #[derive(Clone, Debug)]
 enum Kept {
     Data(Bytes),
@@ -287,7 +290,7 @@ impl Source {
         if let Kept::Data(data) = &kept {
             self.read += data.len() as u64;
             self.received += data.len() as u64;
-            self.kept_bytes += data.len();
+            self.kept_bytes += data.len().max(LEAST_KEPT);
         }
         if self.read > self.limit {
             return Err(BodyFault::TooLarge);

@@ -8,20 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, LOCATION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SET_COOKIE,
-    UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 
 use super::answer::{self, AnswerBody};
 use super::attempt::Head;
+use super::bidder::Bidder;
 use super::client::{Active, Client};
 use super::reject;
 use super::request_body::RequestBody;
@@ -41,7 +36,7 @@ use crate::model::refusal::Refusal;
 use crate::model::topology::Rules;
 use crate::request::gate::{self, Admitted};
 use crate::request::headers::{self, Facts};
-use crate::request::switch::{self, Switch};
+use crate::request::switch::Switch;
 use crate::request::witness::{client_prefix, witness};
 use crate::routing::matcher::Found;
 
@@ -266,65 +261,6 @@ fn transaction(
     let worker = Rc::clone(&client.worker);
     let (client, story) = (client_prefix(origin), story.cloned());
     Transaction { worker, view, pool, head, body, witness, client, started, story, stuck: None }
-}
-
-/// A client that asks for a WebSocket.
-enum Bidder {
-    /// Its connection becomes one.
-    Http1,
-    /// A stream of its connection does.
-    Http2(OnUpgrade),
-}
-
-impl Bidder {
-    /// Read off a head. An extended CONNECT becomes the GET that it is to everybody after.
-    fn of(parts: &mut Parts) -> Option<Self> {
-        if switch::asks_for_websocket(parts) {
-            return Some(Self::Http1);
-        }
-        let protocol = parts.extensions.get::<Protocol>().map(Protocol::as_str);
-        if parts.method != Method::CONNECT || protocol != Some("websocket") {
-            return None;
-        }
-        let upgrade = parts.extensions.remove::<OnUpgrade>()?;
-        parts.method = Method::GET;
-        Some(Self::Http2(upgrade))
-    }
-
-    /// Asks the upstream for it.
-    fn ask(&self, headers: &mut HeaderMap) -> Switch {
-        let switch = match self {
-            Self::Http1 => Switch::WebSocket,
-            Self::Http2(_) => Switch::by_us(headers, fastrand::u128(..).to_ne_bytes()),
-        };
-        switch.announce(headers);
-        switch
-    }
-
-    /// Tells the client that it is one from now on.
-    fn accept(
-        self,
-        mut response: Response<AnswerBody>,
-        tunnel: Tunnel,
-        client: &Client,
-    ) -> Response<AnswerBody> {
-        match self {
-            Self::Http1 => *client.tunnel.borrow_mut() = Some(tunnel),
-            Self::Http2(upgrade) => {
-                *response.status_mut() = StatusCode::OK;
-                for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
-                    response.headers_mut().remove(name);
-                }
-                tokio::task::spawn_local(async move {
-                    // It fails only where the client is gone.
-                    if let Ok(stream) = upgrade.await {
-                        tunnel.run(TokioIo::new(stream), Bytes::new()).await;
-                    }
-                });
-            }
-        }
-        response
-    }
 }
 
 /// The same host and path over TLS, at its usual port: ours may be another one behind an address

@@ -31,6 +31,9 @@ pub fn admit(head: &Parts) -> Result<Admitted<'_>, Refusal> {
     }
     target(head)?;
     framing(&head.headers)?;
+    if head.version == Version::HTTP_2 {
+        values(&head.headers)?;
+    }
     let authority = authority(head)?;
     let host = host_of(authority).ok_or(Refusal::BadHost)?;
     Ok(Admitted { authority, host: lower(host) })
@@ -65,6 +68,16 @@ fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::Malformed);
     }
     Ok(())
+}
+
+/// None that begins or ends with a blank (section 8.2.1 of RFC 9113); HTTP/1.1 has them trimmed.
+fn values(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let is_padded = |bytes: &[u8]| is_blank(bytes.first()) || is_blank(bytes.last());
+    match headers.values().any(|value| is_padded(value.as_bytes())) {
+        true => Err(Refusal::Malformed),
+        false => Ok(()),
+    }
 }
 
 /// Exactly one authority: from the target, from Host, or the same from both (sections 3.2 of RFC

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use crate::harness::client::{Ask, Session, Speak};
 use crate::harness::metrics::Metrics;
 use crate::harness::stage::Stage;
-use crate::harness::upstream::{Act, Script, Transport};
+use crate::harness::upstream::{Act, Conversation, Script, Transport};
 use crate::harness::wire::Wire;
 use crate::harness::{PORTAL, within};
 
@@ -102,15 +102,32 @@ async fn an_idle_http2_connection_is_told_that_no_stream_was_lost() {
     assert!(kinds.contains(&7), "no GOAWAY among the frames {kinds:?}");
 }
 
-#[tokio::test]
-async fn a_client_that_closes_its_half_before_its_answer_is_taken_for_gone() {
-    let stage = Stage::plain().await;
+/// A client that asks, closes its half, and an upstream that has its request.
+async fn half_closed(stage: &Stage, ask: &str) -> (TcpStream, Conversation) {
     stage.us.behave(Script::green_probes(Act::HandOver));
     let mut client = TcpStream::connect(stage.proxy.plain).await.expect("a connection");
-    let head = format!("GET /feed HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n");
+    let head = format!("{ask} HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n");
     client.write_all(head.as_bytes()).await.expect("sent");
-    let mut talk = stage.us.conversation().await;
+    let talk = stage.us.conversation().await;
     client.shutdown().await.expect("its half");
+    (client, talk)
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_half_before_its_answer_gets_it() {
+    let stage = Stage::plain().await;
+    let (mut client, mut talk) = half_closed(&stage, "GET /feed").await;
+    talk.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("sent");
+    let mut said = Vec::new();
+    within("the end", client.read_to_end(&mut said)).await.expect("a clean end");
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.starts_with("HTTP/1.1 200 OK") && said.ends_with("\r\n\r\nok"), "{said}");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_half_and_gets_nothing_is_taken_for_gone() {
+    let stage = Stage::plain().await;
+    let (mut client, mut talk) = half_closed(&stage, "DELETE /feed").await;
     assert!(within("the upstream to be let go", talk.wire.is_ended()).await);
     let mut said = Vec::new();
     within("the end", client.read_to_end(&mut said)).await.ok();

@@ -48,11 +48,14 @@ fn main() {
             let (_, part) = PARTS.iter().find(|(known, _)| known == name).expect("a part's name");
             part(times.parse().expect("a number"));
         }
-        _ => panic!("PART TIMES"),
+        _ => eprintln!("usage: parts [PART TIMES]"),
     }
 }
 
-const PARTS: [(&str, fn(usize)); 8] = [
+/// A part by its name, run so many times.
+type Part = (&'static str, fn(usize));
+
+const PARTS: [Part; 8] = [
     ("framing", framing),
     ("gate", admit),
     ("matcher", matcher),

@@ -177,13 +177,18 @@ impl Turned {
 
 /// Where a request goes, if anywhere.
 fn way(client: &Client, view: &View, parts: &Parts, started: Instant) -> Result<Matched, Turned> {
+    let admitted = gate::admit(parts);
+    // Before any other reason: with a body that has no clear end the connection has to end too.
+    if matches!(admitted, Err(Refusal::Malformed)) {
+        return Err(Turned::Away(Refusal::Malformed));
+    }
     if let Some(serial) = headers::came_back_through(&parts.headers, view.states.instance) {
         return Err(Turned::Back(serial));
     }
     if headers::has_been_everywhere(&parts.headers) {
         return Err(Turned::Away(Refusal::Loop));
     }
-    let admitted = gate::admit(parts).map_err(Turned::Away)?;
+    let admitted = admitted.map_err(Turned::Away)?;
     let found = view.routing.matcher.find(&admitted.host, parts.uri.path());
     let found = found.ok_or(Turned::Away(Refusal::NoRoute))?;
     let authority = authority_value(parts, &admitted).map_err(Turned::Away)?;

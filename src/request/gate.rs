@@ -26,11 +26,11 @@ pub struct Admitted<'a> {
 /// # Errors
 /// The reason to refuse it.
 pub fn admit(head: &Parts) -> Result<Admitted<'_>, Refusal> {
+    framing(&head.headers)?;
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(Refusal::Method);
     }
     target(head)?;
-    framing(&head.headers)?;
     if head.version == Version::HTTP_2 {
         values(&head.headers)?;
     }
@@ -206,6 +206,7 @@ mod tests {
             ("and OPTIONS may have it",           head("OPTIONS", "*", H1, &[host]), Ok("a.example")),
             ("no tunnels",                        head("CONNECT", "a.example:443", H1, &[host]), Err(Refusal::Method)),
             ("no echo",                           head("TRACE", "/", H1, &[host]), Err(Refusal::Method)),
+            ("a body without a clear end comes before all else", head("TRACE", "/", H1, &[host, ("transfer-encoding", ",chunked")]), Err(Refusal::Malformed)),
             ("chunked once is a framing",         head("POST", "/", H1, &[host, ("transfer-encoding", "Chunked")]), Ok("a.example")),
             ("twice is not",                      head("POST", "/", H1, &[host, ("transfer-encoding", "chunked, chunked")]), Err(Refusal::Malformed)),
             ("nor with another coding",           head("POST", "/", H1, &[host, ("transfer-encoding", "gzip, chunked")]), Err(Refusal::Malformed)),

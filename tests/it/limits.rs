@@ -220,6 +220,17 @@ async fn what_two_parties_could_read_differently_reaches_no_upstream() {
             "an unknown coding",
             format!("POST / HTTP/1.1\r\n{host}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
         ),
+        (
+            "one in a request that is refused anyway",
+            format!("TRACE / HTTP/1.1\r\n{host}Transfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            "one in a circle",
+            format!(
+                "POST / HTTP/1.1\r\n{host}Via: {}\r\nTransfer-Encoding: ,chunked\r\n\r\n",
+                "1.1 x,".repeat(40)
+            ),
+        ),
         ("a folded line", format!("GET / HTTP/1.1\r\n{host}X-A: 1\r\n 2\r\n\r\n")),
         ("a blank before the colon", format!("GET / HTTP/1.1\r\n{host}X-A : 1\r\n\r\n")),
         ("a bare CR", format!("GET / HTTP/1.1\r\n{host}X-A: 1\r2\r\n\r\n")),

@@ -38,10 +38,10 @@ pub mod strict;
 use origin::{FOR, Record, Seen, TO};
 use strict::{End, Request};
 
-/// Streams between two looks at what the upstream saw.
-const BATCH: u64 = 1_000;
+/// Streams between two looks at what the upstream saw: many, since each batch waits for the slowest.
+const BATCH: u64 = 10_000;
 /// Streams under way at once.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 64;
 /// Longer than that is counted as waiting: the proxy ran into one of its limits.
 const WAITING: Duration = Duration::from_millis(500);
 /// Breaks shown; the rest is counted.

@@ -25,7 +25,7 @@ use super::early::Early;
 use super::gather::Gathered;
 use super::service;
 use super::waiting::{self, Waited};
-use super::worker::Worker;
+use super::worker::{Open, Worker};
 use crate::exchange::clients::ClientPlace;
 use crate::exchange::edge::{ListenerState, Place};
 use crate::exchange::settings::Settings;
@@ -60,12 +60,13 @@ pub(super) struct Connection {
     pub(super) manner: Manner,
     /// Given back with the connection.
     pub(super) _place: Place,
+    /// From the moment it was accepted.
+    pub(super) _open: Open,
     pub(super) of_client: Option<ClientPlace>,
 }
 
 impl Connection {
     pub(super) async fn serve(mut self, mut stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
-        let open = self.worker.open();
         let (listener, index) = (Arc::clone(&self.listener), self.worker.index);
         listener.rows[index].open.add(1);
         // Without it small answers wait for the client's delayed acknowledgement.
@@ -85,7 +86,6 @@ impl Connection {
             }
         }
         listener.rows[index].open.sub(1);
-        drop(open);
     }
 
     /// Takes the header off that says who the client is, where there is to be one.

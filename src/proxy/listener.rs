@@ -127,6 +127,7 @@ impl Serving {
             peer,
             manner: self.on.manner.get(),
             _place: place,
+            _open: self.worker.open(),
             of_client: None,
         };
         tokio::task::spawn_local(connection.serve(stream, tls));

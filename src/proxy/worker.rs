@@ -32,6 +32,8 @@ use crate::telemetry::access_log::Sink;
 const COMMANDS: usize = 4;
 /// Between two looks for idle upstream connections that have grown too old.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Turns of the runtime before listeners close.
+const TURNS: usize = 2;
 /// Between two log lines about what clients do.
 const COMPLAINT: Duration = Duration::from_secs(10);
 
@@ -220,7 +222,13 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
             }
         }
     }
+    // What clients believe to be connected is served: the driver gets a turn to tell the accept loops,
+    // they one to accept, and once more for what came meanwhile, as their tasks end.
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
+    }
     accepting.clear();
+    tokio::task::yield_now().await;
     worker.stage.set(Stage::Draining);
     worker.draining.notify_waiters();
     while worker.open.get() > 0 {

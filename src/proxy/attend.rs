@@ -15,7 +15,7 @@ use crate::clock;
 use crate::model::limits::Limits;
 
 /// After so long without a request an HTTP/1.1 connection waits without hyper.
-pub(super) const REST: Duration = Duration::from_millis(250);
+pub(super) const REST: Duration = Duration::from_millis(100);
 /// A client that has closed its half, and takes nothing of its answer for so long, has gone: most of
 /// those that close it have closed both, and waiting for them would keep upstreams busy.
 pub(super) const HALF_CLOSED: Duration = Duration::from_secs(5);

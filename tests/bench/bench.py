@@ -265,6 +265,8 @@ def configure(name, variant, folder, ports, is_logging):
     off = "off" if name == "nginx" else ""
     values["LOG"] = log.format(folder=folder) if is_logging and log else off
     values["LOG_TARGET"] = "log stdout format raw local0" if is_logging else ""
+    # Splicing takes a pipe, two descriptors more, for each connection.
+    values["MAXCONN"] = 3000 if name == "haproxy-splice" else 8000
     values["SPLICE"] = "option splice-response" if name == "haproxy-splice" else ""
     if name == "bascule":
         values["PROVIDERS"], values["SERVICES"] = services(variant, ports["origin"])

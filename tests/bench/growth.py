@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """What grows with the number of services: cost of a request, memory, start, reload, scrape, steering.
 
-For 1, 100, 1,000 and 10,000 services with two upstreams each, and for 1,000 with five. Needs python3, nginx,
+For 1, 100, 1,000 and 2,000 services (the most there may be) with two upstreams each, and for 1,000 with five. Needs python3, nginx,
 wrk, h2load, taskset and a release build; a quarter of an hour.
 
-Usage: tests/bench/growth.py [--bascule target/release/bascule] [--sizes 1x2,100x2,1000x2,1000x5,10000x2]
+Usage: tests/bench/growth.py [--bascule target/release/bascule] [--sizes 1x2,100x2,1000x2,1000x5,2000x2]
 """
 import argparse
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -24,23 +25,28 @@ FILE = """
 workers: {workers}
 listeners: [{{ address: "127.0.0.1:{http}" }}]
 admin: {{ address: "127.0.0.1:{admin}" }}
+include: [growth.d/*.yaml]
 providers:
 {providers}
-services:
 """
 
 
-def text(services, upstreams, workers, ports, note=""):
-    """A file of so many services; the first takes any host, the last is the one that is asked."""
+def write(conf, services, upstreams, workers, ports):
+    """A file of so many services, a thousand to each included one; the last is the one that is asked."""
     seats = ["US", "SI", "FR", "DE", "SE"]
     providers = "\n".join(f"  p{n}: {{ seat: {seats[n]} }}" for n in range(upstreams))
     ways = ", ".join(f'{{ provider: p{n}, url: "http://127.0.0.1:{ports["origin"]}" }}' for n in range(upstreams))
-    out = [FILE.format(workers=workers, providers=providers, **ports)]
-    for n in range(services):
-        host = "localhost" if n == services - 1 else f"s{n}.bench.example"
-        # Probes cost what they cost, wherever they are sent: not here.
-        out.append(f"  s{n}:\n    routes: [{{ host: {host} }}]\n    probe: {{ path: /1k, interval: 1h }}\n    upstreams: [{ways}]\n")
-    return "".join(out) + note
+    parts = conf.parent / "growth.d"
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir()
+    for first in range(0, services, 1000):
+        out = ["services:\n"]
+        for n in range(first, min(first + 1000, services)):
+            host = "localhost" if n == services - 1 else f"s{n}.bench.example"
+            # Probes cost what they cost, wherever they are sent: not here.
+            out.append(f"  s{n}:\n    routes: [{{ host: {host} }}]\n    probe: {{ path: /1k, interval: 1h }}\n    upstreams: [{ways}]\n")
+        (parts / f"{first}.yaml").write_text("".join(out))
+    conf.write_text(FILE.format(workers=workers, providers=providers, **ports))
 
 
 def metric(ports, name):
@@ -52,7 +58,7 @@ def metric(ports, name):
     return float(found.group(1)) if found else None, took, len(page)
 
 
-def reload_under_load(ports, conf, changed):
+def reload_under_load(ports, conf):
     """Seconds from the change of the file to the new generation, and the longest answer meanwhile."""
     before, _, _ = metric(ports, "config_generation")
     with tempfile.NamedTemporaryFile() as log:
@@ -61,7 +67,7 @@ def reload_under_load(ports, conf, changed):
         load = subprocess.Popen(bench.pinned(bench.LOAD_CORE, command), stdout=subprocess.PIPE, text=True)
         time.sleep(2)
         began = time.monotonic()
-        conf.write_text(changed)
+        conf.write_text(conf.read_text() + "# changed\n")
         while metric(ports, "config_generation")[0] == before:
             if time.monotonic() - began > 60:
                 raise SystemExit("the file was not read again")
@@ -75,7 +81,7 @@ def reload_under_load(ports, conf, changed):
 def measure(binary, folder, ports, size, workers):
     services, upstreams = map(int, size.split("x"))
     conf = folder / "growth.yaml"
-    conf.write_text(text(services, upstreams, workers, ports))
+    write(conf, services, upstreams, workers, ports)
     url = f"http://localhost:{ports['http']}/1k"
     began = time.monotonic()
     process = bench.start(bench.PROXY_CORE, [binary, "run", "-c", conf], folder / "growth.log", url)
@@ -94,7 +100,7 @@ def measure(binary, folder, ports, size, workers):
         before = bench.cpu_seconds(process.pid)
         time.sleep(IDLE_SECONDS)
         idle = (bench.cpu_seconds(process.pid) - before) / IDLE_SECONDS * 100
-        reloaded, longest, failed = reload_under_load(ports, conf, text(services, upstreams, workers, ports, "# changed\n"))
+        reloaded, longest, failed = reload_under_load(ports, conf)
     finally:
         bench.stop(process)
     print(f"{size:>9}{workers:9}{statistics.median(costs):9.1f}{memory:9.0f}{started:9.2f}{idle:9.2f}"
@@ -104,7 +110,7 @@ def measure(binary, folder, ports, size, workers):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bascule", default=str(bench.ROOT / "target/release/bascule"))
-    parser.add_argument("--sizes", default="1x2,100x2,1000x2,1000x5,10000x2")
+    parser.add_argument("--sizes", default="1x2,100x2,1000x2,1000x5,2000x2")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {bench.LOAD_CORE})
     with tempfile.TemporaryDirectory() as scratch:

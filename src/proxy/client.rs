@@ -205,10 +205,12 @@ impl Activity {
         waits
     }
 
-    /// When a client that has closed its half is taken for gone; at once where it waits for nothing.
+    /// When a client that has closed its half is taken for gone; at once where nothing is left of its
+    /// answer.
     pub(super) fn gone_from(&self) -> Option<Instant> {
         let since = self.half_closed.get()?;
-        Some(if self.phase.get() == Phase::Served { since + HALF_CLOSED } else { since })
+        let waits = self.phase.get() == Phase::Served || !self.written_out.get();
+        Some(if waits { since + HALF_CLOSED } else { since })
     }
 
     /// What writing came to.

@@ -125,6 +125,21 @@ async fn a_client_that_closes_its_half_before_its_answer_gets_it() {
 }
 
 #[tokio::test]
+async fn a_large_answer_reaches_a_client_that_has_closed_its_half_to_the_last_byte() {
+    const LENGTH: usize = 16 << 20;
+    let stage = Stage::plain().await;
+    let (mut client, mut talk) = half_closed(&stage, "GET /feed").await;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+    let answer = [head.into_bytes(), vec![b'x'; LENGTH]].concat();
+    let mut said = Vec::new();
+    let both = async { tokio::join!(talk.wire.send(answer), client.read_to_end(&mut said)) };
+    let (sent, read) = within("the whole answer", both).await;
+    sent.expect("sent");
+    read.expect("a clean end");
+    assert!(said.len() > LENGTH, "only {} bytes", said.len());
+}
+
+#[tokio::test]
 async fn a_client_that_closes_its_half_and_gets_nothing_is_taken_for_gone() {
     let stage = Stage::plain().await;
     let (mut client, mut talk) = half_closed(&stage, "DELETE /feed").await;

@@ -146,6 +146,7 @@ pub(super) struct Parts {
 /// Starts the threads.
 pub(super) fn spawn(mut parts: Parts) -> Result<Plane, PlaneError> {
     let (last_word, admin) = (parts.last_word.take(), parts.admin.take());
+    reload::tell_taken(&parts.config.listeners, &parts.metrics);
     let (shutdown, shut) = watch::channel(false);
     let address = admin.as_ref().map(|admin| admin.address);
     let mut threads = Vec::new();
@@ -229,7 +230,6 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
     };
     spawn_local(dns.run(shutdown.clone()));
     spawn_local(prober.run(shutdown.clone()));
-    reload::tell_certificates(&parts.config.listeners, &parts.metrics);
     if let Source::File(file) = parts.source {
         spawn_local(reopen(parts.aim.clone()));
         let force = Force {

@@ -88,10 +88,8 @@ enum Cause {
 }
 
 impl<A: Applier> Reload<A> {
-    /// Reloads until shutdown. `sources` are those of the configuration that serves now, which counts
-    /// as the first one.
+    /// Reloads until shutdown. `sources` are those of the configuration that serves now.
     pub async fn run(mut self, mut sources: Sources, mut shutdown: watch::Receiver<bool>) {
-        self.metrics.config_taken(since_1970());
         let mut watch = FileWatch::new();
         watch.follow(&sources.paths);
         let mut hangup = signal(SignalKind::hangup())
@@ -160,8 +158,7 @@ impl<A: Applier> Reload<A> {
             tracing::warn!(certificate = line, "a certificate ends");
         }
         tracing::info!(services, upstreams, "configuration reloaded");
-        self.metrics.config_taken(since_1970());
-        tell_certificates(&listeners, &self.metrics);
+        tell_taken(&listeners, &self.metrics);
         ReloadResult::Success
     }
 }
@@ -195,17 +192,15 @@ fn read(file: &Path, cores: usize, mut paths: BTreeSet<PathBuf>) -> Reading {
     }
 }
 
-/// Exports when the certificates shown to clients end; at the start and after each reload.
-pub fn tell_certificates(listeners: &[Listener], metrics: &Metrics) {
+/// Counts a configuration that serves, and exports when the certificates shown to clients end; before
+/// anything answers, and after each reload.
+pub fn tell_taken(listeners: &[Listener], metrics: &Metrics) {
+    metrics.config_taken(clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default());
     let shown = listeners.iter().filter_map(|listener| listener.tls.as_ref());
     metrics.certificates(shown.flat_map(|tls| &tls.certificates).filter_map(|certificate| {
         let end = certificate.not_after.duration_since(UNIX_EPOCH).ok()?;
         Some((&**certificate.names.first()?, end))
     }));
-}
-
-fn since_1970() -> Duration {
-    clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -313,23 +313,36 @@ async fn names_of_a_clients_making_do_not_keep_connections_from_being_used_again
     }
 }
 
-#[tokio::test]
-async fn a_provider_whose_origin_points_at_us_is_named_and_the_fallback_serves() {
-    let stage = Stage::plain().await;
+/// A proxy whose `us` has its origin at the proxy itself, and that has the upstreams of `recipe`.
+async fn looped(stage: &Stage, recipe: Recipe) {
     let here = format!("http://{}", stage.proxy.plain);
-    let recipe = Recipe::portal().upstream(&stage.us, "US").upstream(&stage.eu, "SI");
     let generation = |m: &Metrics| m.sum("bascule_config_generation", &[]);
     let before = generation(&stage.proxy.metrics().await);
     stage.proxy.rename_over(&recipe.yaml().replace(&stage.us.url(), &here));
     stage.proxy.metrics_when("the reload", |metrics| generation(metrics) > before).await;
+}
 
+const LOOPS: (&str, &[(&str, &str)]) = ("bascule_requests_rejected_total", &[("reason", "loop")]);
+
+#[tokio::test]
+async fn the_fallback_serves_when_a_providers_origin_points_at_us() {
+    let stage = Stage::plain().await;
+    let recipe = Recipe::portal().upstream(&stage.us, "US").upstream(&stage.eu, "SI");
+    looped(&stage, recipe).await;
     let answer = stage.proxy.get("/page").await;
     assert_eq!((answer.status.as_u16(), answer.served_by()), (200, "eu"));
+    assert!(stage.proxy.metrics().await.sum(LOOPS.0, LOOPS.1) >= 1.0);
+}
+
+#[tokio::test]
+async fn a_provider_whose_origin_points_at_us_is_named() {
+    // Nobody else could answer, so whatever the detector has seen by now, the request goes there.
+    let stage = Stage::plain().await;
+    looped(&stage, Recipe::portal().upstream(&stage.us, "US")).await;
     let post = stage.proxy.send(Speak::Http1, &Ask::post("/order", "x")).await;
     assert_eq!(post.status.as_u16(), 508);
     assert!(post.text().contains("the origin set at us points here"), "{}", post.text());
-    let loops = |m: &Metrics| m.sum("bascule_requests_rejected_total", &[("reason", "loop")]);
-    assert!(loops(&stage.proxy.metrics().await) >= 2.0);
+    assert!(stage.proxy.metrics().await.sum(LOOPS.0, LOOPS.1) >= 1.0);
 }
 
 #[tokio::test]

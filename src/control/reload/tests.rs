@@ -88,6 +88,7 @@ fn reload(file: &Path) -> (Reload<Told>, mpsc::Receiver<String>, Metrics) {
 fn run(file: &Path) -> Running {
     let (reload, told, metrics) = reload(file);
     let first = config::load(file, 1).expect("a valid first file");
+    tell_taken(&first.listeners, &metrics);
     let (shutdown, shut) = watch::channel(false);
     let task = spawn_local(reload.run(Sources::of(&first), shut));
     Running { told, metrics, _shutdown: shutdown, _task: task }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use super::files::{Files, ReadError};
 
-/// Complaints kept; a file with more mistakes is not read to its end by a person either.
+/// Complaints kept of each severity, so that no number of lints hides a mistake; a file with more is not
+/// read to its end by a person either.
 const MAX_COMPLAINTS: usize = 200;
 /// Longest piece of a source line that is shown, in characters.
 const MAX_EXCERPT: usize = 120;
@@ -68,12 +69,13 @@ pub struct Complaint {
 impl Complaint {
     /// About a file that cannot be read, and therefore has no lines.
     pub(super) fn unreadable(file: &Path, error: &ReadError) -> Self {
-        Self::of_file(file, format!("cannot read the configuration: {error}"))
+        let message = format!("cannot read the configuration: {error}");
+        Self::of_file(Severity::Error, file, message)
     }
 
-    fn of_file(file: &Path, message: String) -> Self {
+    fn of_file(severity: Severity, file: &Path, message: String) -> Self {
         Self {
-            severity: Severity::Error,
+            severity,
             file: file.to_path_buf(),
             line: 0,
             column: 0,
@@ -137,8 +139,8 @@ struct Draft {
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
     drafts: RefCell<Vec<Draft>>,
-    /// Beyond the most that are kept.
-    dropped: Cell<usize>,
+    errors: Cell<usize>,
+    warnings: Cell<usize>,
 }
 
 impl Complaints {
@@ -153,31 +155,42 @@ impl Complaints {
     }
 
     fn push(&self, severity: Severity, place: Place, message: String) {
-        let mut drafts = self.drafts.borrow_mut();
-        if drafts.len() < MAX_COMPLAINTS {
+        let count = self.count(severity);
+        count.set(count.get() + 1);
+        if count.get() <= MAX_COMPLAINTS {
             let mut message: Vec<char> = message.chars().collect();
             mask_credentials(&mut message);
-            drafts.push(Draft { severity, place, message: message.into_iter().collect() });
-        } else {
-            self.dropped.set(self.dropped.get() + 1);
+            let message = message.into_iter().collect();
+            self.drafts.borrow_mut().push(Draft { severity, place, message });
+        }
+    }
+
+    fn count(&self, severity: Severity) -> &Cell<usize> {
+        match severity {
+            Severity::Error => &self.errors,
+            Severity::Warning => &self.warnings,
         }
     }
 
     /// Whether there was any mistake.
     pub(super) fn has_errors(&self) -> bool {
-        self.drafts.borrow().iter().any(|draft| draft.severity == Severity::Error)
+        self.errors.get() > 0
     }
 
     /// All of them, by file and line, each with its source line.
     pub(super) fn finish(self, files: &Files) -> Vec<Complaint> {
+        let rest: Vec<Complaint> = [Severity::Error, Severity::Warning]
+            .into_iter()
+            .filter_map(|severity| {
+                let dropped = self.count(severity).get().saturating_sub(MAX_COMPLAINTS);
+                let message = format!("{dropped} more are not listed: mend these first");
+                let file = files.name(0).filter(|_| dropped > 0)?;
+                Some(Complaint::of_file(severity, file, message))
+            })
+            .collect();
         let mut drafts = self.drafts.into_inner();
         drafts.sort_by_key(|draft| draft.place);
         drafts.dedup_by(|a, b| a.place == b.place && a.message == b.message);
-        let dropped = self.dropped.get();
-        let rest = files.name(0).filter(|_| dropped > 0).map(|file| {
-            let message = format!("{dropped} more are not listed: mend these first");
-            Complaint::of_file(file, message)
-        });
         drafts.into_iter().map(|draft| finished(draft, files)).chain(rest).collect()
     }
 }
@@ -318,6 +331,18 @@ mod tests {
         for (line, expected) in table {
             assert_eq!(shown(line), expected, "{line:?}");
         }
+    }
+
+    #[test]
+    fn no_number_of_lints_hides_a_mistake() {
+        let complaints = Complaints::default();
+        let place = Place::whole(0);
+        (0..=MAX_COMPLAINTS).for_each(|n| complaints.warning(place, n, "a lint"));
+        assert!(!complaints.has_errors());
+        complaints.error(place, "found", "a mistake");
+        assert!(complaints.has_errors());
+        let drafts = complaints.drafts.borrow();
+        assert!(drafts.iter().any(|draft| draft.message == "found: a mistake"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::complaint::Place;
 use super::tree::{Node, Value};
 
 /// Scalars, lists and mappings of one text, references resolved.
-const MAX_NODES: usize = 100_000;
+const MAX_NODES: usize = 500_000;
 /// Lists and mappings inside one another.
 const MAX_DEPTH: usize = 32;
 /// References (`*name`) of one text.

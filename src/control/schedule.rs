@@ -3,7 +3,7 @@
 //! A new subject is due at once; a running probe keeps its subject from being due; what finds no
 //! free place stays due and is first in line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::model::health::ProbePace;
@@ -36,7 +36,8 @@ impl<S> Default for Schedule<S> {
 impl<S: Ord + Clone> Schedule<S> {
     /// Goes by these subjects from now on; those that stay are not disturbed.
     pub fn adopt(&mut self, subjects: &[S]) {
-        self.slots.retain(|subject, _| subjects.contains(subject));
+        let wanted: BTreeSet<&S> = subjects.iter().collect();
+        self.slots.retain(|subject, _| wanted.contains(subject));
         for subject in subjects {
             let new = || Slot { asked: None, jitter: 1.0, running: false };
             self.slots.entry(subject.clone()).or_insert_with(new);

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """What grows with the number of services: cost of a request, memory, start, reload, scrape, steering.
 
-For 1, 100, 1,000 and 2,000 services (the most there may be) with two upstreams each, and for 1,000 with five. Needs python3, nginx,
-wrk, h2load, taskset and a release build; a quarter of an hour.
+For 1, 100, 1,000 and 10,000 services (the most there may be) with two upstreams each, and for 1,000 with five. Needs python3,
+nginx, wrk, h2load, taskset and a release build; a quarter of an hour.
 
-Usage: tests/bench/growth.py [--bascule target/release/bascule] [--sizes 1x2,100x2,1000x2,1000x5,2000x2]
+Usage: tests/bench/growth.py [--bascule target/release/bascule] [--sizes 1x2,100x2,1000x2,1000x5,10000x2]
 """
 import argparse
 import os
@@ -110,7 +110,7 @@ def measure(binary, folder, ports, size, workers):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bascule", default=str(bench.ROOT / "target/release/bascule"))
-    parser.add_argument("--sizes", default="1x2,100x2,1000x2,1000x5,2000x2")
+    parser.add_argument("--sizes", default="1x2,100x2,1000x2,1000x5,10000x2")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {bench.LOAD_CORE})
     with tempfile.TemporaryDirectory() as scratch:

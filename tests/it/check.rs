@@ -239,11 +239,11 @@ fn text_that_would_take_all_memory_is_refused_within_bounds() {
     refuses(many.as_bytes(), 1, &["unknown key `k0`", "more are not listed"]);
     refuses("workers: 1\n".repeat(40_000).as_bytes(), 1, &["here a second time"]);
     let routes: String =
-        (0..24_000).map(|n| format!("      - {{ host: h{n}.example }}\n")).collect();
+        (0..60_000).map(|n| format!("      - {{ host: h{n}.example }}\n")).collect();
     let minimal = fs::read_to_string(root().join("config/minimal.yaml")).expect("file");
     let many = minimal
         .replace("    routes: [{ host: www.portal.example }]\n", &format!("    routes:\n{routes}"));
-    refuses(many.as_bytes(), 1, &["there are 24000 routes"]);
+    refuses(many.as_bytes(), 1, &["there are 60000 routes"]);
 }
 
 #[test]

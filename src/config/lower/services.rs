@@ -20,11 +20,13 @@ use crate::model::topology::{
 };
 
 /// Services of one configuration.
-const MAX_SERVICES: usize = 2_000;
+const MAX_SERVICES: usize = 10_000;
 /// Upstreams of one service.
 const MAX_UPSTREAMS: usize = 16;
+/// Upstreams of one configuration: some 22 KiB each, most of it counters.
+const MAX_ALL_UPSTREAMS: usize = 50_000;
 /// Routes of one configuration.
-const MAX_ROUTES: usize = 20_000;
+const MAX_ROUTES: usize = 50_000;
 
 /// What a configuration publishes, as read.
 #[derive(Debug)]
@@ -67,6 +69,7 @@ pub(super) fn topology(
     }
     for (count, most, what) in [
         (builder.names.len(), MAX_SERVICES, "services"),
+        (builder.topology.upstreams.len(), MAX_ALL_UPSTREAMS, "upstreams"),
         (builder.topology.routes.len(), MAX_ROUTES, "routes"),
     ] {
         if count > most {

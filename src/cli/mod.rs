@@ -15,6 +15,7 @@ mod demo;
 mod explain;
 mod journal;
 mod order;
+mod providers;
 mod replay;
 mod run;
 mod schema;
@@ -73,6 +74,8 @@ enum Verb {
     ForceIn(order::Arguments),
     /// Takes an order back.
     Auto(order::AutoArguments),
+    /// Lists the known edge providers: seat, reach of laws, substrate, habits, and what each fact rests on.
+    Providers(providers::Arguments),
     /// Prints the JSON Schema of the file, for editors.
     Schema(schema::Arguments),
 }
@@ -107,6 +110,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Verb::ForceOut(arguments) => order::run(arguments, OrderName::ForceOut),
         Verb::ForceIn(arguments) => order::run(arguments, OrderName::ForceIn),
         Verb::Auto(arguments) => order::auto(arguments),
+        Verb::Providers(arguments) => providers::run(arguments),
         Verb::Schema(arguments) => schema::run(arguments),
     }
 }

@@ -14,6 +14,8 @@ use crate::model::id::UpstreamId;
 use crate::model::place::{Jurisdiction, Residency};
 use crate::model::topology::{EndpointHost, HostRule, Pool, ProviderKind, Scheme, Topology};
 
+mod known;
+
 /// Names of pages that are made to be probed and answer without touching anything that can fail.
 const STATIC_NAMES: [&str; 15] = [
     "health",
@@ -45,11 +47,13 @@ pub(super) fn lint(config: &Config, places: &Places, complaints: &Complaints) {
     front(config, places, complaints);
     admin(config, places, complaints);
     control_targets(config, places, complaints);
-    for ((_, pool), places) in config.topology.pools().zip(&places.services) {
-        let service = Service { topology: &config.topology, pool, places, complaints };
+    known::seats(&config.topology, places, complaints);
+    for ((_, pool), at) in config.topology.pools().zip(&places.services) {
+        let service = Service { topology: &config.topology, pool, places: at, complaints };
         service.ways_out();
         service.europe();
         service.substrates();
+        known::service(&service, places);
         service.probe();
         service.evidence();
         service.wires();

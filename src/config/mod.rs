@@ -6,7 +6,7 @@
 //! | text to a tree with places | `yaml`, the one file that names the YAML crate |
 //! | `${file:…}` and `${env:…}` | `interpolate` |
 //! | tree to the mirror of the file | `tree`, `reader`, `raw` |
-//! | mirror to what is meant | `lower`, with `values` and `certificate` |
+//! | mirror to what is meant | `lower`, with `values`, `certificate` and the [`catalogue`] of known providers |
 //! | what is probably not meant | `lint` |
 //! | what the result can tell apart | [`insight`] |
 //!
@@ -30,6 +30,7 @@ use crate::model::listening::Manner;
 use crate::model::name_server::NameServer;
 use crate::model::topology::Topology;
 
+pub mod catalogue;
 mod certificate;
 pub mod complaint;
 mod files;
@@ -138,7 +139,7 @@ impl fmt::Display for LoadError {
 impl std::error::Error for LoadError {}
 
 /// The nearest of some known words, if any is near enough to be a misspelling.
-fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let distance = |known: &str| strsim::osa_distance(&word.to_lowercase(), &known.to_lowercase());
     let near = known.into_iter().map(|known| (distance(known), known)).min()?;
     let most = (word.chars().count().max(near.1.len()) / 3).max(1);

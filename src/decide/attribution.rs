@@ -9,12 +9,14 @@
 //! | each sibling, by what it did with the same requests and its own (below) | −3.9 to +9 |
 //! | at least half of what goes wrong is a 5xx with the origin marker | −4.6 |
 //! | a 5xx or a 200 lacks an armed marker | +2.3 each, at most +4.6 |
+//! | the same where its provider is known to replace the origin's page | 0 |
+//! | a 5xx is the provider's own by its own word | +1.5 each, at most +3 |
 //! | a third of the failures are at the front door (connect, TLS) of an edge | +4.6 |
 //! | nearly all of them are | siblings that fail too say nothing |
 //! | the same of `kind: origin`, or the origin probe failed | −2.3 |
 //! | the origin probe passed | +2.3 |
 //! | all siblings (at least two independent ones) fail too | −4.6 |
-//! | 504, 521 to 526, 530: the leg between edge and origin | 0 |
+//! | 504, 521 to 526, 530, or what the provider uses for it: the leg between edge and origin | 0 |
 //!
 //! A sibling's attempts are compared ([`super::case`]) where they can be: pairs (the same request
 //! tried at both), probes of both, and the sibling's own traffic since then. A standby's own attempts
@@ -120,6 +122,7 @@ pub fn attribute(doubt: &Doubt, around: &Surroundings) -> Attribution {
     let mut log_odds = siblings.log_odds;
     log_odds += if marker_spoke { ORIGIN } else { 0.0 };
     log_odds += (2.3 * case.marker_missing).min(4.6);
+    log_odds += (1.5 * case.owned).min(3.0);
     log_odds += beyond_siblings(kind, door, origin_probe);
 
     let proven = siblings.failing >= 2

@@ -47,6 +47,8 @@ pub struct Case {
     pub marker_missing: f64,
     /// 5xx with the marker.
     pub marked: f64,
+    /// Errors that the provider says to be its own.
+    pub owned: f64,
     siblings: Vec<Sibling>,
     as_of: Instant,
     /// Since it was opened, not fading.
@@ -119,14 +121,24 @@ impl Case {
     pub fn open(members: &[Member], now: Instant) -> Self {
         let fresh = |member: &Member| Sibling { before: member.traffic, ..Sibling::default() };
         let siblings = members.iter().map(fresh).collect();
-        let [failures, front_door, marker_missing, marked] = [0.0; 4];
+        let [failures, front_door, marker_missing, marked, owned] = [0.0; 5];
         let (as_of, opened, all_failures) = (now, now, 0);
-        Self { failures, front_door, marker_missing, marked, siblings, as_of, opened, all_failures }
+        Self {
+            failures,
+            front_door,
+            marker_missing,
+            marked,
+            owned,
+            siblings,
+            as_of,
+            opened,
+            all_failures,
+        }
     }
 
     /// Forgets everything and begins anew.
     pub fn reopen(&mut self, members: &[Member], now: Instant) {
-        [self.failures, self.front_door, self.marker_missing, self.marked] = [0.0; 4];
+        [self.failures, self.front_door, self.marker_missing, self.marked, self.owned] = [0.0; 5];
         (self.as_of, self.opened, self.all_failures) = (now, now, 0);
         self.siblings.clear();
         let fresh = |member: &Member| Sibling { before: member.traffic, ..Sibling::default() };
@@ -151,6 +163,7 @@ impl Case {
         self.front_door *= left;
         self.marker_missing *= left;
         self.marked *= left;
+        self.owned *= left;
         for sibling in &mut self.siblings {
             sibling.pairs.fade(left);
             sibling.probes.fade(left);
@@ -184,8 +197,16 @@ impl Case {
             | FailureKind::BodyStall
             | FailureKind::EdgeLeg => false,
         };
-        if origin_silent && marker == Marker::Absent && armed == Armed::Yes {
-            self.marker_missing += 1.0;
+        let (missing, owned) = match (marker, armed) {
+            (Marker::Own, Armed::Yes) => (1.0, 1.0),
+            (Marker::Own, Armed::No) => (0.0, 1.0),
+            (Marker::Absent, Armed::Yes) => (1.0, 0.0),
+            (Marker::Absent, Armed::No)
+            | (Marker::Unconfigured | Marker::Present | Marker::Replaced, _) => (0.0, 0.0),
+        };
+        if origin_silent {
+            self.marker_missing += missing;
+            self.owned += owned;
         }
     }
 

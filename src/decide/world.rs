@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::detector::Detector;
 use crate::model::cell::{Cell, HostId};
+use crate::model::habit::Habits;
 use crate::model::health::{Health, ProbePace, Transition};
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::outcome::{FailureKind, Marker, MethodClass};
@@ -84,6 +85,7 @@ pub fn topology(
             jurisdiction: Jurisdiction::of_seat(seat),
             kind: if *name == "direct" { ProviderKind::Origin } else { ProviderKind::Edge },
             substrates: substrates.iter().map(|s| label(s)).collect(),
+            habits: Habits::default(),
         });
         if !residency.permits(Jurisdiction::of_seat(seat)) {
             continue;

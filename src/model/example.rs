@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::habit::Habits;
 use super::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use super::place::{Country, Jurisdiction, Residency};
 use super::topology::{
@@ -49,6 +50,7 @@ fn provider(topology: &mut Topology, example: &Example<'_>) -> ProviderId {
         jurisdiction: Jurisdiction::of_seat(seat),
         kind: ProviderKind::Edge,
         substrates: Vec::new(),
+        habits: Habits::default(),
     });
     ProviderId::new(topology.providers.len() - 1)
 }

@@ -8,6 +8,7 @@ pub mod client;
 pub mod control_target;
 #[cfg(test)]
 pub(crate) mod example;
+pub mod habit;
 pub mod health;
 pub mod id;
 pub mod instance;

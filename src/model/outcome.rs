@@ -186,6 +186,11 @@ pub enum Marker {
     Present,
     /// The answer lacks it. What that means depends on whether the marker is armed.
     Absent,
+    /// The answer lacks it, and its provider is known to put a page of its own in place of the
+    /// origin's under this status: silence means nothing.
+    Replaced,
+    /// By the provider's own word the page is its own, and not about the origin.
+    Own,
 }
 
 /// Methods by what a second execution would do (RFC 9110, section 9.2.1).

@@ -26,6 +26,7 @@ use crate::routing::matcher::Spelling;
 pub(super) struct Judge {
     worker: Rc<Worker>,
     state: Arc<UpstreamState>,
+    upstream: UpstreamId,
     body: RequestBody,
     cell: Cell,
     /// By host, where the pool has several.
@@ -47,6 +48,7 @@ impl Judge {
         Self {
             worker: Rc::clone(&transaction.worker),
             state: Arc::clone(state),
+            upstream,
             body: transaction.body.clone(),
             cell: transaction.head.cell,
             hosts: states.hosts[upstream.index()].clone(),
@@ -95,6 +97,17 @@ impl Judge {
         };
         let verdict = classify::head(status, marker, trust, client);
         let verdict = classify::with_reason(verdict, &head.headers);
+        // Apart from failures nobody's habits matter.
+        let verdict = match verdict {
+            Outcome::Failure(_) => {
+                let habits = &transaction.view.routing.topology.provider_of(self.upstream).habits;
+                let told = (verdict, marker);
+                let (verdict, marker) = classify::with_habits(told, status, &head.headers, habits);
+                self.marker = marker;
+                verdict
+            }
+            Outcome::Success | Outcome::OriginError | Outcome::Ignored(_) => verdict,
+        };
         if verdict == Outcome::Success && status.is_success() {
             if marker == Marker::Present {
                 clients.note(transaction.client, started);

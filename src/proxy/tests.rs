@@ -13,6 +13,7 @@ use crate::exchange::evidence;
 use crate::exchange::settings::{Settings, SettingsCell};
 use crate::exchange::snapshot::{self, View};
 use crate::exchange::state::{Seed, States};
+use crate::model::habit::Habits;
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::limits::Limits;
 use crate::model::outcome::{FailureKind, MethodClass, Outcome};
@@ -68,6 +69,7 @@ fn topology(addresses: &[SocketAddr]) -> Topology {
                 jurisdiction: Jurisdiction::Eu,
                 kind: ProviderKind::Edge,
                 substrates: Vec::new(),
+                habits: Habits::default(),
             })
             .collect(),
         upstreams: ids

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, StatusCode};
 
+use crate::model::habit::{Habits, OwnPage};
 use crate::model::outcome::{FailureKind, Marker, Outcome};
 use crate::model::topology::MarkerRule;
 use crate::request::proxy_status::blames_what_is_behind;
@@ -86,6 +87,49 @@ pub fn with_reason(verdict: Outcome, headers: &HeaderMap) -> Outcome {
     }
 }
 
+/// The same, with what is known of the provider: what a failure was, and what its answer says of the
+/// marker. A good answer is not looked at.
+pub fn with_habits(
+    (verdict, marker): (Outcome, Marker),
+    status: StatusCode,
+    headers: &HeaderMap,
+    habits: &Habits,
+) -> (Outcome, Marker) {
+    let Outcome::Failure(kind) = verdict else { return (verdict, marker) };
+    if !kind.is_status() {
+        return (verdict, marker);
+    }
+    if habits.own.contains(&status) {
+        return (Outcome::Failure(FailureKind::ServerError), Marker::Own);
+    }
+    if habits.leg.contains(&status) {
+        return (Outcome::Failure(FailureKind::EdgeLeg), marker);
+    }
+    // Before its own word: the page that stands in place of the origin's is its own too.
+    if habits.replaced.contains(&status) {
+        return (verdict, Marker::Replaced);
+    }
+    match habits.own_page.as_ref().and_then(|page| owned(page, headers)) {
+        None => (verdict, marker),
+        Some(Owned::Leg) => (Outcome::Failure(FailureKind::EdgeLeg), marker),
+        Some(Owned::Itself) => (verdict, Marker::Own),
+    }
+}
+
+/// What a provider owns up to.
+enum Owned {
+    /// It could not reach the origin.
+    Leg,
+    /// It failed itself.
+    Itself,
+}
+
+fn owned(page: &OwnPage, headers: &HeaderMap) -> Option<Owned> {
+    let value = headers.get(&page.header)?.as_bytes();
+    let about_leg = page.leg.iter().any(|begin| value.starts_with(begin.as_bytes()));
+    Some(if about_leg { Owned::Leg } else { Owned::Itself })
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -152,5 +196,48 @@ mod tests {
         assert_eq!(marker(Some(&rule), &headers), Marker::Absent);
         headers.append("x-origin-id", HeaderValue::from_static("portal"));
         assert_eq!(marker(Some(&rule), &headers), Marker::Present);
+    }
+
+    #[test]
+    fn a_providers_habits_say_whose_an_error_is() {
+        let code = |status| StatusCode::from_u16(status).expect("a status");
+        let habits = Habits {
+            leg: vec![code(520)],
+            own: vec![code(521)],
+            replaced: vec![code(502), code(503)],
+            own_page: Some(OwnPage {
+                header: "x-own".parse().expect("a name"),
+                leg: vec!["52".into()],
+            }),
+        };
+        let failure = Outcome::Failure;
+        use FailureKind::{EdgeLeg, Overloaded, ServerError};
+        #[rustfmt::skip]
+        let table = [
+            // what it shows                                      status own page      becomes
+            ("a code for the way to the origin",                     520, None,         failure(EdgeLeg),     Marker::Absent),
+            ("a code of its own, whatever it means elsewhere",       521, None,         failure(ServerError), Marker::Own),
+            ("a page in place of the origin's",                      502, None,         failure(ServerError), Marker::Replaced),
+            ("which is its own by its own word",                     502, Some("1101"), failure(ServerError), Marker::Replaced),
+            ("one that may still mean too much load",                503, None,         failure(Overloaded),  Marker::Replaced),
+            ("a page that it owns up to",                            500, Some("1101"), failure(ServerError), Marker::Own),
+            ("one about the way to the origin",                      500, Some("522"),  failure(EdgeLeg),     Marker::Absent),
+            ("nothing is known of the others",                       500, None,         failure(ServerError), Marker::Absent),
+            ("nor of the leg by status alone",                       504, None,         failure(EdgeLeg),     Marker::Absent),
+        ];
+        for (shows, status, page, outcome, marker) in table {
+            let page = page
+                .map(|value| ("x-own".parse().expect("a name"), HeaderValue::from_static(value)));
+            let headers = HeaderMap::from_iter(page);
+            let verdict = head(code(status), Marker::Absent, Armed, || Acquaintance::Stranger);
+            let found = with_habits((verdict, Marker::Absent), code(status), &headers, &habits);
+            assert_eq!(found, (outcome, marker), "{shows}");
+        }
+        let good = (Outcome::OriginError, Marker::Present);
+        assert_eq!(
+            with_habits(good, code(502), &HeaderMap::new(), &habits),
+            good,
+            "the origin spoke"
+        );
     }
 }

@@ -13,6 +13,7 @@ use bascule::decide::detector::Detector;
 use bascule::exchange::evidence::{self, Evidence};
 use bascule::exchange::ledger::UpstreamRow;
 use bascule::model::cell::{Cell, HostId};
+use bascule::model::habit::Habits;
 use bascule::model::health::{HealthTag, IncidentEdge, Transition};
 use bascule::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use bascule::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
@@ -85,6 +86,7 @@ fn topology(services: usize, providers: usize, hosts: usize) -> Arc<Topology> {
             jurisdiction: Jurisdiction::of_seat(seat),
             kind: ProviderKind::Edge,
             substrates: Vec::new(),
+            habits: Habits::default(),
         });
     }
     for service in 0..services {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bascule::decide::detector::Detector;
 use bascule::model::cell::{Cell, HostId, Slice};
+use bascule::model::habit::Habits;
 use bascule::model::health::{Health, HealthTag, Reason, Transition};
 use bascule::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use bascule::model::operator::{self, AdminState, Order, Override, Target};
@@ -517,7 +518,8 @@ fn invent(dice: &mut Dice) -> Topology {
         let kind = if *name == "f" { ProviderKind::Origin } else { ProviderKind::Edge };
         let substrates = if "bd".contains(name) { vec![label("shared")] } else { Vec::new() };
         let jurisdiction = Jurisdiction::of_seat(seat);
-        Provider { name: label(name), seat, jurisdiction, kind, substrates }
+        let habits = Habits::default();
+        Provider { name: label(name), seat, jurisdiction, kind, substrates, habits }
     };
     let providers = PROVIDERS.iter().map(provider).collect();
     let mut topology = Topology { providers, ..Topology::default() };

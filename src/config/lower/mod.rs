@@ -35,7 +35,15 @@ pub(super) struct Places {
     pub(super) admin: Option<Place>,
     pub(super) trusted_proxies: Vec<Place>,
     pub(super) control_targets: Vec<Place>,
+    pub(super) providers: Vec<ProviderPlaces>,
     pub(super) services: Vec<ServicePlaces>,
+}
+
+/// Where the parts of a provider stand; `None` where the file does not say it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProviderPlaces {
+    pub(super) seat: Option<Place>,
+    pub(super) substrate: Option<Place>,
 }
 
 /// Where the parts of a service stand.
@@ -86,6 +94,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         all_services.extend(services);
     }
     let providers = providers::providers(context, all_providers, whole);
+    places.providers.clone_from(&providers.places);
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
     let published = services::Published { defaults, services: all_services, providers, addresses };
     let topology = services::topology(context, published, &mut places.services, whole);

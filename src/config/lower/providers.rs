@@ -1,13 +1,16 @@
-//! Providers by name: seat, kind, and what they share.
+//! Providers by name: seat, kind, and what they share; from the catalogue where the file is silent.
 
 use std::collections::HashMap;
 
+use super::ProviderPlaces;
 use super::context::Context;
+use crate::config::catalogue::{self, Known};
 use crate::config::complaint::Place;
 use crate::config::nearest;
 use crate::config::raw::{RawProvider, RawProviderKind};
 use crate::config::tree::{At, Named};
 use crate::config::values::Flaw;
+use crate::model::habit::Habits;
 use crate::model::id::{Label, ProviderId};
 use crate::model::place::{Country, Jurisdiction};
 use crate::model::topology::{Provider, ProviderKind};
@@ -21,6 +24,8 @@ const MAX_SUBSTRATES: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Providers {
     pub(super) all: Vec<Provider>,
+    /// Index for index.
+    pub(super) places: Vec<ProviderPlaces>,
     /// `None`: named, but wrong, which is noted already.
     names: HashMap<String, (Option<ProviderId>, Place)>,
 }
@@ -72,13 +77,17 @@ pub(super) fn providers(
             context.complaints.error(name.place, what, mend);
             continue;
         }
-        let provider = self::provider(context, &name, provider);
+        let read = self::provider(context, &name, provider);
         let id = ProviderId::new(providers.all.len());
-        providers.names.insert(text, (provider.as_ref().map(|_| id), name.place));
-        providers.all.extend(provider);
+        providers.names.insert(text, (read.as_ref().map(|_| id), name.place));
+        if let Some((provider, places)) = read {
+            providers.all.push(provider);
+            providers.places.push(places);
+        }
     }
     if sections == 0 {
-        let mend = "upstreams go through providers; add them with their `seat`";
+        let mend = "upstreams go through providers; add them with their `seat`, or by a name of the \
+                    catalogue (`bascule providers`)";
         context.complaints.error(whole, "`providers` is missing", mend);
     }
     if providers.names.len() > MAX_PROVIDERS {
@@ -88,29 +97,73 @@ pub(super) fn providers(
     providers
 }
 
-fn provider(context: &Context<'_>, name: &At<String>, raw: At<RawProvider>) -> Option<Provider> {
+fn provider(
+    context: &Context<'_>,
+    name: &At<String>,
+    raw: At<RawProvider>,
+) -> Option<(Provider, ProviderPlaces)> {
     let label = context.label("provider", name);
     let RawProvider { seat, kind, substrate } = raw.value?;
-    let seat = context.needed("seat", seat, name.place);
-    let seat = seat.and_then(|at| context.parsed("seat", &at, country));
     let kind = match kind.and_then(|at| at.value) {
         None | Some(RawProviderKind::Edge) => ProviderKind::Edge,
         Some(RawProviderKind::Origin) => ProviderKind::Origin,
     };
-    let mut substrates: Vec<Label> = Vec::new();
-    if let Some(listed) = substrate {
-        let entries = listed.value.unwrap_or_default();
-        if entries.len() > MAX_SUBSTRATES {
-            let mend = format!("at most {MAX_SUBSTRATES}");
-            context.complaints.error(listed.place, "too many substrates", &mend);
+    // Somebody's own server is nobody else's edge, whatever it is called.
+    let known = match (kind, name.value.as_deref()) {
+        (ProviderKind::Edge, Some(text)) => catalogue::known(text),
+        (ProviderKind::Origin, _) | (ProviderKind::Edge, None) => None,
+    };
+    let places = ProviderPlaces {
+        seat: seat.as_ref().map(|at| at.place),
+        substrate: substrate.as_ref().map(|at| at.place),
+    };
+    let seat = match (seat, known) {
+        (Some(at), _) => context.parsed("seat", &at, country),
+        (None, Some(known)) => Some(known.seat),
+        (None, None) => {
+            let what = format!("`seat` of `{}` is missing", name.shown);
+            context.complaints.error(name.place, what, &missing_seat(kind, &name.shown));
+            None
         }
-        substrates.extend(entries.iter().filter_map(|at| context.label("substrate", at)));
-        substrates.sort_unstable();
-        substrates.dedup();
-    }
+    };
+    let substrates = match (substrate, known) {
+        (Some(listed), _) => substrates(context, listed),
+        (None, known) => known.map_or_else(Vec::new, |known| known.substrates.clone()),
+    };
     let seat = seat?;
     let jurisdiction = Jurisdiction::of_seat(seat);
-    Some(Provider { name: label?, seat, jurisdiction, kind, substrates })
+    let habits = known.map_or_else(Habits::default, |known| known.habits.clone());
+    Some((Provider { name: label?, seat, jurisdiction, kind, substrates, habits }, places))
+}
+
+fn missing_seat(kind: ProviderKind, name: &str) -> String {
+    if kind == ProviderKind::Origin {
+        return "whose law it is under is yours to say; add the country, as in `seat: FR`"
+            .to_owned();
+    }
+    let names = catalogue::all().iter().map(|known: &Known| known.sheet.id.as_str());
+    match nearest(name, names) {
+        Some(near) => format!(
+            "the catalogue does not know it, and its nearest name is `{near}`; write that, or add the \
+             country of its legal entity"
+        ),
+        None => "the catalogue does not know it (`bascule providers` lists whom it knows); add the country \
+                 of its legal entity, as in `seat: FR`"
+            .to_owned(),
+    }
+}
+
+fn substrates(context: &Context<'_>, listed: At<Vec<At<String>>>) -> Vec<Label> {
+    let entries = listed.value.unwrap_or_default();
+    if entries.len() > MAX_SUBSTRATES {
+        let mend = format!("at most {MAX_SUBSTRATES}");
+        context.complaints.error(listed.place, "too many substrates", &mend);
+    }
+    let mut substrates: Vec<Label> =
+        entries.iter().filter_map(|at| context.label("substrate", at)).collect();
+    substrates.sort_unstable();
+    substrates.dedup();
+    substrates
 }
 
 fn country(text: &str) -> Result<Country, Flaw> {

@@ -222,13 +222,13 @@ pub(super) struct RawLimits {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Provider")]
 pub(super) struct RawProvider {
-    /// ISO 3166 country of its legal entity, as `FR`; decides whether it is in the EU.
-    #[schemars(required)]
+    /// ISO 3166 country of its legal entity, as `FR`; decides whether it is in the EU. Default: by the
+    /// catalogue, for an edge that is in it (`bascule providers`).
     pub(super) seat: Option<At<String>>,
     /// `origin`: your own server with no edge in between. Default: edge.
     pub(super) kind: Option<At<RawProviderKind>>,
     /// What it shares with others (a network, an owner, a data centre), by names of your choice:
-    /// providers with a common one are never counted as independent.
+    /// providers with a common one are never counted as independent. Default: by the catalogue.
     pub(super) substrate: Option<At<Vec<At<String>>>>,
 }
 

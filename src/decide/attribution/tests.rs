@@ -61,6 +61,11 @@ impl Trial {
         self
     }
 
+    fn unarmed(mut self, kind: FailureKind, marker: Marker, times: usize) -> Self {
+        (0..times).for_each(|_| self.case.failed(kind, marker, Armed::No));
+        self
+    }
+
     fn attribution(&self) -> Attribution {
         let since = self.since;
         let doubt = Doubt {
@@ -110,6 +115,11 @@ fn each_row_adds_what_the_table_says() {
         ("one success refutes two failures",    new().pairs(1, FailedToo, 9).pairs(2, FailedToo, 9).pairs(5, Succeeded, 1), 3.0),
         ("a silent marker",                     new().failures(ServerError, absent, 1), 2.3),
         ("no matter how often",                 new().failures(MarkerMissing, absent, 9), 4.6),
+        ("one whose page the provider replaces", new().failures(ServerError, Marker::Replaced, 9), 0.0),
+        ("a page of the provider's own",        new().unarmed(ServerError, Marker::Own, 1), 1.5),
+        ("no matter how often it says so",      new().unarmed(ServerError, Marker::Own, 9), 3.0),
+        ("beside an armed marker",              new().failures(ServerError, Marker::Own, 9), 7.6),
+        ("its own page about the leg",          new().failures(EdgeLeg, Marker::Own, 9), 0.0),
         ("the leg behind the edge",             new().failures(EdgeLeg, absent, 9), 0.0),
         ("a closed front door",                 new().failures(Connect, absent, 9), 4.6),
         ("a third of them",                     new().failures(Tls, absent, 1).failures(EdgeLeg, absent, 2), 4.6),

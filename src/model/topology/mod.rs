@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::habit::Habits;
 use super::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use super::place::{Country, Jurisdiction, Residency};
 
@@ -89,6 +90,8 @@ pub struct Provider {
     pub kind: ProviderKind,
     /// What it shares with others.
     pub substrates: Vec<Label>,
+    /// What it is known to do with errors.
+    pub habits: Habits,
 }
 
 /// What stands at the other end.

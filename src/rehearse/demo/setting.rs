@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use super::script::{ROLES, Timing};
 use super::stand_in::MARKER;
 use crate::config::{Admin, Config, Listener, Resolver};
+use crate::model::habit::Habits;
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::limits::Limits;
 use crate::model::listening::Manner;
@@ -92,6 +93,7 @@ fn provider(name: &str, seat: &str) -> Provider {
         jurisdiction: Jurisdiction::of_seat(seat),
         kind: if name == DIRECT { ProviderKind::Origin } else { ProviderKind::Edge },
         substrates: Vec::new(),
+        habits: Habits::default(),
     }
 }
 

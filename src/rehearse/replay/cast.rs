@@ -8,6 +8,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::peer::Rule;
+use crate::config::catalogue;
+use crate::model::habit::Habits;
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::place::{Country, Jurisdiction, Residency};
 use crate::model::topology::{
@@ -18,19 +20,9 @@ use crate::rehearse::scenario::{Scenario, Service};
 use crate::rehearse::traffic::HOSTS;
 use crate::rehearse::world::DIRECT;
 
-/// Countries of the legal entities of the providers that scenarios name.
-const SEATS: [(&str, &str); 9] = [
-    ("akamai", "US"),
-    ("azure", "US"),
-    ("bunny", "SI"),
-    ("cloudflare", "US"),
-    (DIRECT, "FR"),
-    ("fastly", "US"),
-    ("gcore", "LU"),
-    ("ovh", "FR"),
-    ("stackit", "DE"),
-];
-/// Of a provider that is not in the list: outside the EU, so that nothing is taken for inside.
+/// Country of whoever has the origin.
+const OWN_SEAT: &str = "FR";
+/// Of a provider that is not in the catalogue: outside the EU, so that nothing is taken for inside.
 const UNKNOWN_SEAT: &str = "US";
 /// Value of the marker where no file says otherwise.
 const MARKER: &str = "service";
@@ -140,12 +132,18 @@ fn provider(name: &Label, scenario: &Scenario, setup: &Setup) -> Provider {
     );
     let kind = if name.as_str() == DIRECT { ProviderKind::Origin } else { ProviderKind::Edge };
     let substrates = scenario.substrates.get(name.as_str()).cloned().unwrap_or_default();
-    Provider { name: name.clone(), seat, jurisdiction, kind, substrates }
+    let known = catalogue::known(name.as_str()).filter(|_| kind == ProviderKind::Edge);
+    let habits = known.map_or_else(Habits::default, |known| known.habits.clone());
+    Provider { name: name.clone(), seat, jurisdiction, kind, substrates, habits }
 }
 
 fn seat_of(name: &str) -> Country {
-    let listed = SEATS.iter().find(|(known, _)| *known == name).map_or(UNKNOWN_SEAT, |(_, s)| s);
-    Country::new(listed).expect("the table holds country codes: a test walks it")
+    let own = |code| Country::new(code).expect("a country code: a test asks for each");
+    match catalogue::known(name) {
+        _ if name == DIRECT => own(OWN_SEAT),
+        Some(known) => known.seat,
+        None => own(UNKNOWN_SEAT),
+    }
 }
 
 fn upstream(place: usize, provider: &Provider, service: &Service, pool: PoolId) -> Upstream {
@@ -182,11 +180,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_listed_seat_is_a_country() {
-        for (name, seat) in SEATS {
+    fn seats_are_those_of_the_catalogue_and_outside_the_eu_for_strangers() {
+        for (name, seat) in [(DIRECT, OWN_SEAT), ("bunny", "SI"), ("nobody", UNKNOWN_SEAT)] {
             assert_eq!(seat_of(name).as_str(), seat);
         }
-        assert_eq!(seat_of("nobody").as_str(), UNKNOWN_SEAT);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use super::{Event, Replay};
 use crate::model::id::UpstreamId;
 use crate::model::outcome::{Marker, Outcome};
@@ -46,6 +48,10 @@ impl Replay {
         self.steer.head(upstream, took, expected);
         let trust = self.steer.flags(upstream).trust;
         let verdict = classify::head(status, marker, trust, || self.acquaintance(request));
+        let habits = &self.topology.provider_of(UpstreamId::new(upstream)).habits;
+        // A scenario says nothing of fields: its statuses alone are looked at.
+        let (verdict, marker) =
+            classify::with_habits((verdict, marker), status, &HeaderMap::new(), habits);
         if verdict == Outcome::Success && marker == Marker::Present && status.is_success() {
             let now = self.steer.instant(self.now);
             self.clients.note(client_prefix(request.client()), now);

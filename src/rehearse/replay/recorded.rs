@@ -17,6 +17,7 @@ use std::io::{self, BufRead};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -244,6 +245,12 @@ impl Rerun {
             }
             Some(code) => classify::head(code, marker, flags.trust, || Acquaintance::Stranger),
         };
+        let habits = &self.topology.provider_of(upstream).habits;
+        // The log says nothing of fields: its statuses alone are looked at.
+        let (outcome, judged) = match code {
+            Some(code) => classify::with_habits((outcome, marker), code, &HeaderMap::new(), habits),
+            None => (outcome, marker),
+        };
         if let (Some(code), Some(took)) = (code, tried.head_took) {
             let expected = classify::is_markable(code).then_some(marker);
             self.steer.head(index, took, expected);
@@ -257,6 +264,7 @@ impl Rerun {
         };
         let witness = witness(visit.client, &visit.method, &visit.url_path);
         let at = self.began + self.now;
+        let marker = judged;
         self.steer.tell(Signal::Note(Note { upstream, at, subject, witness, cell, marker }));
         outcome
     }

@@ -18,6 +18,7 @@ mod order;
 mod replay;
 mod run;
 mod schema;
+mod sign;
 mod status;
 
 /// A reverse proxy that leaves a failing edge provider by itself.
@@ -75,6 +76,8 @@ enum Verb {
     Auto(order::AutoArguments),
     /// Prints the JSON Schema of the file, for editors.
     Schema(schema::Arguments),
+    /// Prints a signed origin marker, for scripts and timers.
+    Sign(sign::Arguments),
 }
 
 /// Where the configuration is looked for when none is named.
@@ -108,5 +111,6 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Verb::ForceIn(arguments) => order::run(arguments, OrderName::ForceIn),
         Verb::Auto(arguments) => order::auto(arguments),
         Verb::Schema(arguments) => schema::run(arguments),
+        Verb::Sign(arguments) => sign::run(arguments),
     }
 }

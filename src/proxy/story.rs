@@ -181,7 +181,7 @@ impl Story {
             told.marked = match marker {
                 Marker::Unconfigured => None,
                 Marker::Present => Some(true),
-                Marker::Absent => Some(false),
+                Marker::Old | Marker::Absent => Some(false),
             };
         }
     }

@@ -9,13 +9,15 @@ use serde::Deserialize;
 
 use super::tree::{At, Named};
 
+mod marker;
 mod service;
 mod unit;
 
+pub(super) use marker::{RawMarker, RawPath};
 pub(super) use service::{
-    RawAccess, RawAllDown, RawExpect, RawFailover, RawGrpc, RawHeaders, RawHttp, RawMarker,
-    RawMode, RawPage, RawProbe, RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules,
-    RawSensitivity, RawServe, RawService, RawSticky, RawTimeouts, RawUpstream,
+    RawAccess, RawAllDown, RawExpect, RawFailover, RawGrpc, RawHeaders, RawHttp, RawMode, RawPage,
+    RawProbe, RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules, RawSensitivity, RawServe,
+    RawService, RawSticky, RawTimeouts, RawUpstream,
 };
 pub(super) use unit::{RawDuration, RawFrequency, RawRate, RawShare, RawSize};
 

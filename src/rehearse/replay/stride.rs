@@ -311,7 +311,7 @@ impl Replay {
         let outcome = match marker {
             Marker::Present => Outcome::OriginError,
             // Without a marker configured nobody can tell whose error it is.
-            Marker::Unconfigured | Marker::Absent => {
+            Marker::Unconfigured | Marker::Old | Marker::Absent => {
                 Outcome::Failure(crate::model::outcome::FailureKind::ServerError)
             }
         };

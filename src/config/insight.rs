@@ -45,6 +45,7 @@ fn way(topology: &Topology, id: UpstreamId) -> String {
     let kind = match provider.kind {
         ProviderKind::Edge => "",
         ProviderKind::Origin => ", the origin itself",
+        ProviderKind::Source => ", a source of its own",
     };
     format!("{} ({}{kind})", provider.name, provider.seat)
 }
@@ -60,6 +61,10 @@ fn fault(topology: &Topology, pool: &Pool) -> String {
     let direct = pool.upstreams.iter().find(direct);
     let direct =
         direct.map(|id| format!("`{}`, which asks it directly", topology.provider_of(*id).name));
+    let is_source = |id: &UpstreamId| topology.provider_of(*id).kind == ProviderKind::Source;
+    if !pool.upstreams.is_empty() && pool.upstreams.iter().all(is_source) {
+        return "takes every failure for its provider's own: no origin stands behind".to_owned();
+    }
     let means: Vec<String> = [marker, probe, direct].into_iter().flatten().collect();
     let siblings = pool.upstreams.len() > 1;
     match (means.as_slice(), siblings) {

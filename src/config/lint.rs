@@ -243,7 +243,10 @@ impl Service<'_> {
 
     fn evidence(&self) {
         let rules = &self.pool.rules;
-        if self.pool.upstreams.is_empty() {
+        let is_source =
+            |id: &UpstreamId| self.topology.provider_of(*id).kind == ProviderKind::Source;
+        // Nobody at all, or nobody behind whom an origin stands.
+        if self.pool.upstreams.iter().all(is_source) {
             return;
         }
         if rules.marker.is_none() {

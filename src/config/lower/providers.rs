@@ -96,6 +96,7 @@ fn provider(context: &Context<'_>, name: &At<String>, raw: At<RawProvider>) -> O
     let kind = match kind.and_then(|at| at.value) {
         None | Some(RawProviderKind::Edge) => ProviderKind::Edge,
         Some(RawProviderKind::Origin) => ProviderKind::Origin,
+        Some(RawProviderKind::Source) => ProviderKind::Source,
     };
     let mut substrates: Vec<Label> = Vec::new();
     if let Some(listed) = substrate {

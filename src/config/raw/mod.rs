@@ -227,7 +227,8 @@ pub(super) struct RawProvider {
     /// ISO 3166 country of its legal entity, as `FR`; decides whether it is in the EU.
     #[schemars(required)]
     pub(super) seat: Option<At<String>>,
-    /// `origin`: your own server with no edge in between. Default: edge.
+    /// `origin`: your own server with no edge in between. `source`: somebody who answers by themselves, as
+    /// another company's API, with no origin of yours behind. Default: edge.
     pub(super) kind: Option<At<RawProviderKind>>,
     /// What it shares with others (a network, an owner, a data centre), by names of your choice:
     /// providers with a common one are never counted as independent.
@@ -241,6 +242,7 @@ pub(super) struct RawProvider {
 pub(super) enum RawProviderKind {
     Edge,
     Origin,
+    Source,
 }
 
 /// `1.2` unquoted is a number in YAML, and accepted all the same: the schema says so too.

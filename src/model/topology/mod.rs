@@ -100,6 +100,9 @@ pub enum ProviderKind {
     Edge,
     /// Our own server, no edge in between.
     Origin,
+    /// Somebody who answers by themselves, as another company's API: no origin of ours stands behind,
+    /// so whatever fails there is theirs.
+    Source,
 }
 
 /// One way to reach one service's origin through one provider.

@@ -61,6 +61,7 @@ fn provider_view(board: &BoardView, id: ProviderId, provider: &Provider) -> Prov
         kind: match provider.kind {
             ProviderKind::Edge => "edge",
             ProviderKind::Origin => "origin",
+            ProviderKind::Source => "source",
         }
         .to_owned(),
         substrates: provider.substrates.iter().map(ToString::to_string).collect(),

@@ -19,6 +19,7 @@ mod providers;
 mod replay;
 mod run;
 mod schema;
+mod sign;
 mod status;
 
 /// A reverse proxy that leaves a failing edge provider by itself.
@@ -78,6 +79,8 @@ enum Verb {
     Providers(providers::Arguments),
     /// Prints the JSON Schema of the file, for editors.
     Schema(schema::Arguments),
+    /// Prints a signed origin marker, for scripts and timers.
+    Sign(sign::Arguments),
 }
 
 /// Where the configuration is looked for when none is named.
@@ -112,5 +115,6 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Verb::Auto(arguments) => order::auto(arguments),
         Verb::Providers(arguments) => providers::run(arguments),
         Verb::Schema(arguments) => schema::run(arguments),
+        Verb::Sign(arguments) => sign::run(arguments),
     }
 }

@@ -127,7 +127,11 @@ fn spelled_size(bytes: u64) -> String {
     }
 }
 
-fn read_bounded(file: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+/// A regular file of at most `limit` bytes.
+///
+/// # Errors
+/// Why it was not read.
+pub fn read_bounded(file: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     // Before opening: to open a pipe that nobody writes to would wait for ever.
     let metadata = fs::metadata(file)?;
     if !metadata.is_file() {

@@ -4,7 +4,7 @@
 use super::Config;
 use crate::model::id::UpstreamId;
 use crate::model::place::Residency;
-use crate::model::topology::{Pool, ProviderKind, Topology};
+use crate::model::topology::{MarkerProof, Pool, ProviderKind, Topology};
 
 /// A few lines for each service.
 pub fn lines(config: &Config) -> Vec<String> {
@@ -45,18 +45,26 @@ fn way(topology: &Topology, id: UpstreamId) -> String {
     let kind = match provider.kind {
         ProviderKind::Edge => "",
         ProviderKind::Origin => ", the origin itself",
+        ProviderKind::Source => ", a source of its own",
     };
     format!("{} ({}{kind})", provider.name, provider.seat)
 }
 
 /// Whether the origin's fault can be told from a provider's.
 fn fault(topology: &Topology, pool: &Pool) -> String {
-    let marker = pool.rules.marker.as_ref().map(|marker| format!("the marker `{}`", marker.header));
+    let marker = pool.rules.marker.as_ref().map(|marker| match marker.proof {
+        MarkerProof::Value(_) => format!("the marker `{}`", marker.header),
+        MarkerProof::Signed(_) => format!("the signed marker `{}`", marker.header),
+    });
     let probe = pool.rules.probe.origin.as_ref().map(|_| "the origin's own probe".to_owned());
     let direct = |id: &&UpstreamId| topology.provider_of(**id).kind == ProviderKind::Origin;
     let direct = pool.upstreams.iter().find(direct);
     let direct =
         direct.map(|id| format!("`{}`, which asks it directly", topology.provider_of(*id).name));
+    let is_source = |id: &UpstreamId| topology.provider_of(*id).kind == ProviderKind::Source;
+    if !pool.upstreams.is_empty() && pool.upstreams.iter().all(is_source) {
+        return "takes every failure for its provider's own: no origin stands behind".to_owned();
+    }
     let means: Vec<String> = [marker, probe, direct].into_iter().flatten().collect();
     let siblings = pool.upstreams.len() > 1;
     match (means.as_slice(), siblings) {

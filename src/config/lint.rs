@@ -14,6 +14,7 @@ use crate::model::id::UpstreamId;
 use crate::model::place::{Jurisdiction, Residency};
 use crate::model::topology::{EndpointHost, HostRule, Pool, ProviderKind, Scheme, Topology};
 
+mod credentials;
 mod known;
 
 /// Names of pages that are made to be probed and answer without touching anything that can fail.
@@ -57,6 +58,7 @@ pub(super) fn lint(config: &Config, places: &Places, complaints: &Complaints) {
         service.probe();
         service.evidence();
         service.wires();
+        service.credentials();
         service.timing();
     }
 }
@@ -244,7 +246,10 @@ impl Service<'_> {
 
     fn evidence(&self) {
         let rules = &self.pool.rules;
-        if self.pool.upstreams.is_empty() {
+        let is_source =
+            |id: &UpstreamId| self.topology.provider_of(*id).kind == ProviderKind::Source;
+        // Nobody at all, or nobody behind whom an origin stands.
+        if self.pool.upstreams.iter().all(is_source) {
             return;
         }
         if rules.marker.is_none() {
@@ -280,6 +285,20 @@ impl Service<'_> {
                 let mend = "anybody on the way can read and change it; write `https://`";
                 self.warn(*place, &what, mend);
             }
+        }
+    }
+
+    fn credentials(&self) {
+        for (id, field) in credentials::leaks(self.topology, self.pool) {
+            let place = self.pool.upstreams.iter().position(|known| *known == id);
+            let place = place.and_then(|place| self.places.upstreams.get(place));
+            let what = format!(
+                "`{}` is sent the client's own `{field}`, and others are not",
+                self.name(id)
+            );
+            let mend = "what is meant for one company would be told to another; `set` one of its own there, or \
+                        `remove` it";
+            self.warn(*place.unwrap_or(&self.places.name), &what, mend);
         }
     }
 

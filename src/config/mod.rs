@@ -46,7 +46,7 @@ mod tree;
 mod values;
 pub mod yaml;
 
-pub use files::ReadError;
+pub use files::{ReadError, read_bounded};
 pub use lint::expiring;
 
 use complaint::{Complaint, Complaints};

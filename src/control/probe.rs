@@ -24,7 +24,7 @@ use crate::model::signal::ProbeResult;
 use crate::model::topology::{Asks, Endpoint, Expect, HostRule, HttpRule, MarkerRule, Scheme};
 use crate::net::dial;
 use crate::net::tls_client::{self, Stream};
-use crate::request::classify;
+use crate::request::marker;
 
 mod grpc;
 
@@ -213,7 +213,7 @@ impl Question {
             && body_contains.as_deref().is_none_or(|text| contains(body, text.as_bytes()));
         if as_wanted {
             ProbeResult::Passed
-        } else if status.is_server_error() && self.origin_spoke(headers) {
+        } else if status.is_server_error() && self.origin_spoke(status, headers) {
             ProbeResult::OriginError
         } else {
             ProbeResult::Failed(FailureKind::ServerError)
@@ -224,13 +224,19 @@ impl Question {
     fn judge_health(&self, answer: Result<(), Unwell>, headers: &HeaderMap) -> ProbeResult {
         match answer {
             Ok(()) => ProbeResult::Passed,
-            Err(_) if self.origin_spoke(headers) => ProbeResult::OriginError,
+            Err(_) if self.origin_spoke(StatusCode::INTERNAL_SERVER_ERROR, headers) => {
+                ProbeResult::OriginError
+            }
             Err(_) => ProbeResult::Failed(FailureKind::ServerError),
         }
     }
 
-    fn origin_spoke(&self, headers: &HeaderMap) -> bool {
-        classify::marker(self.marker.as_ref(), headers) == Marker::Present
+    fn origin_spoke(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        // What clients ask for, as in their answers; where the service names no host, what we ask for.
+        let authority =
+            self.public_host.as_deref().map_or_else(|| self.host(), |host| Cow::Borrowed(host));
+        let answer = marker::Answer { status, headers, authority: &authority };
+        marker::read(self.marker.as_ref(), answer, clock::wall) == Marker::Present
     }
 }
 

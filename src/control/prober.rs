@@ -25,6 +25,7 @@ use crate::model::outcome::FailureKind;
 use crate::model::signal::ProbeResult;
 use crate::model::topology::{EndpointHost, OriginProbe, Pool, Topology};
 use crate::net::tls_client;
+use crate::request::rewrite;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::setup::Chain;
 
@@ -188,7 +189,7 @@ fn upstream_target(topology: &Topology, id: UpstreamId, view: &View) -> Target {
         tls: view.tls[id.index()].clone(),
         public_host: rules.probe.host.clone(),
         asks: rules.probe.asks.clone(),
-        target: rules.probe.path.clone(),
+        target: rewrite::towards(&upstream.endpoint.path, &rules.probe.path).into(),
         expect: rules.probe.expect.clone(),
         marker: rules.marker.clone(),
         timeout: rules.probe.timeout,

@@ -14,6 +14,7 @@
 //! | a third of the failures are at the front door (connect, TLS) of an edge | +4.6 |
 //! | nearly all of them are | siblings that fail too say nothing |
 //! | the same of `kind: origin`, or the origin probe failed | −2.3 |
+//! | `kind: source`: no origin stands behind it | +4.6, and siblings that fail too say nothing |
 //! | the origin probe passed | +2.3 |
 //! | all siblings (at least two independent ones) fail too | −4.6 |
 //! | 504, 521 to 526, 530, or what the provider uses for it: the leg between edge and origin | 0 |
@@ -109,7 +110,10 @@ pub fn attribute(doubt: &Doubt, around: &Surroundings) -> Attribution {
     let door = front_door(doubt);
     let weighed = Siblings::weigh(doubt, around);
     let siblings = match (kind, door) {
-        (ProviderKind::Edge, Door::Shut) => weighed.without_the_failing(),
+        // One that answers by itself shares nothing with the others by which they could acquit it.
+        (ProviderKind::Source, _) | (ProviderKind::Edge, Door::Shut) => {
+            weighed.without_the_failing()
+        }
         (ProviderKind::Edge, Door::Ajar | Door::Open) | (ProviderKind::Origin, _) => weighed,
     };
     let case = doubt.case;
@@ -173,10 +177,13 @@ fn front_door(doubt: &Doubt) -> Door {
 /// The front door and the origin's own probe.
 fn beyond_siblings(kind: ProviderKind, door: Door, origin_probe: Option<bool>) -> f64 {
     let (edge_door, origin_door) = match (kind, door) {
-        (_, Door::Open) => (false, false),
+        (ProviderKind::Source, _) | (_, Door::Open) => (false, false),
         (ProviderKind::Edge, Door::Ajar | Door::Shut) => (true, false),
         (ProviderKind::Origin, Door::Ajar | Door::Shut) => (false, true),
     };
+    if kind == ProviderKind::Source {
+        return PROVIDER_STRONG;
+    }
     let mut log_odds = 0.0;
     if edge_door {
         log_odds += 4.6;

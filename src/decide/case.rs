@@ -202,7 +202,9 @@ impl Case {
             (Marker::Own, Armed::No) => (0.0, 1.0),
             (Marker::Absent, Armed::Yes) => (1.0, 0.0),
             (Marker::Absent, Armed::No)
-            | (Marker::Unconfigured | Marker::Present | Marker::Replaced, _) => (0.0, 0.0),
+            | (Marker::Unconfigured | Marker::Present | Marker::Old | Marker::Replaced, _) => {
+                (0.0, 0.0)
+            }
         };
         if origin_silent {
             self.marker_missing += missing;

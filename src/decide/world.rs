@@ -107,6 +107,7 @@ pub fn topology(
                 idle_timeout: Duration::from_secs(60),
                 ca: None,
                 identity: None,
+                path: crate::model::topology::PathRule::default(),
                 headers: crate::model::topology::HeaderRule::default(),
             },
             preference: index as u16 + 1,

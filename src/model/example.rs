@@ -101,6 +101,7 @@ pub(crate) fn endpoint(host: &str, port: u16) -> Endpoint {
         idle_timeout: Duration::from_secs(60),
         ca: None,
         identity: None,
+        path: crate::model::topology::PathRule::default(),
         headers: crate::model::topology::HeaderRule::default(),
     }
 }

@@ -14,6 +14,7 @@ pub mod id;
 pub mod instance;
 pub mod limits;
 pub mod listening;
+pub mod marker;
 pub mod memory;
 pub mod name_server;
 pub mod operator;

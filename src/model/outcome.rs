@@ -184,6 +184,8 @@ pub enum Marker {
     Unconfigured,
     /// The answer carries it: the origin spoke.
     Present,
+    /// The origin signed it, but not of now: proves nothing of an error, and is held against nobody.
+    Old,
     /// The answer lacks it. What that means depends on whether the marker is armed.
     Absent,
     /// The answer lacks it, and its provider is known to put a page of its own in place of the

@@ -21,6 +21,7 @@ use crate::model::outcome::{FailureKind, Ignored, MethodClass, Outcome, Reach};
 use crate::model::topology::{Endpoint, HostRule, HttpRule, Scheme};
 use crate::request::proxy_status::ProxyError;
 use crate::request::retry::Replay;
+use crate::request::rewrite;
 use crate::request::switch::Switch;
 use crate::routing::matcher::Spelling;
 
@@ -222,7 +223,11 @@ async fn send(call: &Call, lent: Lent, host: &HeaderValue) -> Result<Answered, F
         {
             Err(Failed { error: AttemptError::UnaskedUpgrade, repeat: Repeat::No })
         }
-        Ok((head, reply)) => Ok(Answered { head, reply }),
+        Ok((mut head, reply)) => {
+            let rule = &call.endpoint.get().path;
+            rewrite::back(rule, (host, &call.head.authority), &mut head.headers);
+            Ok(Answered { head, reply })
+        }
         Err(failed) => Err(explain(call, failed, age)),
     }
 }
@@ -277,6 +282,11 @@ fn host(endpoint: &Endpoint, client_asked: &HeaderValue) -> HeaderValue {
     HeaderValue::try_from(fixed).unwrap_or_else(|_| client_asked.clone())
 }
 
+/// What this upstream is asked for.
+fn target(call: &Call) -> Cow<'_, str> {
+    rewrite::towards(&call.endpoint.get().path, call.head.path_and_query.as_str())
+}
+
 /// The client's fields, as this upstream is to see them.
 fn headers_for(call: &Call) -> Cow<'_, HeaderMap> {
     let rule = &call.endpoint.get().headers;
@@ -294,7 +304,7 @@ fn in_bytes(call: &Call, body: AttemptBody, host: &HeaderValue) -> Outgoing {
     let sends = if body.is_end_stream() { Sends::Nothing } else { Sends::announced(&head.headers) };
     let bytes = RequestHead {
         method: &head.method,
-        target: head.path_and_query.as_str(),
+        target: &target(call),
         headers: &headers,
         host,
         via: call.endpoint.via(head.came_in),
@@ -312,7 +322,14 @@ fn in_fields(call: &Call, body: AttemptBody, host: &HeaderValue) -> Request<Atte
         Scheme::Https => UriScheme::HTTPS,
     });
     parts.authority = Authority::try_from(host.as_bytes()).ok();
-    parts.path_and_query = Some(head.path_and_query.clone());
+    parts.path_and_query = Some(match target(call) {
+        Cow::Borrowed(_) => head.path_and_query.clone(),
+        // Both halves were checked, and the sum is not too long: `rewrite::refuses`.
+        Cow::Owned(target) => {
+            PathAndQuery::try_from(target).unwrap_or_else(|_| PathAndQuery::from_static("/"))
+        }
+    });
+    let path_and_query = parts.path_and_query.clone();
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     *request.headers_mut() = headers_for(call).into_owned();
@@ -321,7 +338,7 @@ fn in_fields(call: &Call, body: AttemptBody, host: &HeaderValue) -> Request<Atte
     }
     request.headers_mut().append(VIA, call.endpoint.via(head.came_in).clone());
     // Without an authority it is refused by whoever sends it; the path must not get lost.
-    let path = || Uri::from(head.path_and_query.clone());
+    let path = || path_and_query.map(Uri::from).unwrap_or_default();
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_else(|_| path());
     *request.version_mut() = Version::HTTP_2;
     request

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::response;
+use http::{StatusCode, response};
 
 use super::request_body::RequestBody;
 use super::story::Story;
@@ -20,6 +20,7 @@ use crate::model::id::UpstreamId;
 use crate::model::outcome::{FailureKind, Ignored, Marker, Outcome};
 use crate::model::signal::{Subject, Witness};
 use crate::request::classify::{self, Acquaintance, MarkerTrust};
+use crate::request::marker;
 use crate::routing::matcher::Spelling;
 
 /// One attempt's record. Dropped without a word, it says that the client went away.
@@ -76,14 +77,19 @@ impl Judge {
     ) -> Outcome {
         let status = head.status;
         let rule = transaction.pool().rules.marker.as_ref();
-        let marker = classify::marker(rule, &head.headers);
+        let authority = transaction.head.authority.to_str().unwrap_or_default();
+        let answer = marker::Answer { status, headers: &head.headers, authority };
+        let marker = marker::read(rule, answer, clock::wall);
+        if marker == Marker::Old && marker::is_refusal(status) {
+            self.complain_of_old_marker(status);
+        }
         let row = &self.state.rows[self.worker.index];
         let took = clock::now().saturating_duration_since(started);
         row.durations.observe(took);
         if let Some((story, attempt)) = &self.story {
             story.head(*attempt, status, took, marker);
         }
-        if classify::is_markable(status) && marker != Marker::Unconfigured {
+        if classify::is_markable(status) && matches!(marker, Marker::Present | Marker::Absent) {
             row.markable.add(1);
             row.marked.add(u64::from(marker == Marker::Present));
         }
@@ -121,6 +127,20 @@ impl Judge {
             self.conclude(verdict);
         }
         verdict
+    }
+
+    /// Either an error is kept in a cache, or the marker is not renewed, or a clock is wrong: each of it
+    /// makes the origin's errors look like the provider's.
+    fn complain_of_old_marker(&self, status: StatusCode) {
+        let key = &self.state.key;
+        self.worker.complain(|| {
+            tracing::warn!(
+                service = key.service.as_str(),
+                provider = key.provider.as_str(),
+                status = status.as_u16(),
+                "an error bears an origin marker that is not of now: it counts as the provider's"
+            );
+        });
     }
 
     /// What the attempt came to; only the first word counts.

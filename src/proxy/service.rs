@@ -36,6 +36,7 @@ use crate::model::refusal::Refusal;
 use crate::model::topology::Rules;
 use crate::request::gate::{self, Admitted};
 use crate::request::headers::{self, Facts};
+use crate::request::rewrite;
 use crate::request::switch::Switch;
 use crate::request::witness::{client_prefix, witness};
 use crate::routing::matcher::Found;
@@ -195,12 +196,19 @@ fn way(client: &Client, view: &View, parts: &Parts, started: Instant) -> Result<
     Ok(Matched { found, authority, origin: client.origin(&parts.headers), started })
 }
 
-/// Whether the service takes requests of this client, one more now, and one of this length.
+/// Whether the service takes requests of this client, for this path, one more now, and one of this length.
 fn keep_out(client: &Client, view: &View, matched: &Matched, parts: &Parts) -> Result<(), Turned> {
     let pool = view.routing.topology.pool(matched.found.pool);
     let access = &pool.rules.access;
     if !access.admits(matched.origin) {
         return Err(Turned::Away(Refusal::Denied));
+    }
+    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let mut rules =
+        pool.upstreams.iter().map(|id| &view.routing.topology.upstream(*id).endpoint.path);
+    // Whichever of them would serve it: what a client may ask for does not change with the plan.
+    if rules.any(|rule| rewrite::refuses(rule, target)) {
+        return Err(Turned::Away(Refusal::BadTarget));
     }
     if let Some(allowance) = access.rate {
         let (now, asking) = (matched.started, ClientKey::of(matched.origin));

@@ -181,7 +181,9 @@ impl Story {
             told.marked = match marker {
                 Marker::Unconfigured => None,
                 Marker::Present => Some(true),
-                Marker::Absent | Marker::Replaced | Marker::Own => Some(false),
+                Marker::Old | Marker::Absent | Marker::Replaced | Marker::Own => {
+                    Some(false)
+                },
             };
         }
     }

@@ -91,6 +91,7 @@ fn topology(addresses: &[SocketAddr]) -> Topology {
                     idle_timeout: Duration::from_secs(60),
                     ca: None,
                     identity: None,
+                    path: crate::model::topology::PathRule::default(),
                     headers: crate::model::topology::HeaderRule::default(),
                 },
                 preference: index as u16,

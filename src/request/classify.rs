@@ -1,10 +1,10 @@
-//! What an answer's head says of the attempt that brought it, and whether the origin signed it.
+//! What an answer's head says of the attempt that brought it. Whether the origin signed it is read in
+//! [`super::marker`].
 
 use http::{HeaderMap, StatusCode};
 
 use crate::model::habit::{Habits, OwnPage};
 use crate::model::outcome::{FailureKind, Marker, Outcome};
-use crate::model::topology::MarkerRule;
 use crate::request::proxy_status::blames_what_is_behind;
 
 /// Whether the absence of the origin marker means something for this upstream.
@@ -23,18 +23,6 @@ pub enum Acquaintance {
     Stranger,
     /// It had: whoever blocks it now blocks somebody who did no harm.
     KnownGood,
-}
-
-/// Does this answer carry the origin's signature?
-pub fn marker(rule: Option<&MarkerRule>, headers: &HeaderMap) -> Marker {
-    match rule {
-        None => Marker::Unconfigured,
-        // Any of several lines: an edge may add its own under the same name.
-        Some(rule) if headers.get_all(&rule.header).iter().any(|v| v == rule.value) => {
-            Marker::Present
-        }
-        Some(_) => Marker::Absent,
-    }
 }
 
 /// Whether an answer of this status is expected to carry the marker: caches and edges make 1xx, 3xx,
@@ -65,7 +53,9 @@ pub fn head(
         (200..=299, Marker::Absent) if is_armed && is_markable(status) => {
             Outcome::Failure(FailureKind::MarkerMissing)
         }
-        (403 | 429, Marker::Absent) if is_armed && client() == Acquaintance::KnownGood => {
+        (403 | 429, Marker::Absent | Marker::Old)
+            if is_armed && client() == Acquaintance::KnownGood =>
+        {
             Outcome::Failure(FailureKind::Blocked)
         }
         _ => Outcome::Success,
@@ -133,7 +123,6 @@ fn owned(page: &OwnPage, headers: &HeaderMap) -> Option<Owned> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use http::header::HeaderName;
 
     use super::*;
     use MarkerTrust::{Armed, Unarmed};
@@ -150,6 +139,8 @@ mod tests {
             ("so it is where no marker is configured",       502, Marker::Unconfigured, Unarmed, failure(FailureKind::ServerError)),
             ("503 may mean too much load",                   503, Marker::Absent,       Armed,   failure(FailureKind::Overloaded)),
             ("the marker acquits a status",                  500, Marker::Present,      Armed,   Outcome::OriginError),
+            ("an old one does not",                          500, Marker::Old,          Armed,   failure(FailureKind::ServerError)),
+            ("nor is it held against a good answer",         200, Marker::Old,          Armed,   Outcome::Success),
             ("52x names the leg behind the edge",            522, Marker::Absent,       Armed,   failure(FailureKind::EdgeLeg)),
             ("520 is the edge's own",                        520, Marker::Absent,       Armed,   failure(FailureKind::ServerError)),
             ("501 is the origin's word",                     501, Marker::Absent,       Armed,   Outcome::Success),
@@ -171,6 +162,7 @@ mod tests {
         let table = [
             (403, Marker::Absent,       Armed,   blocked),
             (429, Marker::Absent,       Armed,   blocked),
+            (403, Marker::Old,          Armed,   blocked),
             (404, Marker::Absent,       Armed,   Outcome::Success),
             (403, Marker::Present,      Armed,   Outcome::Success),
             (403, Marker::Absent,       Unarmed, Outcome::Success),
@@ -181,21 +173,6 @@ mod tests {
             let known = || Acquaintance::KnownGood;
             assert_eq!(head(code, marker, trust, known), outcome, "{status} {marker:?} {trust:?}");
         }
-    }
-
-    #[test]
-    fn the_marker_is_its_exact_value_under_any_line_of_its_name() {
-        let rule = MarkerRule {
-            header: HeaderName::from_static("x-origin-id"),
-            value: HeaderValue::from_static("portal"),
-        };
-        let mut headers = HeaderMap::new();
-        assert_eq!(marker(None, &headers), Marker::Unconfigured);
-        assert_eq!(marker(Some(&rule), &headers), Marker::Absent);
-        headers.append("x-origin-id", HeaderValue::from_static("portal2"));
-        assert_eq!(marker(Some(&rule), &headers), Marker::Absent);
-        headers.append("x-origin-id", HeaderValue::from_static("portal"));
-        assert_eq!(marker(Some(&rule), &headers), Marker::Present);
     }
 
     #[test]

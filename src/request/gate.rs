@@ -145,7 +145,7 @@ fn is_label(label: &str) -> bool {
 }
 
 /// Lower case and without the root's dot; borrowed where it already is.
-fn lower(host: &str) -> Cow<'_, str> {
+pub(super) fn lower(host: &str) -> Cow<'_, str> {
     let host = host.strip_suffix('.').filter(|h| !h.is_empty()).unwrap_or(host);
     if host.bytes().any(|b| b.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())

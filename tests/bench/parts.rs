@@ -13,7 +13,7 @@ use bascule::model::health::Tier;
 use bascule::model::id::{PoolId, UpstreamId};
 use bascule::model::outcome::{FailureKind, Marker, MethodClass};
 use bascule::model::plan::{Candidate, Place, PoolPlan, Rescue};
-use bascule::model::topology::{HostPattern, MarkerRule, Route, Sensitivity};
+use bascule::model::topology::{HostPattern, MarkerProof, MarkerRule, Route, Sensitivity};
 use bascule::model::unit::Permille;
 use bascule::request::classify::{self, Acquaintance, MarkerTrust};
 use bascule::request::framing::Framing;
@@ -160,7 +160,7 @@ fn plan(times: usize) {
 fn classified(times: usize) {
     let rule = MarkerRule {
         header: HeaderName::from_static("x-origin-id"),
-        value: HeaderValue::from_static("portal"),
+        proof: MarkerProof::Value(HeaderValue::from_static("portal")),
     };
     let answer: response::Parts = http::Response::builder()
         .header("content-type", "text/html")

@@ -82,6 +82,7 @@ fn example() -> TempDir {
     fs::copy(at("tls/portal.pem"), at("tls/ca.pem")).expect("copy");
     fs::write(at("admin.token"), "0123456789abcdef0123456789abcdef\n").expect("write");
     fs::write(at("marker.txt"), "portal-7f3a\n").expect("write");
+    fs::write(at("marker.keys"), "fedcba9876543210fedcba9876543210\n").expect("write");
     folder
 }
 
@@ -109,6 +110,7 @@ fn the_annotated_example_is_valid_and_free_of_lints() {
         "ca.pem",
         "admin.token",
         "marker.txt",
+        "marker.keys",
         "edge.key",
         "client.key",
         "maintenance.html",

@@ -6,6 +6,7 @@
 mod harness;
 
 mod access_log;
+mod ai;
 mod answers;
 mod architecture;
 mod capacity;
@@ -16,6 +17,7 @@ mod drain;
 mod failover;
 mod grpc_health;
 mod limits;
+mod marker;
 mod memory;
 mod mutants;
 mod mutated;

@@ -577,6 +577,7 @@ fn endpoint(name: &str) -> Endpoint {
         idle_timeout: Duration::from_secs(60),
         ca: None,
         identity: None,
+        path: Default::default(),
         headers: Default::default(),
     }
 }

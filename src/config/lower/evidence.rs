@@ -1,64 +1,18 @@
-//! What tells who is at fault: the origin marker, and the probes of upstreams and origin.
+//! What tells who is at fault: the probes of upstreams and origin. The origin marker is read in
+//! [`super::marker`].
 
 use http::{HeaderName, HeaderValue};
 
 use super::context::{Bounds, Context};
 use super::upstream;
 use crate::config::complaint::Place;
-use crate::config::raw::{RawExpect, RawGrpc, RawMarker, RawProbe};
+use crate::config::raw::{RawExpect, RawGrpc, RawProbe};
 use crate::config::tree::{At, Named};
 use crate::config::values::{self, Flaw, spelled};
-use crate::model::topology::{
-    Asks, Endpoint, Expect, HostRule, HttpRule, MarkerRule, OriginProbe, ProbeRule,
-};
+use crate::model::topology::{Asks, Endpoint, Expect, HostRule, HttpRule, OriginProbe, ProbeRule};
 
 /// Ranges and headers that one answer is compared with.
 const MAX_EXPECTED: usize = 64;
-
-pub(super) fn marker(context: &Context<'_>, raw: At<RawMarker>) -> Option<MarkerRule> {
-    let place = raw.place;
-    let RawMarker { header, value } = raw.value?;
-    let header = context.needed("header", header, place);
-    let value = context.needed("value", value, place);
-    let header = header.and_then(|at| context.parsed("header", &at, marker_header));
-    let value = value.and_then(|at| match header_value(at.value.as_deref()?) {
-        Ok(mut value) => {
-            value.set_sensitive(true);
-            Some(value)
-        }
-        Err(Flaw(mend)) => {
-            // Unlike everywhere else what was typed is not repeated: it may be a secret.
-            context.complaints.error(at.place, "this `value` cannot be used", &mend);
-            None
-        }
-    });
-    Some(MarkerRule { header: header?, value: value? })
-}
-
-/// A header that survives the way through a provider.
-fn marker_header(text: &str) -> Result<HeaderName, Flaw> {
-    const LOST: [&str; 12] = [
-        "connection",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "proxy-connection",
-        "content-length",
-        "date",
-        "via",
-        "server",
-        "host",
-    ];
-    let name = header_name(text)?;
-    if LOST.contains(&name.as_str()) {
-        return Err(Flaw::new(
-            "providers remove or rewrite it on the way; choose a name of your own, as in `X-Origin-Id`",
-        ));
-    }
-    Ok(name)
-}
 
 pub(super) fn header_name(text: &str) -> Result<HeaderName, Flaw> {
     HeaderName::try_from(text)
@@ -176,6 +130,7 @@ fn origin_probe(url: values::Url, url_path: &str) -> OriginProbe {
         idle_timeout: upstream::IDLE_TIMEOUT,
         ca: None,
         identity: None,
+        path: crate::model::topology::PathRule::default(),
         headers: crate::model::topology::HeaderRule::default(),
     };
     OriginProbe { endpoint, path: rest.unwrap_or_else(|| url_path.into()) }

@@ -9,6 +9,8 @@ mod context;
 mod evidence;
 mod identity;
 mod listeners;
+mod marker;
+mod path;
 mod providers;
 mod rules;
 mod services;

@@ -107,6 +107,7 @@ fn provider(
     let kind = match kind.and_then(|at| at.value) {
         None | Some(RawProviderKind::Edge) => ProviderKind::Edge,
         Some(RawProviderKind::Origin) => ProviderKind::Origin,
+        Some(RawProviderKind::Source) => ProviderKind::Source,
     };
     // Somebody's own server is nobody else's edge, whatever it is called.
     let known = match (kind, name.value.as_deref()) {

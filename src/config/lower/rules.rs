@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::context::{Bounds, Context};
-use super::{access, evidence};
+use super::{access, evidence, marker};
 use crate::config::complaint::Place;
 use crate::config::nearest;
 use crate::config::raw::{
@@ -74,12 +74,11 @@ pub(super) fn terms(context: &Context<'_>, raw: RawRules, base: &Terms) -> Terms
         Some(RawResidency::PreferEu) => Residency::PreferEu,
         Some(RawResidency::EuOnly) => Residency::EuOnly,
     };
-    let marker = match origin_marker {
-        None => base.marker.clone(),
-        Some(at) => evidence::marker(context, at),
-    };
     let rules = Rules {
-        marker,
+        marker: match origin_marker {
+            None => base.marker.clone(),
+            Some(at) => marker::marker(context, at),
+        },
         probe: probe
             .map_or_else(|| base.probe.clone(), |at| evidence::probe(context, at, &base.probe)),
         timeouts: timeouts.map_or(base.timeouts, |at| self::timeouts(context, at, base.timeouts)),

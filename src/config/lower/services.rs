@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::ServicePlaces;
 use super::context::Context;
+use super::path;
 use super::providers::Providers;
 use super::rules::{self, RulePlaces, Terms};
 use super::upstream::{self, Draft};
@@ -145,6 +146,10 @@ impl Builder<'_> {
         let service = label?;
         let mut pool =
             Pool { service, residency, upstreams: Vec::new(), barred: Vec::new(), rules };
+        for draft in drafts.iter().filter(|draft| !draft.endpoint.path.strip.is_empty()) {
+            let strip = (&*draft.endpoint.path.strip, draft.path_place);
+            path::refuse_strip_of_others(self.context, strip, &routes, &pool);
+        }
         let upstreams = self.admit(&mut pool, drafts);
         self.topology.pools.push(pool);
         self.topology.routes.extend(routes);
@@ -231,7 +236,9 @@ impl Builder<'_> {
         // Stable: the position in the file decides among equals.
         drafts.sort_by_key(|draft| draft.preference);
         let mut places = Vec::with_capacity(drafts.len());
-        for Draft { provider: id, endpoint, preference, weight, max_in_flight, place } in drafts {
+        for draft in drafts {
+            let Draft { provider: id, endpoint, preference, weight, max_in_flight, place, .. } =
+                draft;
             let provider = &self.providers.all[id.index()];
             if !pool.residency.permits(provider.jurisdiction) {
                 let (provider, jurisdiction) = (provider.name.clone(), provider.jurisdiction);
@@ -285,7 +292,7 @@ impl Builder<'_> {
     }
 }
 
-/// `https://host:443`.
+/// `https://host:443`, with what it puts before every path.
 fn endpoint_key(endpoint: &Endpoint) -> String {
     let scheme = match endpoint.scheme {
         Scheme::Http => "http",
@@ -296,7 +303,9 @@ fn endpoint_key(endpoint: &Endpoint) -> String {
         EndpointHost::Address(address) => SocketAddr::new(*address, endpoint.port).to_string(),
     };
     match &endpoint.host {
-        EndpointHost::Name(_) => format!("{scheme}://{host}:{}", endpoint.port),
-        EndpointHost::Address(_) => format!("{scheme}://{host}"),
+        EndpointHost::Name(_) => {
+            format!("{scheme}://{host}:{}{}", endpoint.port, endpoint.path.add)
+        }
+        EndpointHost::Address(_) => format!("{scheme}://{host}{}", endpoint.path.add),
     }
 }

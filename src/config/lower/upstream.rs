@@ -29,6 +29,7 @@ pub(super) struct Draft {
     pub(super) weight: u16,
     pub(super) max_in_flight: Option<NonZeroU32>,
     pub(super) place: Place,
+    pub(super) path_place: Place,
 }
 
 /// `position`: in the list, from 1.
@@ -51,6 +52,7 @@ pub(super) fn upstream(
         idle_timeout,
         ca_file,
         client_certificate,
+        path,
         headers,
     } = raw.value?;
     let provider = context.needed("provider", provider, place);
@@ -92,13 +94,15 @@ pub(super) fn upstream(
         Some(ca)
     });
     let identity = client_certificate.and_then(|at| identity::identity(context, at, url.as_ref()));
+    let path_place = path.as_ref().map_or(place, |at| at.place);
+    let path = path.map(|at| super::path::path(context, at)).unwrap_or_default();
     let headers = headers.map(|at| identity::headers(context, at)).unwrap_or_default();
     let Url { scheme, host, port, rest: _ } = url?;
     let host_rule = host_rule.unwrap_or_default();
     let endpoint =
-        Endpoint { scheme, host, port, host_rule, http, idle_timeout, ca, identity, headers };
+        Endpoint { scheme, host, port, host_rule, http, idle_timeout, ca, identity, path, headers };
     let (place, provider) = provider?;
-    Some(Draft { provider, endpoint, preference, weight, max_in_flight, place })
+    Some(Draft { provider, endpoint, preference, weight, max_in_flight, place, path_place })
 }
 
 fn max_in_flight(context: &Context<'_>, at: At<u32>) -> Option<NonZeroU32> {
@@ -112,7 +116,8 @@ fn upstream_url(text: &str, ours: &[SocketAddr]) -> Result<Url, Flaw> {
     let url = values::url(text)?;
     if url.rest.is_some() {
         return Err(Flaw::new(
-            "requests keep the path that the client asked for, so none can stand here; end it after the host",
+            "requests keep the path that the client asked for, so none can stand here; end it after the host, and write \
+             `path: { add: /… }` where the upstream has another",
         ));
     }
     if ours.iter().any(|own| leads_to(&url, *own)) {

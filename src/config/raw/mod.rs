@@ -9,13 +9,15 @@ use serde::Deserialize;
 
 use super::tree::{At, Named};
 
+mod marker;
 mod service;
 mod unit;
 
+pub(super) use marker::{RawMarker, RawPath};
 pub(super) use service::{
-    RawAccess, RawAllDown, RawExpect, RawFailover, RawGrpc, RawHeaders, RawHttp, RawMarker,
-    RawMode, RawPage, RawProbe, RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules,
-    RawSensitivity, RawServe, RawService, RawSticky, RawTimeouts, RawUpstream,
+    RawAccess, RawAllDown, RawExpect, RawFailover, RawGrpc, RawHeaders, RawHttp, RawMode, RawPage,
+    RawProbe, RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules, RawSensitivity, RawServe,
+    RawService, RawSticky, RawTimeouts, RawUpstream,
 };
 pub(super) use unit::{RawDuration, RawFrequency, RawRate, RawShare, RawSize};
 
@@ -225,7 +227,8 @@ pub(super) struct RawProvider {
     /// ISO 3166 country of its legal entity, as `FR`; decides whether it is in the EU. Default: by the
     /// catalogue, for an edge that is in it (`bascule providers`).
     pub(super) seat: Option<At<String>>,
-    /// `origin`: your own server with no edge in between. Default: edge.
+    /// `origin`: your own server with no edge in between. `source`: somebody who answers by themselves, as
+    /// another company's API, with no origin of yours behind. Default: edge.
     pub(super) kind: Option<At<RawProviderKind>>,
     /// What it shares with others (a network, an owner, a data centre), by names of your choice:
     /// providers with a common one are never counted as independent. Default: by the catalogue.
@@ -239,6 +242,7 @@ pub(super) struct RawProvider {
 pub(super) enum RawProviderKind {
     Edge,
     Origin,
+    Source,
 }
 
 /// `1.2` unquoted is a number in YAML, and accepted all the same: the schema says so too.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::unit::{RawDuration, RawFrequency, RawRate, RawShare, RawSize};
-use super::{RawCertificate, any_type};
+use super::{RawCertificate, RawMarker, RawPath, any_type};
 use crate::config::tree::{At, Named};
 
 /// What is published: hosts, and the ways to reach what serves them.
@@ -137,7 +137,7 @@ pub(in crate::config) struct RawUpstream {
     /// A name from `providers`.
     #[schemars(required)]
     pub(in crate::config) provider: Option<At<String>>,
-    /// `https://` or `http://`, host and port; no path.
+    /// `https://` or `http://`, host and port; no path, see `path`.
     #[schemars(required)]
     pub(in crate::config) url: Option<At<String>>,
     /// Host, SNI and certificate name: `public` (what the client asked for), `upstream` (the
@@ -157,6 +157,8 @@ pub(in crate::config) struct RawUpstream {
     pub(in crate::config) ca_file: Option<At<String>>,
     /// Who we are to it (mutual TLS); both files are read again when they change. Default: nobody.
     pub(in crate::config) client_certificate: Option<At<RawCertificate>>,
+    /// How the paths of clients become its own. Default: as they are.
+    pub(in crate::config) path: Option<At<RawPath>>,
     /// Header fields of its requests, probes included.
     pub(in crate::config) headers: Option<At<RawHeaders>>,
 }
@@ -183,19 +185,6 @@ pub(in crate::config) enum RawHttp {
     Http1,
     #[serde(rename = "2")]
     Http2,
-}
-
-/// A header that only the origin adds, on errors too.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Marker")]
-pub(in crate::config) struct RawMarker {
-    /// Its name.
-    #[schemars(required)]
-    pub(in crate::config) header: Option<At<String>>,
-    /// Its exact value; `${file:…}` keeps it out of this file.
-    #[schemars(required)]
-    pub(in crate::config) value: Option<At<String>>,
 }
 
 /// How each upstream is asked whether it works.

@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::model::example;
+use crate::model::topology::MarkerProof;
 
 /// Answers every connection with the same bytes and closes it; gives back the first request head.
 async fn canned(answer: &'static [u8]) -> (SocketAddr, JoinHandle<String>) {
@@ -47,7 +48,7 @@ fn question() -> Question {
         },
         marker: Some(MarkerRule {
             header: HeaderName::from_static("x-origin-id"),
-            value: HeaderValue::from_static("portal"),
+            proof: MarkerProof::Value(HeaderValue::from_static("portal")),
         }),
         timeout: Duration::from_secs(10),
     }

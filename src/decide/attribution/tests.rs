@@ -103,8 +103,15 @@ fn each_row_adds_what_the_table_says() {
     };
     let asked = |passed| Trial { origin_probe: Some(passed), ..new() };
     let at_the_origin = Trial { place: 5, ..new() }.failures(Connect, Marker::Unconfigured, 3);
+    let by_itself = || {
+        let mut trial = new();
+        trial.topology.providers[0].kind = ProviderKind::Source;
+        trial
+    };
     #[rustfmt::skip]
     let table = [
+        ("who answers by itself fails by itself", by_itself().pairs(1, FailedToo, 9).pairs(2, FailedToo, 9), 4.6),
+        ("at its front door too",               by_itself().failures(Connect, absent, 9), 4.6),
         ("nothing says nothing",                new(), 0.0),
         ("a pair that succeeds elsewhere",      new().pairs(1, Succeeded, 1), 3.0),
         ("many of them",                        new().pairs(1, Succeeded, 50), 9.0),

@@ -20,8 +20,9 @@ use super::place::{Country, Jurisdiction, Residency};
 mod rules;
 
 pub use rules::{
-    Access, AllDown, AllDownServe, Asks, Expect, FailoverMode, FailoverRule, MarkerRule,
-    OriginProbe, Page, ProbeRule, RetryRule, Rules, Sensitivity, Sticky, Timeouts,
+    Access, AllDown, AllDownServe, Asks, Expect, FailoverMode, FailoverRule, MarkerProof,
+    MarkerRule, OriginProbe, Page, ProbeRule, RetryRule, Rules, Sensitivity, SignedMarker, Sticky,
+    Timeouts,
 };
 
 /// Everything that exists under one configuration.
@@ -102,6 +103,9 @@ pub enum ProviderKind {
     Edge,
     /// Our own server, no edge in between.
     Origin,
+    /// Somebody who answers by themselves, as another company's API: no origin of ours stands behind,
+    /// so whatever fails there is theirs.
+    Source,
 }
 
 /// One way to reach one service's origin through one provider.
@@ -142,8 +146,27 @@ pub struct Endpoint {
     pub ca: Option<Arc<[u8]>>,
     /// Who we say we are in its TLS handshakes; `None`: nobody.
     pub identity: Option<Arc<Identity>>,
+    /// How the paths of clients become its own, those of probes included.
+    pub path: PathRule,
     /// What every request to it says besides, probes included.
     pub headers: HeaderRule,
+}
+
+/// How the paths of clients become one upstream's: a beginning is taken away and another put there.
+/// Both end on a segment border and without a slash; empty ones change nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PathRule {
+    /// What every path of the service begins with.
+    pub strip: Box<str>,
+    /// What the upstream has in its place.
+    pub add: Box<str>,
+}
+
+impl PathRule {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.strip == self.add
+    }
 }
 
 /// A certificate with its key, as PEM, checked at load to belong together.

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use super::Endpoint;
 use crate::model::allowance::Allowance;
 use crate::model::client::Networks;
+use crate::model::marker::MarkerKeys;
 use crate::model::unit::Permille;
 
 /// Every service key that is not a route or an upstream.
@@ -70,8 +71,28 @@ impl Access {
 pub struct MarkerRule {
     /// Its name.
     pub header: HeaderName,
-    /// Its exact value.
-    pub value: HeaderValue,
+    /// What it has to hold.
+    pub proof: MarkerProof,
+}
+
+/// What an origin marker has to hold.
+#[derive(Clone, Debug)]
+pub enum MarkerProof {
+    /// Exactly this.
+    Value(HeaderValue),
+    /// Time and host, signed.
+    Signed(SignedMarker),
+}
+
+/// Who may sign an origin marker, for whom, and for how long that is worth something.
+#[derive(Clone, Debug)]
+pub struct SignedMarker {
+    /// Each of them is believed.
+    pub keys: MarkerKeys,
+    /// What is signed, in lower case and without port; `None`: the host that the client asked for.
+    pub host: Option<Box<str>>,
+    /// Of one on an error, and on any answer that does not say that a cache had it.
+    pub max_age: Duration,
 }
 
 /// What a probe asks for.

@@ -16,8 +16,8 @@ use crate::model::limits::Limits;
 use crate::model::listening::Manner;
 use crate::model::place::{Country, Jurisdiction, Residency};
 use crate::model::topology::{
-    Endpoint, EndpointHost, FailoverRule, HostPattern, HostRule, HttpRule, MarkerRule, Pool,
-    ProbeRule, Provider, ProviderKind, Route, Rules, Scheme, Topology, Upstream,
+    Endpoint, EndpointHost, FailoverRule, HostPattern, HostRule, HttpRule, MarkerProof, MarkerRule,
+    Pool, ProbeRule, Provider, ProviderKind, Route, Rules, Scheme, Topology, Upstream,
 };
 use crate::rehearse::traffic::HOSTS;
 use crate::rehearse::world::DIRECT;
@@ -61,7 +61,7 @@ pub fn config(stand_ins: &[SocketAddr], timing: &Timing) -> Config {
 fn topology(stand_ins: &[SocketAddr], timing: &Timing) -> Topology {
     let marker = MarkerRule {
         header: HeaderName::from_static(MARKER.0),
-        value: HeaderValue::from_static(MARKER.1),
+        proof: MarkerProof::Value(HeaderValue::from_static(MARKER.1)),
     };
     let probe = ProbeRule {
         interval: timing.total / 40,
@@ -115,6 +115,7 @@ fn upstream(place: usize, address: SocketAddr) -> Upstream {
             idle_timeout: Duration::from_secs(60),
             ca: None,
             identity: None,
+            path: crate::model::topology::PathRule::default(),
             headers: crate::model::topology::HeaderRule::default(),
         },
         preference: place as u16 + 1,

@@ -13,8 +13,8 @@ use crate::model::habit::Habits;
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::place::{Country, Jurisdiction, Residency};
 use crate::model::topology::{
-    Barred, Endpoint, EndpointHost, HostPattern, HostRule, HttpRule, MarkerRule, Pool, Provider,
-    ProviderKind, Route, Rules, Scheme, Sensitivity, Topology, Upstream,
+    Barred, Endpoint, EndpointHost, HostPattern, HostRule, HttpRule, MarkerProof, MarkerRule, Pool,
+    Provider, ProviderKind, Route, Rules, Scheme, Sensitivity, Topology, Upstream,
 };
 use crate::rehearse::scenario::{Scenario, Service};
 use crate::rehearse::traffic::HOSTS;
@@ -55,7 +55,7 @@ impl Default for Setup {
     fn default() -> Self {
         let marker = MarkerRule {
             header: HeaderName::from_static("x-origin-id"),
-            value: HeaderValue::from_static(MARKER),
+            proof: MarkerProof::Value(HeaderValue::from_static(MARKER)),
         };
         Self {
             rules: Rules { marker: Some(marker), ..Rules::default() },
@@ -158,6 +158,7 @@ fn upstream(place: usize, provider: &Provider, service: &Service, pool: PoolId) 
         idle_timeout: Duration::from_secs(60),
         ca: None,
         identity: None,
+        path: crate::model::topology::PathRule::default(),
         headers: crate::model::topology::HeaderRule::default(),
     };
     Upstream {

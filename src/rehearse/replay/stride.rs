@@ -311,7 +311,11 @@ impl Replay {
         let outcome = match marker {
             Marker::Present => Outcome::OriginError,
             // Without a marker configured nobody can tell whose error it is.
-            Marker::Unconfigured | Marker::Absent | Marker::Replaced | Marker::Own => {
+            Marker::Unconfigured
+            | Marker::Old
+            | Marker::Absent
+            | Marker::Replaced
+            | Marker::Own => {
                 Outcome::Failure(crate::model::outcome::FailureKind::ServerError)
             }
         };

@@ -8,6 +8,7 @@ file of known counts are an error; with --write they become the known ones.
 Usage: tests/bench/instructions.py [--check | --write]   (needs valgrind and cargo)
 """
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,9 +21,15 @@ FEW, MANY = 1_000, 11_000
 TOLERANCE = 0.10
 
 
+# Link-time optimisation changes little here and takes minutes; one unit, so that a change elsewhere in
+# the crate does not move what is inlined here.
+PROFILE = {"CARGO_PROFILE_BENCH_LTO": "off", "CARGO_PROFILE_BENCH_CODEGEN_UNITS": "1", "CARGO_PROFILE_BENCH_DEBUG": "0"}
+
+
 def binary():
     command = ["cargo", "bench", "--locked", "--bench", "parts", "--no-run", "--message-format", "json"]
-    said = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    said = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+                          env=os.environ | PROFILE).stdout
     built = [json.loads(line) for line in said.splitlines()]
     (path,) = [one["executable"] for one in built if one.get("executable") and one["target"]["name"] == "parts"]
     return path

@@ -279,3 +279,6 @@ impl Work {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

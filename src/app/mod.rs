@@ -31,8 +31,8 @@ use crate::proxy::worker::{self, Spec, Stage};
 use crate::telemetry::access_log;
 use crate::telemetry::metrics::Metrics;
 use listeners::{ListenError, Listeners};
-pub(crate) use plane::cores;
 use plane::{Plane, PlaneError};
+pub(crate) use plane::{cores, names};
 
 /// Where the configuration came from.
 #[derive(Clone, Debug, Eq, PartialEq)]

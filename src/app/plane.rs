@@ -208,8 +208,7 @@ async fn attend(
 
 /// Everything ends with this future: the tasks are the runtime's, and the runtime ends after it.
 async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
-    let resolver = &parts.config.resolver;
-    let names = Names::new(&resolver.servers, resolver_tls(resolver, &parts.roots));
+    let names = names(&parts.config.resolver, &parts.roots);
     let prober = Prober {
         snapshots: parts.handles.snapshots.clone(),
         names: names.clone(),
@@ -246,6 +245,11 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
         spawn_local(reload.run(parts.sources, shutdown.clone()));
     }
     parts.steering.run(shutdown).await;
+}
+
+/// Looks names up as the file says.
+pub(crate) fn names(resolver: &Resolver, roots: &Arc<RootCertStore>) -> Names {
+    Names::new(&resolver.servers, resolver_tls(resolver, roots))
 }
 
 /// Towards name servers that are spoken to over TLS.

@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::files::{Files, ReadError};
 
@@ -101,6 +102,43 @@ impl Severity {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
+        }
+    }
+}
+
+/// Where something stands in a configuration that was read, for what is found out about it later. Its
+/// source line is not kept: it may hold a secret, and nearly nobody asks for it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Spot {
+    file: Arc<Path>,
+    place: Place,
+}
+
+impl Spot {
+    pub(super) fn new(file: Arc<Path>, place: Place) -> Self {
+        Self { file, place }
+    }
+
+    /// What is wrong with what stands here, with its source line as it is now.
+    pub fn complaint(
+        &self,
+        severity: Severity,
+        what: impl fmt::Display,
+        why_and_mend: &str,
+    ) -> Complaint {
+        let Self { file, place } = self;
+        let mut files = Files::default();
+        let line = match files.open(file) {
+            Ok(number) => files.line(number, place.line),
+            Err(_) => String::new(),
+        };
+        Complaint {
+            severity,
+            file: file.to_path_buf(),
+            line: place.line,
+            column: place.column,
+            message: format!("{}: {}", bounded(what), bounded(why_and_mend)),
+            excerpt: Excerpt::new(&line, *place),
         }
     }
 }

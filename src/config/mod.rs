@@ -175,6 +175,17 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// What is valid and still probably not meant.
     pub lints: Vec<complaint::Complaint>,
+    /// Where things stand, for what is found out about them later.
+    pub spots: Spots,
+}
+
+/// Where services and upstreams stand in the file, index for index with the topology.
+#[derive(Clone, Debug, Default)]
+pub struct Spots {
+    /// By pool.
+    pub services: Vec<complaint::Spot>,
+    /// By upstream.
+    pub upstreams: Vec<complaint::Spot>,
 }
 
 /// Where clients connect.

@@ -4,6 +4,7 @@ pub mod announce;
 pub mod dns;
 pub mod drain;
 pub mod incidents;
+pub mod inspection;
 pub mod journal;
 pub mod keeper;
 pub mod memory;

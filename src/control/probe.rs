@@ -168,7 +168,7 @@ impl Question {
         }
     }
 
-    fn version(&self, stream: &Stream) -> Version {
+    pub(super) fn version(&self, stream: &Stream) -> Version {
         match (self.endpoint.http, stream) {
             (HttpRule::Http1, _) | (HttpRule::Auto, Stream::Plain(_)) => Version::HTTP_11,
             (HttpRule::Http2, _) => Version::HTTP_2,
@@ -178,7 +178,7 @@ impl Question {
     }
 
     /// `None` when host or path cannot stand in a request; `config` has checked both.
-    fn request(&self, version: Version) -> Option<Request<Full<Bytes>>> {
+    pub(super) fn request(&self, version: Version) -> Option<Request<Full<Bytes>>> {
         let host = self.host();
         let request = Request::builder().version(version).header(USER_AGENT, AGENT);
         let (request, target, body) = match &self.asks {
@@ -206,7 +206,13 @@ impl Question {
         Some(request)
     }
 
-    fn judge(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProbeResult {
+    /// What a page comes to.
+    pub(super) fn judge(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> ProbeResult {
         let Expect { status: good, body_contains, headers: wanted } = &self.expect;
         let as_wanted = good.iter().any(|range| range.contains(&status.as_u16()))
             && wanted.iter().all(|(name, value)| headers.get_all(name).iter().any(|v| v == value))
@@ -231,12 +237,17 @@ impl Question {
         }
     }
 
-    fn origin_spoke(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+    /// What an answer says of the origin.
+    pub(super) fn spoke(&self, status: StatusCode, headers: &HeaderMap) -> Marker {
         // What clients ask for, as in their answers; where the service names no host, what we ask for.
         let authority =
             self.public_host.as_deref().map_or_else(|| self.host(), |host| Cow::Borrowed(host));
         let answer = marker::Answer { status, headers, authority: &authority };
-        marker::read(self.marker.as_ref(), answer, clock::wall) == Marker::Present
+        marker::read(self.marker.as_ref(), answer, clock::wall)
+    }
+
+    fn origin_spoke(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        self.spoke(status, headers) == Marker::Present
     }
 }
 
@@ -253,14 +264,14 @@ fn without_port(authority: &str) -> &str {
 }
 
 /// What was read of an answer behind its head.
-struct Beginning {
-    text: Vec<u8>,
+pub(super) struct Beginning {
+    pub(super) text: Vec<u8>,
     /// Where it ends with some, and was read so far.
     trailers: Option<HeaderMap>,
 }
 
 /// The first [`MOST_BODY`] bytes of a body, fewer where it ends before.
-async fn beginning(mut body: Incoming) -> Result<Beginning, hyper::Error> {
+pub(super) async fn beginning(mut body: Incoming) -> Result<Beginning, hyper::Error> {
     let (mut text, mut trailers) = (Vec::new(), None);
     while text.len() < MOST_BODY && !body.is_end_stream() {
         let Some(frame) = body.frame().await else { break };
@@ -276,7 +287,7 @@ async fn beginning(mut body: Incoming) -> Result<Beginning, hyper::Error> {
 }
 
 /// One connection of one probe; dropping it closes it.
-struct Connection {
+pub(super) struct Connection {
     sender: Sender,
     /// Moves the bytes. Aborted with the connection.
     driver: JoinHandle<()>,
@@ -288,7 +299,7 @@ enum Sender {
 }
 
 impl Connection {
-    async fn open(stream: Stream, version: Version) -> Result<Self, hyper::Error> {
+    pub(super) async fn open(stream: Stream, version: Version) -> Result<Self, hyper::Error> {
         let io = TokioIo::new(stream);
         let (sender, driver) = if version == Version::HTTP_2 {
             let mut builder = http2::Builder::new(LocalExecutor);
@@ -302,7 +313,7 @@ impl Connection {
         Ok(Self { sender, driver })
     }
 
-    async fn send(
+    pub(super) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, hyper::Error> {

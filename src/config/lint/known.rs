@@ -84,7 +84,7 @@ fn words<N: std::fmt::Display>(
              out, or add the common one to both",
         ),
         (Shared::Perhaps(on), _) => (
-            format!("`{a}` and `{b}` may both run on `{on}` (unverified)"),
+            format!("`{a}` and `{b}` may share `{on}` (unverified)"),
             "if so they fail together; ask them, then say what is true by `substrate` at both",
         ),
     }

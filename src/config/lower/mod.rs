@@ -17,10 +17,14 @@ mod services;
 mod settings;
 mod upstream;
 
-use super::complaint::Place;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::complaint::{Place, Spot};
 use super::raw::{RawFile, RawIncluded};
 use super::tree::At;
-use super::{Config, lint};
+use super::{Config, Spots, lint};
 pub(super) use context::Context;
 
 /// A file and those that it includes, as read.
@@ -58,6 +62,21 @@ pub(super) struct ServicePlaces {
     pub(super) probe: Option<Place>,
     pub(super) failover: Option<Place>,
     pub(super) methods: Option<Place>,
+}
+
+fn spots(services: &[ServicePlaces], context: &Context<'_>) -> Spots {
+    // One name for all that stands in a file.
+    let mut names: HashMap<u32, Arc<Path>> = HashMap::new();
+    let mut spot = |place: &Place| {
+        let name = names
+            .entry(place.file)
+            .or_insert_with(|| context.files.name(place.file).unwrap_or(Path::new("")).into());
+        Spot::new(Arc::clone(name), *place)
+    };
+    Spots {
+        services: services.iter().map(|service| spot(&service.name)).collect(),
+        upstreams: services.iter().flat_map(|service| &service.upstreams).map(spot).collect(),
+    }
 }
 
 /// What a document means. Meaningless where the context holds errors afterwards.
@@ -118,6 +137,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         workers: settings::workers(context, workers, cores),
         files: Vec::new(),
         lints: Vec::new(),
+        spots: spots(&places.services, context),
     };
     if !context.complaints.has_errors() {
         lint::lint(&config, &places, context.complaints);

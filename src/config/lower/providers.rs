@@ -112,7 +112,7 @@ fn provider(
     // Somebody's own server is nobody else's edge, whatever it is called.
     let known = match (kind, name.value.as_deref()) {
         (ProviderKind::Edge, Some(text)) => catalogue::known(text),
-        (ProviderKind::Origin, _) | (ProviderKind::Edge, None) => None,
+        (ProviderKind::Origin | ProviderKind::Source, _) | (ProviderKind::Edge, None) => None,
     };
     let places = ProviderPlaces {
         seat: seat.as_ref().map(|at| at.place),

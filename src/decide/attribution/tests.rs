@@ -204,3 +204,14 @@ fn what_siblings_answer_while_the_fault_begins_is_not_compared() {
     trial.case.compare_from(&trial.members.clone());
     assert!(trial.log_odds().abs() < 0.01, "{}", trial.log_odds());
 }
+
+#[test]
+fn a_page_in_place_of_the_origins_is_no_reason_to_leave_and_one_that_is_owned_up_to_is() {
+    let blame =
+        |marker| Trial::new().failures(FailureKind::ServerError, marker, 9).attribution().blame;
+    assert_eq!(blame(Marker::Absent), Blame::Provider, "an origin that spoke would have signed");
+    assert_eq!(blame(Marker::Replaced), Blame::Unknown, "here nobody could see it");
+    assert_eq!(blame(Marker::Own), Blame::Provider);
+    let unarmed = Trial::new().unarmed(FailureKind::ServerError, Marker::Own, 2);
+    assert_eq!(unarmed.attribution().blame, Blame::Provider, "without any marker too");
+}

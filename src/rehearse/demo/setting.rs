@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::script::{ROLES, Timing};
 use super::stand_in::MARKER;
-use crate::config::{Admin, Config, Listener, Resolver};
+use crate::config::{Admin, Config, Listener, Resolver, Spots};
 use crate::model::habit::Habits;
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::limits::Limits;
@@ -55,6 +55,7 @@ pub fn config(stand_ins: &[SocketAddr], timing: &Timing) -> Config {
         workers: 1,
         files: Vec::new(),
         lints: Vec::new(),
+        spots: Spots::default(),
     }
 }
 

@@ -49,7 +49,7 @@ impl Replay {
         let trust = self.steer.flags(upstream).trust;
         let verdict = classify::head(status, marker, trust, || self.acquaintance(request));
         let habits = &self.topology.provider_of(UpstreamId::new(upstream)).habits;
-        // A scenario says nothing of fields: its statuses alone are looked at.
+        // The fields of a scenario are for people: its statuses alone are looked at.
         let (verdict, marker) =
             classify::with_habits((verdict, marker), status, &HeaderMap::new(), habits);
         if verdict == Outcome::Success && marker == Marker::Present && status.is_success() {

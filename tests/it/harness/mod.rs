@@ -14,6 +14,7 @@ pub mod load;
 pub mod log;
 pub mod metrics;
 pub mod names;
+pub mod provider;
 pub mod proxy;
 pub mod recipe;
 pub mod refused;

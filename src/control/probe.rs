@@ -233,8 +233,7 @@ impl Question {
 
     fn origin_spoke(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         // What clients ask for, as in their answers; where the service names no host, what we ask for.
-        let authority =
-            self.public_host.as_deref().map_or_else(|| self.host(), |host| Cow::Borrowed(host));
+        let authority = self.public_host.as_deref().map_or_else(|| self.host(), Cow::Borrowed);
         let answer = marker::Answer { status, headers, authority: &authority };
         marker::read(self.marker.as_ref(), answer, clock::wall) == Marker::Present
     }

@@ -34,6 +34,7 @@ use crate::model::signal::ProbeResult;
 use crate::model::topology::{
     Asks, Endpoint, EndpointHost, HostPattern, HostRule, ProviderKind, Topology,
 };
+use crate::request::rewrite;
 
 mod judge;
 mod visit;
@@ -184,7 +185,8 @@ impl Work {
 
     async fn visits(&self, question: &Question, addresses: &[SocketAddr]) -> Visits {
         let page = visit::page(question, addresses, 0).await;
-        let made_up = || format!("/bascule-check-{:016x}", fastrand::u64(..));
+        let rule = &question.endpoint.path;
+        let made_up = || format!("{}/bascule-check-{:016x}", rule.add, fastrand::u64(..));
         if !matches!(&page, Ok(seen) if !seen.is_loop()) {
             return Visits { page, errors: None, through_many: None };
         }
@@ -238,12 +240,13 @@ impl Work {
         tls: Option<Arc<rustls::ClientConfig>>,
     ) -> Question {
         let rules = &self.topology.pool(pool).rules;
+        let target = rewrite::towards(&endpoint.path, &rules.probe.path).into();
         Question {
             endpoint,
             tls,
             public_host: rules.probe.host.clone(),
             asks: rules.probe.asks.clone(),
-            target: rules.probe.path.clone(),
+            target,
             expect: rules.probe.expect.clone(),
             marker: rules.marker.clone(),
             timeout: VISIT,

@@ -240,8 +240,7 @@ impl Question {
     /// What an answer says of the origin.
     pub(super) fn spoke(&self, status: StatusCode, headers: &HeaderMap) -> Marker {
         // What clients ask for, as in their answers; where the service names no host, what we ask for.
-        let authority =
-            self.public_host.as_deref().map_or_else(|| self.host(), |host| Cow::Borrowed(host));
+        let authority = self.public_host.as_deref().map_or_else(|| self.host(), Cow::Borrowed);
         let answer = marker::Answer { status, headers, authority: &authority };
         marker::read(self.marker.as_ref(), answer, clock::wall)
     }

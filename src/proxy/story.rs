@@ -181,9 +181,7 @@ impl Story {
             told.marked = match marker {
                 Marker::Unconfigured => None,
                 Marker::Present => Some(true),
-                Marker::Old | Marker::Absent | Marker::Replaced | Marker::Own => {
-                    Some(false)
-                },
+                Marker::Old | Marker::Absent | Marker::Replaced | Marker::Own => Some(false),
             };
         }
     }

@@ -153,8 +153,8 @@ fn is_from_cache(headers: &HeaderMap) -> bool {
     const NAMES: [&str; 6] =
         ["x-cache", "x-cache-status", "cf-cache-status", "cdn-cache", "x-proxy-cache", "cache"];
     const WORDS: [&str; 4] = ["hit", "stale", "updating", "revalidated"];
-    let says = |name: &&str| {
-        let lines = headers.get_all(*name).iter().filter_map(|line| line.to_str().ok());
+    let says = |name: &str| {
+        let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
         let mut words = lines.flat_map(|line| line.split([' ', ',', '_', '-', ';']));
         words.any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
     };
@@ -162,7 +162,7 @@ fn is_from_cache(headers: &HeaderMap) -> bool {
         |line: &str| line.split([',', ';']).any(|part| matches!(part.trim(), "hit" | "hit=?1"));
     headers.contains_key(AGE)
         || headers.get_all("cache-status").iter().any(|line| line.to_str().is_ok_and(is_hit))
-        || NAMES.iter().any(|name| says(&name))
+        || NAMES.iter().any(|name| says(name))
 }
 
 #[cfg(test)]

@@ -126,6 +126,7 @@ fn upstream(key: UpstreamKey, provider: ProviderId, pool: PoolId) -> Upstream {
         idle_timeout: Duration::from_secs(60),
         ca: None,
         identity: None,
+        path: Default::default(),
         headers: Default::default(),
     };
     Upstream { key, provider, pool, endpoint, preference: 1, weight: 100, max_in_flight: None }

@@ -1,29 +1,33 @@
 //! Runs one pure part of the request path so many times, for a tool that counts instructions:
 //! `instructions.py` beside this file takes the difference of two counts.
 //!
-//! `cargo bench --bench parts -- PART TIMES`; without a part, each once, to show that they run.
+//! `cargo bench --bench parts -- PART TIMES` says the time of each, too; without a part, each once, to show that they run.
 
 use std::hint::black_box;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bascule::clock;
 use bascule::decide::cusum::{self, Failure, Guard, Rule, Score};
 use bascule::model::health::Tier;
 use bascule::model::id::{PoolId, UpstreamId};
+use bascule::model::marker::MarkerKeys;
 use bascule::model::outcome::{FailureKind, Marker, MethodClass};
 use bascule::model::plan::{Candidate, Place, PoolPlan, Rescue};
-use bascule::model::topology::{HostPattern, MarkerProof, MarkerRule, Route, Sensitivity};
+use bascule::model::topology::{
+    HostPattern, MarkerProof, MarkerRule, Route, Sensitivity, SignedMarker,
+};
 use bascule::model::unit::Permille;
 use bascule::request::classify::{self, Acquaintance, MarkerTrust};
 use bascule::request::framing::Framing;
 use bascule::request::gate;
 use bascule::request::headers::{self, Facts, Proto, Trust};
+use bascule::request::marker::{self, Answer};
 use bascule::request::trailers::Trailers;
 use bascule::request::witness::witness;
 use bascule::routing::matcher::Matcher;
 use http::header::HeaderName;
-use http::{HeaderValue, Method, Request, StatusCode, request, response};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request, response};
 
 /// What a browser sends.
 const HEAD: &str = "GET /news/2026/11/18?page=2 HTTP/1.1\r\n\
@@ -46,7 +50,11 @@ fn main() {
         }),
         [name, times] => {
             let (_, part) = PARTS.iter().find(|(known, _)| known == name).expect("a part's name");
-            part(times.parse().expect("a number"));
+            let times: usize = times.parse().expect("a number");
+            let began = clock::now();
+            part(times);
+            let each = began.elapsed().as_nanos() / times.max(1) as u128;
+            println!("{name}: {each} ns each");
         }
         _ => eprintln!("usage: parts [PART TIMES]"),
     }
@@ -55,7 +63,7 @@ fn main() {
 /// A part by its name, run so many times.
 type Part = (&'static str, fn(usize));
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 11] = [
     ("framing", framing),
     ("frames", frames),
     ("gate", admit),
@@ -64,6 +72,8 @@ const PARTS: [Part; 9] = [
     ("witness", witnesses),
     ("plan", plan),
     ("classify", classified),
+    ("marker", signed),
+    ("forged", forged),
     ("cusum", step),
 ];
 
@@ -187,12 +197,52 @@ fn classified(times: usize) {
         .into_parts()
         .0;
     for _ in 0..times {
-        let marker = classify::marker(Some(&rule), black_box(&answer.headers));
         let status = black_box(StatusCode::OK);
+        let headers = black_box(&answer.headers);
+        let seen = Answer { status, headers, authority: "www.portal.example" };
+        let marker = marker::read(Some(&rule), seen, clock::wall);
         let verdict = classify::head(status, marker, MarkerTrust::Armed, || Acquaintance::Stranger);
         black_box(classify::with_reason(verdict, &answer.headers));
         assert!(marker == Marker::Present);
     }
+}
+
+/// What an answer costs whose marker is signed by the first key.
+fn signed(times: usize) {
+    assert!(seen_of(&format!("{}\n", key(0)), times) == Marker::Present);
+}
+
+/// The most that one line costs: signed by none of as many keys as there may be.
+fn forged(times: usize) {
+    let keys: Vec<String> = (1..=MarkerKeys::MOST).map(key).collect();
+    assert!(seen_of(&keys.join("\n"), times) == Marker::Absent);
+}
+
+fn key(number: usize) -> String {
+    format!("a-key-of-this-bench-0123456789-{number:033}")
+}
+
+/// Reads a marker of now by key 0 with these keys.
+fn seen_of(file: &str, times: usize) -> Marker {
+    let authority = "www.portal.example";
+    let now = clock::wall().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let origin = MarkerKeys::parse(key(0).as_bytes()).expect("a key");
+    let value = marker::sign(&origin, authority, now);
+    let max_age = Duration::from_secs(24 * 60 * 60);
+    let keys = MarkerKeys::parse(file.as_bytes()).expect("keys");
+    let rule = MarkerRule {
+        header: HeaderName::from_static("x-origin-id"),
+        proof: MarkerProof::Signed(SignedMarker { keys, host: None, max_age }),
+    };
+    let value = HeaderValue::try_from(value).expect("a value");
+    let headers = HeaderMap::from_iter([(rule.header.clone(), value)]);
+    let status = StatusCode::OK;
+    let mut seen = Marker::Unconfigured;
+    for _ in 0..times.max(1) {
+        let answer = Answer { status, headers: black_box(&headers), authority };
+        seen = black_box(marker::read(Some(&rule), answer, clock::wall));
+    }
+    seen
 }
 
 fn step(times: usize) {

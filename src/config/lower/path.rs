@@ -10,9 +10,15 @@ use crate::model::topology::{Asks, PathRule, Pool, Route};
 /// Longest beginning, in bytes.
 const LONGEST: usize = 256;
 
-pub(super) fn path(context: &Context<'_>, raw: At<RawPath>) -> PathRule {
+/// With its place; that of the upstream where it says nothing.
+pub(super) fn path(
+    context: &Context<'_>,
+    raw: Option<At<RawPath>>,
+    upstream: Place,
+) -> (PathRule, Place) {
+    let Some(raw) = raw else { return (PathRule::default(), upstream) };
     let place = raw.place;
-    let Some(RawPath { strip, add }) = raw.value else { return PathRule::default() };
+    let Some(RawPath { strip, add }) = raw.value else { return (PathRule::default(), place) };
     if strip.is_none() && add.is_none() {
         let mend = "write what is taken away (`strip`), what is put there (`add`), or both; or leave it out";
         context.complaints.error(place, "`path` changes nothing", mend);
@@ -20,7 +26,7 @@ pub(super) fn path(context: &Context<'_>, raw: At<RawPath>) -> PathRule {
     let read = |key, at: Option<At<String>>| {
         at.and_then(|at| context.parsed(key, &at, beginning)).unwrap_or_default()
     };
-    PathRule { strip: read("strip", strip), add: read("add", add) }
+    (PathRule { strip: read("strip", strip), add: read("add", add) }, place)
 }
 
 /// Without its last slash, so that what follows begins with one.

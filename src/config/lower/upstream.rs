@@ -88,14 +88,9 @@ pub(super) fn upstream(
         },
         IDLE_TIMEOUT,
     );
-    let ca = ca_file.and_then(|at| {
-        let ca = ca(context, &at)?;
-        refuse_ca_of_cleartext(context, &at, url.as_ref());
-        Some(ca)
-    });
+    let ca = ca_file.and_then(|at| ca_over_tls(context, &at, url.as_ref()));
     let identity = client_certificate.and_then(|at| identity::identity(context, at, url.as_ref()));
-    let path_place = path.as_ref().map_or(place, |at| at.place);
-    let path = path.map(|at| super::path::path(context, at)).unwrap_or_default();
+    let (path, path_place) = super::path::path(context, path, place);
     let headers = headers.map(|at| identity::headers(context, at)).unwrap_or_default();
     let Url { scheme, host, port, rest: _ } = url?;
     let host_rule = host_rule.unwrap_or_default();
@@ -159,7 +154,9 @@ pub(super) fn ca(context: &Context<'_>, at: &At<String>) -> Option<Arc<[u8]>> {
     Some(pem.into())
 }
 
-fn refuse_ca_of_cleartext(context: &Context<'_>, at: &At<String>, url: Option<&Url>) {
+/// The same, for an upstream that has a certificate to check.
+fn ca_over_tls(context: &Context<'_>, at: &At<String>, url: Option<&Url>) -> Option<Arc<[u8]>> {
+    let ca = ca(context, at)?;
     if url.is_some_and(|url| url.scheme == Scheme::Http) {
         context.complaints.error(
             at.place,
@@ -167,4 +164,5 @@ fn refuse_ca_of_cleartext(context: &Context<'_>, at: &At<String>, url: Option<&U
             "there is no certificate to check without TLS; write `https://` or leave it out",
         );
     }
+    Some(ca)
 }

@@ -204,7 +204,8 @@ fn marked(subject: &Subject<'_>, page: &Seen, spoke: Marker) -> Option<Finding> 
     }
     let (header, host, provider) = (&rule.header, &subject.host, subject.provider);
     if spoke == Marker::Old {
-        let what = format!("its page at `{host}` carries `{header}`, signed at another time than now");
+        let what =
+            format!("its page at `{host}` carries `{header}`, signed at another time than now");
         let mend = format!(
             "on an error it would prove nothing: {provider} keeps the page without saying so, the origin signs too \
              seldom, or a clock is wrong (`max_age` says how old it may be)"

@@ -315,9 +315,7 @@ impl Replay {
             | Marker::Old
             | Marker::Absent
             | Marker::Replaced
-            | Marker::Own => {
-                Outcome::Failure(crate::model::outcome::FailureKind::ServerError)
-            }
+            | Marker::Own => Outcome::Failure(crate::model::outcome::FailureKind::ServerError),
         };
         self.conclude(upstream, &request, outcome, marker);
         self.steer.is_alone(self.now, upstream);

@@ -6,6 +6,7 @@
 mod harness;
 
 mod access_log;
+mod alerts;
 mod answers;
 mod architecture;
 mod capacity;

@@ -197,7 +197,7 @@ fn counted() -> Metrics {
         .key;
     metrics.probe(key, ProbeResult::Passed, Duration::from_millis(3));
     metrics.origin_probe(service, ProbeResult::Passed);
-    metrics.parity([(key, true)].into_iter());
+    metrics.parity(key, true);
     metrics.dns_failure("us.example");
     metrics.certificates([("portal.example", Duration::from_secs(1_800_000_000))].into_iter());
     metrics.kept(Kept::Memory, Written::Success);

@@ -88,8 +88,10 @@ pub enum Parity {
 /// What is known of one upstream.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    /// The last answer that passed its probe.
+    /// The last answer; `None` where it did not pass its probe.
     look: Option<Look>,
+    /// Whom it was compared with.
+    first: u64,
     /// Whether the answer before it had the same body.
     is_still: bool,
     /// Bodies equal to the first choice's, in a row; stays once it has reached [`AGREEMENTS`].
@@ -115,14 +117,18 @@ impl Comparisons {
         self.0.get(&serial)?.found
     }
 
-    /// Takes an answer of the upstream `serial` that passed its probe; `first` is the first choice of
-    /// the same service. Returns what is found, where that is something new. What was found last
-    /// stands while either of them fails its probes: that is for health to say.
-    pub fn take(&mut self, serial: u64, first: u64, look: Look) -> Option<Parity> {
+    /// Takes a probe's answer of the upstream `serial`, `None` where it did not pass; `first` is the first
+    /// choice of the same service. Returns what is found, where that is something new. What was found
+    /// last stands while either of them fails its probes: that is for health to say, and pages change
+    /// meanwhile.
+    pub fn take(&mut self, serial: u64, first: u64, look: Option<Look>) -> Option<Parity> {
         let known = self.0.entry(serial).or_default();
-        known.is_still = known.look.is_some_and(|before| before.body == look.body);
-        known.look = Some(look);
-        let mut known = *known;
+        if known.first != first {
+            *known = Known { look: known.look, first, found: known.found, ..Known::default() };
+        }
+        known.is_still = known.look.zip(look).is_some_and(|(old, new)| old.body == new.body);
+        known.look = look;
+        let (look, mut known) = (look?, *known);
         let reference = if serial == first { known } else { self.0.get(&first).copied()? };
         let news = known.compare(look, &reference);
         self.0.insert(serial, known);
@@ -179,8 +185,8 @@ mod tests {
 
     /// A round: the first choice answers so, then the other one.
     fn round(comparisons: &mut Comparisons, first: Look, other: Look) -> Option<Parity> {
-        comparisons.take(FIRST, FIRST, first);
-        comparisons.take(OTHER, FIRST, other)
+        comparisons.take(FIRST, FIRST, Some(first));
+        comparisons.take(OTHER, FIRST, Some(other))
     }
 
     /// The last news of so many rounds.
@@ -250,7 +256,28 @@ mod tests {
 
     #[test]
     fn nothing_is_said_before_the_first_choice_has_answered() {
-        assert_eq!(Comparisons::default().take(OTHER, FIRST, page("a")), None);
+        assert_eq!(Comparisons::default().take(OTHER, FIRST, Some(page("a"))), None);
+    }
+
+    #[test]
+    fn what_was_found_stands_while_the_first_choice_is_out_however_the_page_changes() {
+        let mut comparisons = Comparisons::default();
+        rounds(&mut comparisons, 5, page("a"), page("a"));
+        assert_eq!(comparisons.take(FIRST, FIRST, None), None);
+        for _ in 0..9 {
+            assert_eq!(comparisons.take(OTHER, FIRST, Some(page("b"))), None);
+        }
+        assert_eq!(comparisons.found(OTHER), Some(Parity::Equal));
+    }
+
+    #[test]
+    fn another_first_choice_has_to_agree_on_a_body_anew() {
+        let mut comparisons = Comparisons::default();
+        rounds(&mut comparisons, 5, page("a"), page("a"));
+        for _ in 0..9 {
+            comparisons.take(3, 3, Some(page("b")));
+            assert_eq!(comparisons.take(OTHER, 3, Some(page("a"))), None);
+        }
     }
 
     #[test]

@@ -115,24 +115,27 @@ impl Prober {
         }
     }
 
-    /// Returns whether a comparison has news.
-    fn report(&self, target: &Target, report: Report, comparisons: &mut Comparisons) -> bool {
+    /// Returns the upstream whose comparison has news.
+    fn report<'a>(
+        &self,
+        target: &'a Target,
+        report: Report,
+        comparisons: &mut Comparisons,
+    ) -> Option<&'a UpstreamKey> {
         let Report { at, result: Some(result), certificate_end, unwell, look, took } = report
         else {
-            return false;
+            return None;
         };
-        let mut news = None;
+        let mut compared = None;
         target.tell(unwell);
         if let Some(end) = certificate_end.and_then(|end| end.duration_since(UNIX_EPOCH).ok()) {
             self.metrics.certificate_shown(&target.question.name(), end);
         }
         match &target.whom {
             Whom::Upstream { state, first } => {
-                if let Some(look) = look {
-                    news = comparisons.take(state.serial, *first, look);
-                }
-                if let Some(news) = news {
+                if let Some(news) = comparisons.take(state.serial, *first, look) {
                     tell_apart(state, news);
+                    compared = Some(&state.key);
                 }
                 self.metrics.probe(&state.key, result, took);
                 if let ProbeResult::Failed(FailureKind::Connect | FailureKind::Dns) = result {
@@ -145,7 +148,7 @@ impl Prober {
                 self.evidence.send(Evidence::Origin { service: service.clone(), at, result });
             }
         }
-        news.is_some()
+        compared
     }
 
     fn targets(&self, view: &View) -> BTreeMap<Subject, Rc<Target>> {
@@ -309,7 +312,7 @@ impl Round {
         let subjects: Vec<Subject> = self.targets.keys().cloned().collect();
         self.schedule.adopt(&subjects);
         self.comparisons.retain(|serial| self.targets.contains_key(&Subject::Upstream(serial)));
-        prober.metrics.parity(self.found());
+        self.show_parity_anew(&prober.metrics);
         self.tasks.retain(|_, (subject, task)| {
             let stays = self.targets.contains_key(subject);
             if !stays {
@@ -332,6 +335,12 @@ impl Round {
         }
     }
 
+    fn show_parity_anew(&self, metrics: &Metrics) {
+        metrics.parity_anew();
+        self.found().for_each(|(key, _)| metrics.parity(key, false));
+        self.found().filter(|(_, differs)| *differs).for_each(|(key, _)| metrics.parity(key, true));
+    }
+
     /// Every upstream that was compared, and whether it differs.
     fn found(&self) -> impl Iterator<Item = (&UpstreamKey, bool)> {
         self.targets.values().filter_map(|target| {
@@ -351,8 +360,12 @@ impl Round {
         match ended {
             Ok((_, report)) => {
                 let target = Rc::clone(&self.targets[&subject]);
-                if prober.report(&target, report, &mut self.comparisons) {
-                    prober.metrics.parity(self.found());
+                if let Some(key) = prober.report(&target, report, &mut self.comparisons) {
+                    let same = |(other, _): &(&UpstreamKey, bool)| {
+                        other.service == key.service && other.provider == key.provider
+                    };
+                    let differs = self.found().filter(same).any(|(_, differs)| differs);
+                    prober.metrics.parity(key, differs);
                 }
             }
             Err(error) => tracing::error!(error = %Chain(&error), "a probe broke off"),

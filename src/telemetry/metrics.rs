@@ -194,17 +194,16 @@ impl Metrics {
         self.certificate_expiry.with_label_values(&[name, side]).set(end.as_secs_f64());
     }
 
-    /// Every upstream that could be compared with the first choice of its service, and whether its
-    /// answers differ; where a provider has several in one service, whether any does.
-    pub fn parity<'a>(&self, found: impl Iterator<Item = (&'a UpstreamKey, bool)>) {
-        let mut differs: BTreeMap<[&str; 2], bool> = BTreeMap::new();
-        for (key, one) in found {
-            *differs.entry([key.service.as_str(), key.provider.as_str()]).or_default() |= one;
-        }
+    /// Whether an upstream that could be compared with the first choice of its service answers
+    /// otherwise; where a provider has several in one service, whether any does.
+    pub fn parity(&self, upstream: &UpstreamKey, differs: bool) {
+        let labels = [upstream.service.as_str(), upstream.provider.as_str()];
+        self.parity_mismatch.with_label_values(&labels).set(i64::from(differs));
+    }
+
+    /// Forgets all of these: another configuration may have others.
+    pub fn parity_anew(&self) {
         self.parity_mismatch.reset();
-        for (labels, differs) in differs {
-            self.parity_mismatch.with_label_values(&labels).set(i64::from(differs));
-        }
     }
 
     /// Something was written to `state_dir`, or was not.

@@ -23,6 +23,7 @@ mod mutated;
 mod names;
 mod operator;
 mod origin;
+mod parity;
 mod refused;
 mod reload;
 mod residency;

@@ -120,18 +120,30 @@ class Relay:
     """Passes bytes on to whichever port it is told, as a provider whose origin is set wrongly would."""
 
     def __init__(self, loop, port):
-        self.loop, self.leads_to, self.port = loop, port, free_port()
+        self.loop, self.leads_to, self.port, self.streams = loop, port, free_port(), set()
         loop.do(asyncio.start_server(self.serve, "127.0.0.1", self.port))
 
     async def serve(self, reader, writer):
         with contextlib.suppress(OSError):
             onward = await asyncio.open_connection("127.0.0.1", self.leads_to)
+            self.streams |= {writer, onward[1]}
             await asyncio.gather(self.pump(reader, onward[1]), self.pump(onward[0], writer))
+
+    def lead_to(self, port):
+        """From now on; who is connected has to come again."""
+
+        async def turn():
+            self.leads_to = port
+            while self.streams:
+                self.streams.pop().transport.abort()
+
+        self.loop.do(turn())
 
     async def pump(self, reader, writer):
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 writer.write(data)
+        self.streams.discard(writer)
         writer.close()
 
 

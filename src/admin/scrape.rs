@@ -16,7 +16,7 @@ use crate::model::place::{Jurisdiction, Residency};
 use crate::model::plan::{PoolMode, PoolPlan};
 use crate::model::refusal::Refusal;
 use crate::model::signal::DURATION_BOUNDS;
-use crate::model::topology::EndpointHost;
+use crate::model::topology::{EndpointHost, Topology};
 use crate::telemetry::families as f;
 use crate::telemetry::labels::{Dropped, NO_SERVICE};
 use crate::telemetry::metrics::Metrics;
@@ -60,6 +60,8 @@ pub fn page(sources: &Sources, now: Instant) -> prometheus::Result<Vec<u8>> {
     page.add(&f::ROUTING_GENERATION, &[], generation as f64);
     let dropped = sources.evidence.dropped() as f64;
     page.add(&f::DROPPED, &[Dropped::Evidence.as_str()], dropped);
+    let dropped = sources.evidence.probe_reports_dropped() as f64;
+    page.add(&f::DROPPED, &[Dropped::ProbeReport.as_str()], dropped);
     let lines = sources.metrics.journal_lines_dropped() as f64;
     page.add(&f::DROPPED, &[Dropped::Journal.as_str()], lines);
     let lines = sources.metrics.access_log_lines_dropped() as f64;
@@ -86,14 +88,18 @@ fn pool(page: &mut Page, board: &BoardView, id: PoolId) {
 /// `prefer-eu`, and what serves is outside the EU and not the first choice.
 fn is_fallback_outside_eu(board: &BoardView, id: PoolId) -> bool {
     let topology = &board.view.routing.topology;
-    let pool = topology.pool(id);
-    let choice = |upstream: UpstreamId| topology.upstream(upstream).preference;
-    let best = pool.upstreams.iter().map(|upstream| choice(*upstream)).min();
-    pool.residency == Residency::PreferEu
+    topology.pool(id).residency == Residency::PreferEu
         && board.view.routing.plan(id).all().filter_map(PoolPlan::first).any(|first| {
             topology.provider_of(first).jurisdiction == Jurisdiction::NonEu
-                && Some(choice(first)) != best
+                && !is_first_choice(topology, first)
         })
+}
+
+/// Whether no upstream of its service is preferred to it.
+fn is_first_choice(topology: &Topology, id: UpstreamId) -> bool {
+    let upstream = topology.upstream(id);
+    let others = topology.pool(upstream.pool).upstreams.iter();
+    others.map(|other| topology.upstream(*other).preference).min() == Some(upstream.preference)
 }
 
 fn pool_rows(page: &mut Page, state: &PoolState) {
@@ -127,6 +133,10 @@ fn upstream(page: &mut Page, board: &BoardView, id: UpstreamId) {
     page.add(&f::UPSTREAM_ADMITS, &names, admits);
     let labels = [names[0], names[1], jurisdiction];
     page.flag(&f::ACTIVE_UPSTREAM, &labels, plan.first() == Some(id));
+    let topology = &routing.topology;
+    let is_left = is_first_choice(topology, id)
+        && plan.first().is_some_and(|first| !is_first_choice(topology, first));
+    page.flag(&f::FIRST_CHOICE_LEFT, &names, is_left);
     upstream_rows(page, state, jurisdiction);
 }
 

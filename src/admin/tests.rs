@@ -197,6 +197,7 @@ fn counted() -> Metrics {
         .key;
     metrics.probe(key, ProbeResult::Passed, Duration::from_millis(3));
     metrics.origin_probe(service, ProbeResult::Passed);
+    metrics.parity(key, true);
     metrics.dns_failure("us.example");
     metrics.certificates([("portal.example", Duration::from_secs(1_800_000_000))].into_iter());
     metrics.kept(Kept::Memory, Written::Success);
@@ -329,6 +330,9 @@ async fn a_scrape_holds_every_family_with_its_numbers() {
         r#"bascule_upstream_share{service="portal",provider="bunny"} 1"#,
         r#"bascule_active_upstream{service="portal",provider="bunny",jurisdiction="eu"} 1"#,
         r#"bascule_fallback_outside_eu{service="portal"} 0"#,
+        r#"bascule_first_choice_left{service="portal",provider="cloudflare"} 1"#,
+        r#"bascule_first_choice_left{service="portal",provider="bunny"} 0"#,
+        r#"bascule_parity_mismatch{provider="bunny",service="portal"} 1"#,
         r#"bascule_requests_rejected_total{listener="0.0.0.0:443",reason="no_route"} 1"#,
         r#"bascule_routing_generation 2"#,
         r#"bascule_config_reload_failed 0"#,

@@ -10,6 +10,7 @@ pub mod keeper;
 pub mod memory;
 pub mod names;
 pub mod orders;
+pub mod parity;
 pub mod probe;
 pub mod prober;
 pub mod reload;

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::parity::Look;
 use crate::clock;
 use crate::model::outcome::{FailureKind, Marker};
 use crate::model::signal::ProbeResult;
@@ -65,6 +66,8 @@ pub struct Asked {
     pub certificate_end: Option<SystemTime>,
     /// Why a gRPC server that answered did not pass.
     pub unwell: Option<Unwell>,
+    /// A page that passed, for comparison with the same one elsewhere.
+    pub look: Option<Look>,
 }
 
 /// What is learned on the way to a result, whatever that is.
@@ -72,6 +75,7 @@ pub struct Asked {
 struct Learned {
     certificate_end: Cell<Option<SystemTime>>,
     unwell: Cell<Option<Unwell>>,
+    look: Cell<Option<Look>>,
 }
 
 /// Asks once. Ends within the question's timeout.
@@ -80,8 +84,9 @@ pub async fn ask(question: &Question, addresses: &[SocketAddr]) -> Asked {
     let learned = Learned::default();
     let result = attempt(question, addresses, deadline, &learned).await;
     let result = result.unwrap_or_else(|kind| Some(ProbeResult::Failed(kind)));
-    let Learned { certificate_end, unwell } = learned;
-    Asked { result, certificate_end: certificate_end.get(), unwell: unwell.get() }
+    let Learned { certificate_end, unwell, look } = learned;
+    let certificate_end = certificate_end.get();
+    Asked { result, certificate_end, unwell: unwell.get(), look: look.get() }
 }
 
 async fn attempt(
@@ -124,7 +129,12 @@ async fn attempt(
     let (head, body) = response.into_parts();
     let body = within(FailureKind::BodyStall, FailureKind::BodyCut).wait(beginning(body)).await?;
     Ok(Some(match question.asks {
-        Asks::Page => question.judge(head.status, &head.headers, &body.text),
+        Asks::Page => {
+            let result = question.judge(head.status, &head.headers, &body.text);
+            let look = || Look::of(head.status, &head.headers, &body.text);
+            learned.look.set((result == ProbeResult::Passed).then(look));
+            result
+        }
         Asks::GrpcHealth(_) => {
             let answer = match head.status {
                 StatusCode::OK => grpc::answer(&head.headers, &body.text, body.trailers.as_ref()),

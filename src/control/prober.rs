@@ -13,6 +13,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::names::Names;
+use super::parity::{Comparisons, Look, Parity};
 use super::probe::{self, Asked, Question, Unwell};
 use super::schedule::{self, Schedule};
 use crate::clock;
@@ -20,7 +21,7 @@ use crate::exchange::evidence::{Evidence, EvidenceSender};
 use crate::exchange::snapshot::{SnapshotReader, View};
 use crate::exchange::state::UpstreamState;
 use crate::model::health::ProbePace;
-use crate::model::id::{Label, UpstreamId};
+use crate::model::id::{Label, UpstreamId, UpstreamKey};
 use crate::model::outcome::FailureKind;
 use crate::model::signal::ProbeResult;
 use crate::model::topology::{EndpointHost, OriginProbe, Pool, Topology};
@@ -70,13 +71,13 @@ struct Target {
 }
 
 enum Whom {
-    Upstream(Arc<UpstreamState>),
-    /// Origins have no address book: looked up for each probe, the last good answer kept.
-    Origin {
-        service: Label,
-        names: Names,
-        last: RefCell<Vec<SocketAddr>>,
+    Upstream {
+        state: Arc<UpstreamState>,
+        /// Serial number of the first choice of its service.
+        first: u64,
     },
+    /// Origins have no address book: looked up for each probe, the last good answer kept.
+    Origin { service: Label, names: Names, last: RefCell<Vec<SocketAddr>> },
 }
 
 /// One probe that ended.
@@ -86,6 +87,7 @@ struct Report {
     result: Option<ProbeResult>,
     certificate_end: Option<SystemTime>,
     unwell: Option<Unwell>,
+    look: Option<Look>,
     took: Duration,
 }
 
@@ -114,16 +116,28 @@ impl Prober {
         }
     }
 
-    fn report(&self, target: &Target, report: Report) {
-        let Report { at, result: Some(result), certificate_end, unwell, took } = report else {
-            return;
+    /// Returns the upstream whose comparison has news.
+    fn report<'a>(
+        &self,
+        target: &'a Target,
+        report: Report,
+        comparisons: &mut Comparisons,
+    ) -> Option<&'a UpstreamKey> {
+        let Report { at, result: Some(result), certificate_end, unwell, look, took } = report
+        else {
+            return None;
         };
+        let mut compared = None;
         target.tell(unwell);
         if let Some(end) = certificate_end.and_then(|end| end.duration_since(UNIX_EPOCH).ok()) {
             self.metrics.certificate_shown(&target.question.name(), end);
         }
         match &target.whom {
-            Whom::Upstream(state) => {
+            Whom::Upstream { state, first } => {
+                if let Some(news) = comparisons.take(state.serial, *first, look) {
+                    tell_apart(state, news);
+                    compared = Some(&state.key);
+                }
                 self.metrics.probe(&state.key, result, took);
                 if let ProbeResult::Failed(FailureKind::Connect | FailureKind::Dns) = result {
                     state.addresses.ask_again();
@@ -135,6 +149,7 @@ impl Prober {
                 self.evidence.send(Evidence::Origin { service: service.clone(), at, result });
             }
         }
+        compared
     }
 
     fn targets(&self, view: &View) -> BTreeMap<Subject, Rc<Target>> {
@@ -194,14 +209,29 @@ fn upstream_target(topology: &Topology, id: UpstreamId, view: &View) -> Target {
         marker: rules.marker.clone(),
         timeout: rules.probe.timeout,
     };
-    let whom = Whom::Upstream(Arc::clone(view.states.upstream(id)));
+    // An upstream that exists stands in its pool.
+    let first = topology.pool(upstream.pool).upstreams.first().copied().unwrap_or(id);
+    let first = view.states.upstream(first).serial;
+    let whom = Whom::Upstream { state: Arc::clone(view.states.upstream(id)), first };
     Target { question, interval: rules.probe.interval, whom, told: Cell::default() }
+}
+
+fn tell_apart(state: &UpstreamState, news: Parity) {
+    let (service, provider) = (state.key.service.as_str(), state.key.provider.as_str());
+    match news {
+        Parity::Differs(what) => {
+            let what = what.as_str();
+            tracing::warn!(service, provider, what, "answers unlike the first choice");
+        }
+        // Said at the start too, when it is no news for a person.
+        Parity::Equal => tracing::debug!(service, provider, "answers as the first choice does"),
+    }
 }
 
 impl Target {
     fn interval(&self) -> Duration {
         let pace = match &self.whom {
-            Whom::Upstream(state) => state.pace(),
+            Whom::Upstream { state, .. } => state.pace(),
             Whom::Origin { .. } => ProbePace::Normal,
         };
         schedule::interval(self.interval, pace)
@@ -210,10 +240,10 @@ impl Target {
     async fn probe(&self) -> Report {
         let addresses = self.addresses().await;
         let began = clock::now();
-        let Asked { result, certificate_end, unwell } =
+        let Asked { result, certificate_end, unwell, look } =
             probe::ask(&self.question, &addresses).await;
         let at = clock::now();
-        Report { at, result, certificate_end, unwell, took: at - began }
+        Report { at, result, certificate_end, unwell, look, took: at - began }
     }
 
     /// Says why a gRPC server does not pass, and what to do about it.
@@ -223,7 +253,7 @@ impl Target {
         }
         let Some(unwell) = unwell else { return };
         match &self.whom {
-            Whom::Upstream(state) => {
+            Whom::Upstream { state, .. } => {
                 let (service, provider) = (state.key.service.as_str(), state.key.provider.as_str());
                 tracing::warn!(service, provider, why = %unwell, "a gRPC health probe does not pass");
             }
@@ -236,7 +266,7 @@ impl Target {
 
     async fn addresses(&self) -> Vec<SocketAddr> {
         match &self.whom {
-            Whom::Upstream(state) => {
+            Whom::Upstream { state, .. } => {
                 let deadline = clock::now() + self.question.timeout;
                 // Only before the very first answer: the look-up and this probe begin together.
                 while state.addresses.current().addresses.is_empty() && clock::now() < deadline {
@@ -269,6 +299,7 @@ struct Round {
     running: JoinSet<Report>,
     /// Whom each running probe is about; those of gone subjects are absent.
     tasks: HashMap<Id, (Subject, AbortHandle)>,
+    comparisons: Comparisons,
 }
 
 impl Round {
@@ -281,6 +312,8 @@ impl Round {
         self.targets = prober.targets(view);
         let subjects: Vec<Subject> = self.targets.keys().cloned().collect();
         self.schedule.adopt(&subjects);
+        self.comparisons.retain(|serial| self.targets.contains_key(&Subject::Upstream(serial)));
+        self.show_parity_anew(&prober.metrics);
         self.tasks.retain(|_, (subject, task)| {
             let stays = self.targets.contains_key(subject);
             if !stays {
@@ -303,6 +336,21 @@ impl Round {
         }
     }
 
+    fn show_parity_anew(&self, metrics: &Metrics) {
+        metrics.parity_anew();
+        self.found().for_each(|(key, _)| metrics.parity(key, false));
+        self.found().filter(|(_, differs)| *differs).for_each(|(key, _)| metrics.parity(key, true));
+    }
+
+    /// Every upstream that was compared, and whether it differs.
+    fn found(&self) -> impl Iterator<Item = (&UpstreamKey, bool)> {
+        self.targets.values().filter_map(|target| {
+            let Whom::Upstream { state, .. } = &target.whom else { return None };
+            let differs = matches!(self.comparisons.found(state.serial)?, Parity::Differs(_));
+            Some((&state.key, differs))
+        })
+    }
+
     fn end(&mut self, prober: &Prober, ended: Result<(Id, Report), JoinError>) {
         let id = match &ended {
             Ok((id, _)) => *id,
@@ -311,7 +359,16 @@ impl Round {
         let Some((subject, _)) = self.tasks.remove(&id) else { return };
         self.schedule.ended(&subject);
         match ended {
-            Ok((_, report)) => prober.report(&self.targets[&subject], report),
+            Ok((_, report)) => {
+                let target = Rc::clone(&self.targets[&subject]);
+                if let Some(key) = prober.report(&target, report, &mut self.comparisons) {
+                    let same = |(other, _): &(&UpstreamKey, bool)| {
+                        other.service == key.service && other.provider == key.provider
+                    };
+                    let differs = self.found().filter(same).any(|(_, differs)| differs);
+                    prober.metrics.parity(key, differs);
+                }
+            }
             Err(error) => tracing::error!(error = %Chain(&error), "a probe broke off"),
         }
     }

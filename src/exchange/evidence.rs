@@ -91,7 +91,14 @@ pub enum Evidence {
 #[derive(Clone, Debug)]
 pub struct EvidenceSender {
     ring: mpsc::Sender<Evidence>,
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
+}
+
+/// What found no place.
+#[derive(Debug, Default)]
+struct Dropped {
+    traffic: AtomicU64,
+    probes: AtomicU64,
 }
 
 /// The steering loop's end.
@@ -108,16 +115,28 @@ pub fn channel() -> (EvidenceSender, EvidenceReceiver) {
 }
 
 impl EvidenceSender {
-    /// Never waits; what finds no place is counted in [`EvidenceSender::dropped`].
+    /// Never waits; what finds no place is counted by what it was.
     pub fn send(&self, evidence: Evidence) {
-        if self.ring.try_send(evidence).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        let Err(refused) = self.ring.try_send(evidence) else { return };
+        let count = match refused.into_inner() {
+            Evidence::Probe { .. } | Evidence::Origin { .. } | Evidence::Control { .. } => {
+                &self.dropped.probes
+            }
+            Evidence::Note { .. } | Evidence::Pair { .. } | Evidence::Resolution { .. } => {
+                &self.dropped.traffic
+            }
+        };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many found no place so far.
+    /// How many found no place so far, reports of probes left out.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.dropped.traffic.load(Ordering::Relaxed)
+    }
+
+    /// How many reports of probes found none.
+    pub fn probe_reports_dropped(&self) -> u64 {
+        self.dropped.probes.load(Ordering::Relaxed)
     }
 }
 

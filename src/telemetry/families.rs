@@ -73,6 +73,8 @@ families! {
         "Share of the safe requests that an upstream is given, 0 to 1.";
     ACTIVE_UPSTREAM: Gauge "bascule_active_upstream" ["service", "provider", "jurisdiction"]
         "1 for the first candidate of a service, 0 for the others.";
+    FIRST_CHOICE_LEFT: Gauge "bascule_first_choice_left" ["service", "provider"]
+        "1 for the first choice of a service while a fallback serves.";
     FALLBACK_OUTSIDE_EU: Gauge "bascule_fallback_outside_eu" ["service"]
         "1 while a prefer-eu service is served from outside the EU by other than its first choice.";
     ORIGIN_INCIDENT: Gauge "bascule_origin_incident" ["service"]
@@ -113,6 +115,8 @@ families! {
         "Probes of upstreams by what they came to.";
     PROBE_DURATION: Histogram "bascule_probe_duration_seconds" ["service", "provider", "result"]
         "From dialling to the verdict on a probe.";
+    PARITY_MISMATCH: Gauge "bascule_parity_mismatch" ["service", "provider"]
+        "1 while an upstream answers the probed page unlike the first choice of its service.";
     ORIGIN_PROBES: Counter "bascule_origin_probes_total" ["service", "result"]
         "Probes of origins themselves by what they came to.";
     OVERRIDE_ACTIVE: Gauge "bascule_override_active" ["service", "provider", "order"]

@@ -44,8 +44,10 @@ impl CertificateSide {
 /// What can be let go when its queue is full.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dropped {
-    /// Notes, pairs and probe reports on their way to the detector.
+    /// Notes, pairs and look-ups on their way to the detector.
     Evidence,
+    /// Reports of probes and of control targets, likewise.
+    ProbeReport,
     /// Lines of the journal on their way to the disk.
     Journal,
     /// Lines of the access log.
@@ -57,6 +59,7 @@ impl Dropped {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Evidence => "evidence",
+            Self::ProbeReport => "probe_report",
             Self::Journal => "journal",
             Self::AccessLog => "access_log",
         }

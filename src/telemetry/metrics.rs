@@ -44,6 +44,7 @@ pub struct Metrics {
     config_generation: IntGauge,
     last_success: Gauge,
     certificate_expiry: GaugeVec,
+    parity_mismatch: IntGaugeVec,
     state_writes: IntCounterVec,
     state_write_failed: IntGaugeVec,
     journal_dropped: Arc<AtomicU64>,
@@ -108,14 +109,9 @@ impl Metrics {
                 ),
                 &registry,
             ),
+            parity_mismatch: gauges(&families::PARITY_MISMATCH, &registry),
             state_writes: counters(&families::STATE_WRITES, &registry),
-            state_write_failed: registered(
-                IntGaugeVec::new(
-                    options(&families::STATE_WRITE_FAILED),
-                    families::STATE_WRITE_FAILED.labels,
-                ),
-                &registry,
-            ),
+            state_write_failed: gauges(&families::STATE_WRITE_FAILED, &registry),
             journal_dropped: Arc::default(),
             access_log_dropped: Arc::default(),
             registry,
@@ -198,6 +194,18 @@ impl Metrics {
         self.certificate_expiry.with_label_values(&[name, side]).set(end.as_secs_f64());
     }
 
+    /// Whether an upstream that could be compared with the first choice of its service answers
+    /// otherwise; where a provider has several in one service, whether any does.
+    pub fn parity(&self, upstream: &UpstreamKey, differs: bool) {
+        let labels = [upstream.service.as_str(), upstream.provider.as_str()];
+        self.parity_mismatch.with_label_values(&labels).set(i64::from(differs));
+    }
+
+    /// Forgets all of these: another configuration may have others.
+    pub fn parity_anew(&self) {
+        self.parity_mismatch.reset();
+    }
+
     /// Something was written to `state_dir`, or was not.
     pub fn kept(&self, what: Kept, result: Written) {
         self.state_writes.with_label_values(&[what.as_str(), result.as_str()]).inc();
@@ -240,6 +248,10 @@ fn options(family: &Family) -> Opts {
 
 fn counters(family: &Family, registry: &Registry) -> IntCounterVec {
     registered(IntCounterVec::new(options(family), family.labels), registry)
+}
+
+fn gauges(family: &Family, registry: &Registry) -> IntGaugeVec {
+    registered(IntGaugeVec::new(options(family), family.labels), registry)
 }
 
 fn histograms(family: &Family, bounds: &[f64], registry: &Registry) -> HistogramVec {

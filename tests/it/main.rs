@@ -7,6 +7,7 @@ mod harness;
 
 mod access_log;
 mod ai;
+mod alerts;
 mod answers;
 mod architecture;
 mod capacity;
@@ -25,6 +26,7 @@ mod mutated;
 mod names;
 mod operator;
 mod origin;
+mod parity;
 mod providers;
 mod refused;
 mod reload;

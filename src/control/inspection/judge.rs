@@ -386,7 +386,7 @@ mod tests {
 
     use super::*;
     use crate::config::complaint::Severity;
-    use crate::model::topology::MarkerRule;
+    use crate::model::topology::{MarkerProof, MarkerRule};
 
     fn says(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
@@ -447,7 +447,8 @@ mod tests {
     #[test]
     fn a_page_that_leads_elsewhere_is_a_mistake_unless_the_origin_says_so() {
         let header = HeaderName::from_static("x-origin-id");
-        let rule = MarkerRule { header, value: HeaderValue::from_static("portal") };
+        let rule =
+            MarkerRule { header, proof: MarkerProof::Value(HeaderValue::from_static("portal")) };
         let question = question(Some(rule));
         let hosts = ["www.portal.example".into(), "portal.example".into()];
         let host = "www.portal.example".to_owned();

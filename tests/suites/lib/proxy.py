@@ -38,11 +38,15 @@ class Proxy:
         return int(self.addresses[listener].rsplit(":", 1)[1])
 
 
+def binary():
+    """The bascule under test."""
+    root = pathlib.Path(__file__).resolve().parents[3]
+    return pathlib.Path(os.environ.get("BASCULE", root / "target/debug/bascule")).resolve()
+
+
 @contextlib.contextmanager
 def running(yaml, listeners=1, files=None):
     """Runs on this text until the end of the block; `files` are written beside it first."""
-    root = pathlib.Path(__file__).resolve().parents[3]
-    binary = pathlib.Path(os.environ.get("BASCULE", root / "target/debug/bascule")).resolve()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         for file, text in (files or {}).items():
@@ -50,7 +54,7 @@ def running(yaml, listeners=1, files=None):
         (folder / "bascule.yaml").write_text(yaml)
         log = folder / "log"
         with log.open("w") as out:
-            command = [str(binary), "run", "-c", "bascule.yaml", "--log-format", "json"]
+            command = [str(binary()), "run", "-c", "bascule.yaml", "--log-format", "json"]
             process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)
         proxy = Proxy(folder, process, log)
         try:
@@ -64,9 +68,10 @@ def running(yaml, listeners=1, files=None):
                 raise SystemExit(f"bascule ended with {code}:\n{text}")
 
 
-def certificate(folder, host):
+def certificate(folder, host, days=30):
     """A certificate of its own for a host: `cert.pem` and `key.pem`."""
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30".split()
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split()
+    command += ["-days", str(days)]
     names = f"subjectAltName=DNS:{host},DNS:localhost,IP:127.0.0.1"
     command += ["-subj", f"/CN={host}", "-addext", names, "-keyout", "key.pem", "-out", "cert.pem"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)

@@ -33,6 +33,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// For a worker to lend its sockets, and for the disk to take the last of what is kept.
 const MOMENT: Duration = Duration::from_secs(2);
 
+/// Between two looks whether a new process that does not take over has ended by itself, and how many.
+const LOOK: Duration = Duration::from_millis(20);
+const LOOKS: usize = 25;
+
 /// Why this process serves on.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
@@ -94,7 +98,7 @@ impl Running {
             self.phase.send_replace(Phase::HandedOver);
             return Ok(started.0.id());
         };
-        let ended = started.end();
+        let ended = started.end().await;
         self.lender.steering.resume().await?;
         Err(match halt {
             Halt::Said(source) => UpgradeError::NotReady { ended, source },
@@ -177,12 +181,14 @@ impl Started {
         Ok((line, Self(child)))
     }
 
-    /// Ends it, unless it has ended; how it did.
-    fn end(&mut self) -> String {
-        match self.0.try_wait() {
-            Ok(Some(status)) => return status.to_string(),
-            Ok(None) => {}
-            Err(error) => return error.to_string(),
+    /// Ends it, unless it ends by itself; how it did. One that closes its line is about to end.
+    async fn end(&mut self) -> String {
+        for _ in 0..LOOKS {
+            match self.0.try_wait() {
+                Ok(Some(status)) => return status.to_string(),
+                Ok(None) => tokio::time::sleep(LOOK).await,
+                Err(error) => return error.to_string(),
+            }
         }
         match self.0.kill().and_then(|()| self.0.wait()) {
             Ok(_) => "it was ended".to_owned(),

@@ -113,7 +113,9 @@ impl Refused {
             Self::Disobeyed(Disobeyed::Barred { .. } | Disobeyed::TooMany(_)) => {
                 StatusCode::CONFLICT
             }
-            Self::Unheard(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unheard(_) | Self::Disobeyed(Disobeyed::HandingOver) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }

@@ -15,6 +15,8 @@ pub enum Phase {
     Serving,
     /// It finishes what it has and goes.
     Draining,
+    /// The same, while another process answers at the same addresses: whoever asks is to ask that one.
+    HandedOver,
 }
 
 /// Why traffic should not be sent here now; nothing when ready.
@@ -27,7 +29,7 @@ pub fn unready(
     let waited = now.saturating_duration_since(started) >= FIRST_PROBES;
     let unprobed = board.upstreams.iter().any(|upstream| upstream.probe.is_none());
     let mut reasons = Vec::new();
-    if phase == Phase::Draining {
+    if phase != Phase::Serving {
         reasons.push("shutting down");
     }
     if unprobed && !waited {

@@ -34,25 +34,26 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two log lines about a connection that is turned away.
 const COMPLAINT: Duration = Duration::from_secs(10);
 
-/// Serves until the sender of `draining` is gone: while it says `true` the process drains, which
-/// the operator may watch and `/readyz` reports.
-pub async fn run(desk: Desk, listener: TcpListener, mut draining: watch::Receiver<bool>) {
+/// Serves until the sender of `phase` is gone. While the process drains, the operator may watch it and
+/// `/readyz` reports it; once another process answers here too, nobody is accepted any more.
+pub async fn run(desk: Desk, listener: TcpListener, mut phase: watch::Receiver<Phase>) {
     let desk = Rc::new(desk);
-    let watched = draining.clone();
+    let watched = phase.clone();
     let mut connections = JoinSet::new();
     let mut quiet_until = clock::now();
     loop {
         // Dropping any arm half-way loses nothing: `accept` and `join_next` are cancel-safe, the
         // value behind `changed` stays.
+        let is_ours = *phase.borrow() != Phase::HandedOver;
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if is_ours => accepted,
             Some(ended) = connections.join_next() => {
                 if let Err(error) = ended {
                     tracing::error!(error = %Chain(&error), "an admin connection broke off");
                 }
                 continue;
             }
-            changed = draining.changed() => match changed {
+            changed = phase.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return,
             },
@@ -64,8 +65,8 @@ pub async fn run(desk: Desk, listener: TcpListener, mut draining: watch::Receive
                 }
             }
             Ok((stream, peer)) => {
-                let (desk, draining) = (Rc::clone(&desk), watched.clone());
-                connections.spawn_local(async move { serve(&desk, stream, peer, draining).await });
+                let (desk, phase) = (Rc::clone(&desk), watched.clone());
+                connections.spawn_local(async move { serve(&desk, stream, peer, phase).await });
             }
             Err(error) => {
                 if is_time_to_complain(&mut quiet_until) {
@@ -87,9 +88,10 @@ fn is_time_to_complain(quiet_until: &mut Instant) -> bool {
     is_time
 }
 
-async fn serve(desk: &Desk, stream: TcpStream, peer: SocketAddr, draining: watch::Receiver<bool>) {
+async fn serve(desk: &Desk, stream: TcpStream, peer: SocketAddr, phase: watch::Receiver<Phase>) {
+    let mut handed_over = phase.clone();
     let service = service_fn(|request: http::Request<Incoming>| {
-        let phase = if *draining.borrow() { Phase::Draining } else { Phase::Serving };
+        let phase = *phase.borrow();
         async move { Ok::<_, Infallible>(desk.answer(request, phase).await) }
     });
     let connection = http1::Builder::new()
@@ -98,9 +100,15 @@ async fn serve(desk: &Desk, stream: TcpStream, peer: SocketAddr, draining: watch
         .max_buf_size(MOST_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let ended = match tokio::time::timeout(MOST_LIFE, connection.as_mut()).await {
-        Ok(ended) => ended,
-        Err(_) => {
+    // Whatever ends the wait, the connection itself is not dropped by it.
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = tokio::time::sleep(MOST_LIFE) => None,
+        _ = handed_over.wait_for(|phase| *phase == Phase::HandedOver) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
             connection.as_mut().graceful_shutdown();
             tokio::time::timeout(GRACE, connection).await.unwrap_or(Ok(()))
         }

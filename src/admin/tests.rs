@@ -156,7 +156,7 @@ fn failover() -> Entry {
 struct Served {
     board: Board,
     address: SocketAddr,
-    draining: watch::Sender<bool>,
+    phase: watch::Sender<super::live::Phase>,
 }
 
 async fn serve(token: Option<Token>, board: BoardView) -> Served {
@@ -172,9 +172,9 @@ async fn serve(token: Option<Token>, board: BoardView) -> Served {
     let desk = Desk { sources, commands, token, started: clock::now() };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
-    let (draining, drains) = watch::channel(false);
-    spawn_local(server::run(desk, listener, drains));
-    Served { board, address, draining }
+    let (phase, phases) = watch::channel(super::live::Phase::Serving);
+    spawn_local(server::run(desk, listener, phases));
+    Served { board, address, phase }
 }
 
 /// Everything that is counted as it happens, once.
@@ -277,7 +277,7 @@ async fn it_is_not_ready_before_the_first_probes_nor_while_draining() {
     served.board.publish(board(clock::now()));
     assert!(get(served.address, "/readyz").await.starts_with("HTTP/1.1 200 "));
 
-    served.draining.send_replace(true);
+    served.phase.send_replace(super::live::Phase::Draining);
     let draining = get(served.address, "/readyz").await;
     assert!(draining.starts_with("HTTP/1.1 503 "), "{draining}");
     assert!(draining.contains("[\"shutting down\"]"), "{draining}");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::sync::mpsc;
 
+use super::inherit::Inheritance;
 use crate::config::{Certificate, Config, ListenerTls, TlsVersion};
 use crate::exchange::certificates::{CertificateShelf, Certificates};
 use crate::exchange::edge::{Edge, ListenerState};
@@ -42,6 +43,7 @@ pub(super) struct Listeners {
     workers: usize,
     edge: Arc<Edge>,
     bound: Vec<Bound>,
+    inherited: Inheritance,
 }
 
 /// One address in force.
@@ -65,27 +67,29 @@ pub(super) struct Prepared(Vec<Ready>);
 
 struct Ready {
     bound: Bound,
-    /// A socket per worker; empty where the address is in force already.
-    sockets: Vec<std::net::TcpListener>,
+    /// For each worker; empty where the address is in force already.
+    sockets: Vec<Vec<std::net::TcpListener>>,
     certificates: Option<Certificates>,
 }
 
 impl Listeners {
-    pub(super) fn new(workers: usize, edge: Arc<Edge>) -> Self {
-        Self { workers, edge, bound: Vec::new() }
+    pub(super) fn new(workers: usize, edge: Arc<Edge>, inherited: Inheritance) -> Self {
+        Self { workers, edge, bound: Vec::new(), inherited }
     }
 
     /// Binds what is new and sets up TLS; what is in force is not touched.
-    pub(super) fn prepare(&self, config: &Config) -> Result<Prepared, ListenError> {
+    pub(super) fn prepare(&mut self, config: &Config) -> Result<Prepared, ListenError> {
+        let Self { workers, bound, inherited, .. } = self;
+        let named: Vec<SocketAddr> = config.listeners.iter().map(|one| one.address).collect();
         // Several may have one address with port 0: each stands for one of those in force.
-        let mut unclaimed: Vec<&Bound> = self.bound.iter().collect();
+        let mut unclaimed: Vec<&Bound> = bound.iter().collect();
         let ready = config.listeners.iter().map(|listener| {
             let configured = listener.address;
             let known = unclaimed.iter().position(|bound| bound.configured == configured);
             let known = known.map(|place| unclaimed.remove(place));
             let (state, sockets) = match known {
                 Some(bound) => (Arc::clone(&bound.state), Vec::new()),
-                None => self.bind(configured)?,
+                None => open(configured, &named, *workers, inherited)?,
             };
             let before = known.and_then(|bound| bound.tls.as_ref());
             let tls = listener.tls.as_ref().map(|tls| set_up(tls, before));
@@ -98,21 +102,11 @@ impl Listeners {
         Ok(Prepared(ready.collect::<Result<_, _>>()?))
     }
 
-    fn bind(
-        &self,
-        configured: SocketAddr,
-    ) -> Result<(Arc<ListenerState>, Vec<std::net::TcpListener>), ListenError> {
-        let refused = |source| ListenError::Bind { address: configured, source };
-        let sockets = bind::listeners(configured, self.workers).map_err(refused)?;
-        let address = sockets[0].local_addr().map_err(refused)?;
-        Ok((Arc::new(ListenerState::new(address, self.workers)), sockets))
-    }
-
     /// Swaps certificates, tells every worker its set, and says where clients connect now.
     pub(super) fn put_into_force(
         &mut self,
         prepared: Prepared,
-        workers: &[mpsc::Sender<Vec<worker::Listener>>],
+        workers: &[mpsc::Sender<worker::Command>],
     ) -> Vec<SocketAddr> {
         let mut ready = prepared.0;
         let mut sets: Vec<Vec<worker::Listener>> = workers.iter().map(|_| Vec::new()).collect();
@@ -124,7 +118,7 @@ impl Listeners {
             for set in &mut sets {
                 set.push(worker::Listener {
                     state: Arc::clone(&one.bound.state),
-                    socket: sockets.next(),
+                    sockets: sockets.next().unwrap_or_default(),
                     tls: one.bound.tls.as_ref().map(|tls| Arc::clone(&tls.config)),
                     manner: one.bound.manner,
                 });
@@ -135,17 +129,42 @@ impl Listeners {
         for (sender, set) in workers.iter().zip(sets) {
             // Full only when a worker has not answered several reloads: then its listeners stay as
             // they were, which is better than waiting for it.
-            if sender.try_send(set).is_err() {
+            if sender.try_send(worker::Command::Listen(set)).is_err() {
                 tracing::error!("a worker did not take the new listeners");
             }
         }
         self.addresses().collect()
     }
 
+    /// Lets go of what was inherited and fits nothing.
+    pub(super) fn settle(&mut self, admin: Option<SocketAddr>) {
+        let in_force: Vec<SocketAddr> = self.addresses().chain(admin).collect();
+        self.inherited.settle(&in_force);
+    }
+
     /// Where clients connect; port 0 resolved.
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.bound.iter().map(|bound| bound.state.address)
     }
+}
+
+/// Takes an address over, or binds it.
+fn open(
+    configured: SocketAddr,
+    named: &[SocketAddr],
+    workers: usize,
+    inherited: &mut Inheritance,
+) -> Result<(Arc<ListenerState>, Vec<Vec<std::net::TcpListener>>), ListenError> {
+    let refused = |source| ListenError::Bind { address: configured, source };
+    let claimed = inherited.claim(configured, named).map_err(refused)?;
+    let sockets = match claimed.is_empty() {
+        false => bind::dealt(claimed, workers),
+        true => bind::listeners(configured, workers)
+            .map(|sockets| sockets.into_iter().map(|socket| vec![socket]).collect()),
+    };
+    let sockets = sockets.map_err(refused)?;
+    let address = sockets[0][0].local_addr().map_err(refused)?;
+    Ok((Arc::new(ListenerState::new(address, workers)), sockets))
 }
 
 /// TLS of one address: the one in force if it serves, so that clients' session tickets live on.

@@ -9,8 +9,12 @@
 //! everything in place. Shutdown: stop accepting, let requests finish, end control last, so that
 //! what happens while draining is still seen.
 
+mod beginning;
+pub mod inherit;
 mod listeners;
 mod plane;
+pub mod upgrade;
+pub mod watchdog;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,17 +24,22 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::admin::live::Phase;
 use crate::config::Config;
 use crate::control::reload::Sources;
-use crate::control::steering::{Beginning, Steering};
+use crate::control::steering::{Beginning, Handles, Keeping, Steering};
+use crate::exchange::commands::CommandSender;
 use crate::exchange::edge::Edge;
-use crate::exchange::evidence;
+use crate::exchange::evidence::{self, EvidenceReceiver};
+use crate::exchange::pulse::Pulse;
 use crate::exchange::settings::{Settings, SettingsCell};
 use crate::net::tls_client::{self, TrustError};
 use crate::proxy::worker::{self, Spec, Stage};
 use crate::telemetry::access_log;
 use crate::telemetry::metrics::Metrics;
-use listeners::{ListenError, Listeners};
+use beginning::{AdminSocket, bind_admin, keeping};
+use inherit::Inheritance;
+use listeners::{ListenError, Listeners, Prepared};
 use plane::{Plane, PlaneError};
 pub(crate) use plane::{cores, names};
 
@@ -70,38 +79,57 @@ pub struct Running {
     pub listeners: Vec<SocketAddr>,
     settings: SettingsCell,
     stage: watch::Sender<Stage>,
-    draining: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     ended: mpsc::Receiver<usize>,
     workers: Vec<JoinHandle<()>>,
+    /// What a process that takes over needs.
+    lender: Lender,
     plane: Plane,
     writer: access_log::Writer,
+}
+
+/// Who can be asked for what a process that takes over needs.
+#[derive(Debug)]
+struct Lender {
+    workers: Vec<mpsc::Sender<worker::Command>>,
+    admin: Option<std::net::TcpListener>,
+    steering: CommandSender,
+}
+
+/// What there is besides the configuration. By default nothing.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// From the process before this one, or from a supervisor.
+    pub inheritance: Inheritance,
+    /// Counted by every thread, if somebody looks at it: see [`threads`].
+    pub pulse: Option<Pulse>,
+}
+
+/// The threads that show signs of life, in the order of a [`Pulse`].
+pub fn threads(config: &Config) -> Vec<String> {
+    let workers = (0..config.workers).map(|index| format!("worker-{index}"));
+    let admin = config.admin.iter().map(|_| "admin".to_owned());
+    workers.chain(["control".to_owned()]).chain(admin).collect()
 }
 
 /// Starts serving; returns as soon as every address is listened on.
 ///
 /// # Errors
 /// When an address, a certificate or a thread cannot be had; nothing is left running then.
-pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
+pub fn start(config: Config, source: Source, given: Given) -> Result<Running, StartError> {
+    let Given { mut inheritance, pulse } = given;
+    let beat = |place| pulse.as_ref().and_then(|pulse| pulse.beat(place));
     let (edge, sources) = (Arc::new(Edge::default()), Sources::of(&config));
-    let mut listeners = Listeners::new(config.workers, Arc::clone(&edge));
-    let prepared = listeners.prepare(&config)?;
-    let admin = config.admin.as_ref().map(plane::bind_admin).transpose()?;
+    let said = inheritance.take_memory();
+    let Ground { mut listeners, prepared, admin, lent } = ground(&config, inheritance, &edge)?;
     let (roots, metrics) = (tls_client::system_roots(), Metrics::new());
     let (evidence, received) = evidence::channel();
+    let (keeping, last_word) = keeping(&config, &metrics, said)?;
     let tls = tls_client::configs(&config.topology, &roots)?;
-    let (keeping, last_word) = plane::keeping(&config, &metrics)?.unzip();
-    let (steering, handles) = Steering::new(Beginning {
-        topology: Arc::clone(&config.topology),
-        tls,
-        workers: config.workers,
-        seed: fastrand::u64(..),
-        evidence: received,
-        metrics: metrics.clone(),
-        keeping,
-    });
+    let (steering, handles) = steering(&config, tls, received, metrics.clone(), keeping);
     let settings = SettingsCell::new(settings_of(&config));
     let (stage, stages) = watch::channel(Stage::Serving);
-    let (draining, drains) = watch::channel(false);
+    let (phase, phases) = watch::channel(Phase::Serving);
     let (obituaries, ended) = mpsc::channel(config.workers);
 
     let target = config.access_log.as_ref().map(|log| log.target.clone());
@@ -114,12 +142,17 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
         edge: Arc::clone(&edge),
         evidence: evidence.clone(),
         access_log,
+        beat: None,
         stage: stages,
         ended: obituaries,
     };
-    let workers = spawn_workers(spec, config.workers)?;
-    let senders: Vec<_> = workers.iter().map(|worker| worker.listeners.clone()).collect();
+    let workers = spawn_workers(spec, config.workers, pulse.as_ref())?;
+    let senders: Vec<_> = workers.iter().map(|worker| worker.commands.clone()).collect();
     let addresses = listeners.put_into_force(prepared, &senders);
+    listeners.settle(admin.as_ref().map(|admin| admin.address));
+    let steering_commands = handles.commands.clone();
+    let lender = Lender { workers: senders.clone(), admin: lent, steering: steering_commands };
+    let beats = [beat(config.workers), beat(config.workers + 1)];
     let parts = plane::Parts {
         config,
         sources,
@@ -134,22 +167,71 @@ pub fn start(config: Config, source: Source) -> Result<Running, StartError> {
         settings: settings.clone(),
         listeners,
         senders,
-        draining: drains,
+        phase: phases,
         aim,
         last_word,
+        beats,
     };
     let plane = plane::spawn(parts)?;
     announce(addresses.iter().copied(), "clients");
     announce(plane.admin(), "admin");
     let workers = workers.into_iter().map(|worker| worker.thread).collect();
-    Ok(Running { listeners: addresses, settings, stage, draining, ended, workers, plane, writer })
+    let listeners = addresses;
+    Ok(Running { listeners, settings, stage, phase, ended, workers, lender, plane, writer })
+}
+
+/// Every address, before anything runs.
+struct Ground {
+    listeners: Listeners,
+    prepared: Prepared,
+    admin: Option<AdminSocket>,
+    /// The operator's socket once more, for a process that takes over.
+    lent: Option<std::net::TcpListener>,
+}
+
+fn ground(
+    config: &Config,
+    mut inheritance: Inheritance,
+    edge: &Arc<Edge>,
+) -> Result<Ground, StartError> {
+    let bind_admin = |admin| bind_admin(admin, &mut inheritance);
+    let admin = config.admin.as_ref().map(bind_admin).transpose()?;
+    let lent = admin.as_ref().map(AdminSocket::lend).transpose()?;
+    let mut listeners = Listeners::new(config.workers, Arc::clone(edge), inheritance);
+    let prepared = listeners.prepare(config)?;
+    Ok(Ground { listeners, prepared, admin, lent })
+}
+
+fn steering(
+    config: &Config,
+    tls: Arc<[Option<Arc<rustls::ClientConfig>>]>,
+    evidence: EvidenceReceiver,
+    metrics: Metrics,
+    keeping: Keeping,
+) -> (Steering, Handles) {
+    Steering::new(Beginning {
+        topology: Arc::clone(&config.topology),
+        tls,
+        workers: config.workers,
+        seed: fastrand::u64(..),
+        evidence,
+        metrics,
+        keeping: Some(keeping),
+    })
 }
 
 /// One thread for each row of the ledgers. Those that were started end with the channels of `start`
 /// when a later one cannot be. Takes the spec, so that only the workers' own copies are left: when all
 /// have ended, `ended` says so.
-fn spawn_workers(spec: Spec, count: usize) -> Result<Vec<worker::Handle>, StartError> {
-    let handles = (0..count).map(|index| worker::spawn(Spec { index, ..spec.clone() }));
+fn spawn_workers(
+    spec: Spec,
+    count: usize,
+    pulse: Option<&Pulse>,
+) -> Result<Vec<worker::Handle>, StartError> {
+    let handles = (0..count).map(|index| {
+        let beat = pulse.and_then(|pulse| pulse.beat(index));
+        worker::spawn(Spec { index, beat, ..spec.clone() })
+    });
     handles.collect::<Result<_, _>>().map_err(StartError::Worker)
 }
 
@@ -194,7 +276,14 @@ impl Running {
     /// Stops accepting and waits for the requests in flight: until all are answered,
     /// `limits.drain` is over or `hurry` ends. Then ends everything.
     pub async fn shut_down(mut self, hurry: impl Future<Output = ()>) {
-        self.draining.send_replace(true);
+        // Once handed over it stays so: the other process answers at the admin address.
+        self.phase.send_if_modified(|phase| {
+            let is_new = *phase == Phase::Serving;
+            if is_new {
+                *phase = Phase::Draining;
+            }
+            is_new
+        });
         self.stage.send_replace(Stage::Draining);
         let limit = self.settings.current().limits.drain;
         tracing::info!(limit = ?limit, "draining");
@@ -206,13 +295,13 @@ impl Running {
             () = hurry => tracing::warn!("requests were cut off: asked twice"),
         }
         self.stage.send_replace(Stage::Over);
-        let Self { workers, plane, draining, writer, .. } = self;
+        let Self { workers, plane, phase, writer, .. } = self;
         for worker in workers {
             if worker.join().is_err() {
                 tracing::error!("a worker panicked");
             }
         }
-        drop(draining);
+        drop(phase);
         plane.end();
         writer.wait(LAST_LINES);
     }

@@ -16,28 +16,30 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
+use super::beginning::AdminSocket;
 use super::listeners::{ListenError, Listeners};
 use super::{Source, announce, settings_of};
+use crate::admin::live::Phase;
 use crate::admin::router::Desk;
 use crate::admin::scrape::Sources;
 use crate::admin::server;
 use crate::admin::token::Token;
 use crate::clock;
-use crate::config::{Admin, Config, Resolver};
+use crate::config::{Config, Resolver};
 use crate::control::dns::Dns;
-use crate::control::keeper::{self, LastWord};
+use crate::control::keeper::LastWord;
 use crate::control::names::Names;
 use crate::control::prober::Prober;
 use crate::control::reload::{self, Applier, Reload};
-use crate::control::steering::{Handles, Keeping, Steering};
+use crate::control::steering::{Handles, Steering};
 use crate::control::targets::ControlTargets;
 use crate::exchange::commands::SteeringEnded;
 use crate::exchange::edge::Edge;
 use crate::exchange::evidence::EvidenceSender;
+use crate::exchange::pulse::Beat;
 use crate::exchange::settings::SettingsCell;
 use crate::model::control_target::ControlTarget;
 use crate::model::name_server::NameServer;
-use crate::net::bind;
 use crate::net::tls_client::{self, TrustError};
 use crate::proxy::worker;
 use crate::telemetry::access_log::Aim;
@@ -93,35 +95,6 @@ impl Plane {
     }
 }
 
-/// The operator's socket and token.
-pub(super) struct AdminSocket {
-    socket: std::net::TcpListener,
-    address: SocketAddr,
-    token: Option<Token>,
-}
-
-/// Binds the operator's address.
-pub(super) fn bind_admin(admin: &Admin) -> Result<AdminSocket, PlaneError> {
-    let refused = |source| PlaneError::Admin { address: admin.address, source };
-    let mut sockets = bind::listeners(admin.address, 1).map_err(refused)?;
-    let socket = sockets.remove(0);
-    let address = socket.local_addr().map_err(refused)?;
-    let token = admin.token.as_ref().and_then(|token| Token::new(token.expose()));
-    Ok(AdminSocket { socket, address, token })
-}
-
-/// Starts to keep what outlives the process, where the file says so; with what was kept before.
-pub(super) fn keeping(
-    config: &Config,
-    metrics: &Metrics,
-) -> Result<Option<(Keeping, LastWord)>, PlaneError> {
-    let Some(folder) = &config.state_dir else { return Ok(None) };
-    let (keeper, last_word, restored) =
-        keeper::start(folder, metrics).map_err(PlaneError::Keeper)?;
-    let stale = config.resolver.stale;
-    Ok(Some((Keeping { keeper, restored, stale }, last_word)))
-}
-
 /// What the thread is made of.
 pub(super) struct Parts {
     pub(super) config: Config,
@@ -137,10 +110,12 @@ pub(super) struct Parts {
     pub(super) edge: Arc<Edge>,
     pub(super) settings: SettingsCell,
     pub(super) listeners: Listeners,
-    pub(super) senders: Vec<mpsc::Sender<Vec<worker::Listener>>>,
-    pub(super) draining: watch::Receiver<bool>,
+    pub(super) senders: Vec<mpsc::Sender<worker::Command>>,
+    pub(super) phase: watch::Receiver<Phase>,
     pub(super) aim: Aim,
     pub(super) last_word: Option<LastWord>,
+    /// Of the control thread and of the admin thread.
+    pub(super) beats: [Option<Beat>; 2],
 }
 
 /// Starts the threads.
@@ -152,8 +127,8 @@ pub(super) fn spawn(mut parts: Parts) -> Result<Plane, PlaneError> {
     let mut threads = Vec::new();
     if let Some(admin) = admin {
         let desk = desk(&parts, admin.token);
-        let (shut, draining) = (shut.clone(), parts.draining.clone());
-        threads.push(thread("admin", move || attend(desk, admin.socket, draining, shut))?);
+        let (shut, phase, beat) = (shut.clone(), parts.phase.clone(), parts.beats[1].take());
+        threads.push(thread("admin", move || attend(desk, admin.socket, phase, beat, shut))?);
     }
     threads.push(thread("control", move || run(parts, shut))?);
     Ok(Plane { shutdown, threads, admin: address, last_word })
@@ -189,9 +164,13 @@ fn desk(parts: &Parts, token: Option<Token>) -> Desk {
 async fn attend(
     desk: Desk,
     socket: std::net::TcpListener,
-    draining: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
+    beat: Option<Beat>,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    if let Some(beat) = beat {
+        spawn_local(beat.keep());
+    }
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -201,13 +180,16 @@ async fn attend(
     };
     // Whichever ends first, the other has nothing to finish.
     tokio::select! {
-        () = server::run(desk, listener, draining) => {}
+        () = server::run(desk, listener, phase) => {}
         _ = shutdown.wait_for(|stop| *stop) => {}
     }
 }
 
 /// Everything ends with this future: the tasks are the runtime's, and the runtime ends after it.
-async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
+async fn run(mut parts: Parts, shutdown: watch::Receiver<bool>) {
+    if let Some(beat) = parts.beats[0].take() {
+        spawn_local(beat.keep());
+    }
     let names = names(&parts.config.resolver, &parts.roots);
     let prober = Prober {
         snapshots: parts.handles.snapshots.clone(),
@@ -287,7 +269,7 @@ struct Force {
     roots: Arc<RootCertStore>,
     settings: SettingsCell,
     listeners: Listeners,
-    senders: Vec<mpsc::Sender<Vec<worker::Listener>>>,
+    senders: Vec<mpsc::Sender<worker::Command>>,
     aim: Aim,
     control_targets: watch::Sender<Arc<[ControlTarget]>>,
     fixed: Fixed,

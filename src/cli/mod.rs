@@ -16,6 +16,7 @@ mod explain;
 mod journal;
 mod order;
 mod providers;
+mod ready;
 mod replay;
 mod run;
 mod schema;
@@ -63,6 +64,8 @@ enum Verb {
     Replay(replay::Arguments),
     /// Shows providers, services and upstreams of a running proxy.
     Status(status::Arguments),
+    /// Says whether a running proxy wants traffic: exit code 0 if it does, for health checks.
+    Ready(ready::Arguments),
     /// Says who would be asked for an URL, in which order, and why.
     Explain(explain::Arguments),
     /// Says why each transition happened, as lines, as JSON or as an incident report.
@@ -107,6 +110,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Verb::Demo(arguments) => demo::run(arguments, log_format),
         Verb::Replay(arguments) => replay::run(arguments),
         Verb::Status(arguments) => status::run(arguments),
+        Verb::Ready(arguments) => ready::run(&arguments),
         Verb::Explain(arguments) => explain::run(arguments),
         Verb::Journal(arguments) => journal::run(arguments),
         Verb::Drain(arguments) => order::run(arguments, OrderName::Drain),

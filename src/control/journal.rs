@@ -20,14 +20,14 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Goes on after these lines, in the hands of this keeper. What is no line is left out.
-    pub fn resume(lines: &[String], keeper: Keeper) -> Self {
+    /// Goes on after these lines, in the hands of this keeper if there is one. What is no line is left out.
+    pub fn resume(lines: &[String], keeper: Option<Keeper>) -> Self {
         let mut journal = Self::default();
         for line in lines.iter().filter_map(|text| Line::from_json(text)) {
             let at = line.moment();
             journal.hold(line, at);
         }
-        Self { keeper: Some(keeper), ..journal }
+        Self { keeper, ..journal }
     }
 
     /// Appends a line; the oldest one goes when there is no more room.

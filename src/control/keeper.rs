@@ -6,9 +6,12 @@
 //! steering go on.
 
 use std::io;
+use std::mem;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::memory::{self, MOST_BYTES, MemoryError, Remembered};
 use super::orders::Moment;
@@ -34,6 +37,10 @@ enum Errand {
     Remember(Box<Remembered>, Moment),
     /// One more line of the journal.
     Record(Box<str>),
+    /// Another process is to write there; told when all that came before is written.
+    Release(oneshot::Sender<()>),
+    /// It does not after all.
+    Resume,
 }
 
 /// The steering loop's end.
@@ -70,6 +77,8 @@ pub fn start(folder: &Path, metrics: &Metrics) -> io::Result<(Keeper, LastWord, 
     let (last, ended) = sync_channel::<()>(1);
     let mut worker = Worker {
         state: StateDir::new(folder),
+        owner: Owner::Us,
+        batch: Batch::default(),
         metrics: metrics.clone(),
         memory: Mood::Well,
         journal: Mood::Well,
@@ -105,6 +114,23 @@ impl Keeper {
             self.metrics.journal_dropped();
         }
     }
+
+    /// Gives `state_dir` up, once all that was handed over is written; `done` is told then. From then on
+    /// the last memory and some lines are held, for [`Keeper::resume`].
+    ///
+    /// # Errors
+    /// When the disk does not keep up: it is not given up then.
+    pub fn release(&self, done: oneshot::Sender<()>) -> Result<(), Busy> {
+        self.errands.try_send(Errand::Release(done)).map_err(|_| Busy)
+    }
+
+    /// Writes again, beginning with what was held.
+    ///
+    /// # Errors
+    /// When the disk does not keep up.
+    pub fn resume(&self) -> Result<(), Busy> {
+        self.errands.try_send(Errand::Resume).map_err(|_| Busy)
+    }
 }
 
 impl LastWord {
@@ -123,8 +149,25 @@ enum Mood {
     Failing,
 }
 
+/// What is to be written next.
+#[derive(Default)]
+struct Batch {
+    latest: Option<(Box<Remembered>, Moment)>,
+    lines: Vec<Box<str>>,
+}
+
+/// Whose `state_dir` is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Owner {
+    Us,
+    /// A process that takes over, or is about to.
+    Another,
+}
+
 struct Worker {
     state: StateDir,
+    owner: Owner,
+    batch: Batch,
     metrics: Metrics,
     memory: Mood,
     journal: Mood,
@@ -183,21 +226,44 @@ impl Worker {
     /// and only the last memory.
     fn run(&mut self, errands: &Receiver<Errand>) {
         while let Ok(first) = errands.recv() {
-            let (mut lines, mut latest) = (Vec::new(), None);
             for errand in std::iter::once(first).chain(errands.try_iter().take(MOST_ERRANDS)) {
-                match errand {
-                    Errand::Remember(remembered, at) => latest = Some((remembered, at)),
-                    Errand::Record(line) => lines.push(line),
+                self.take(errand);
+            }
+            if self.owner == Owner::Us {
+                self.write();
+            }
+        }
+    }
+
+    fn take(&mut self, errand: Errand) {
+        match errand {
+            Errand::Remember(remembered, at) => self.batch.latest = Some((remembered, at)),
+            // More gather only while another process may write; its journal goes on.
+            Errand::Record(_) if self.batch.lines.len() > MOST_ERRANDS => {
+                self.metrics.journal_dropped();
+            }
+            Errand::Record(line) => self.batch.lines.push(line),
+            Errand::Release(done) => {
+                self.write();
+                self.state.release();
+                self.owner = Owner::Another;
+                if done.send(()).is_err() {
+                    tracing::debug!("nobody waits for state_dir any more");
                 }
             }
-            // Memory first: a restart goes by it, the journal only tells.
-            if let Some((remembered, at)) = latest {
-                self.remember(&remembered, at);
-            }
-            if !lines.is_empty() {
-                let result = self.state.append(&lines);
-                self.journal = self.told(Kept::Journal, self.journal, result);
-            }
+            Errand::Resume => self.owner = Owner::Us,
+        }
+    }
+
+    fn write(&mut self) {
+        let Batch { latest, lines } = mem::take(&mut self.batch);
+        // Memory first: a restart goes by it, the journal only tells.
+        if let Some((remembered, at)) = latest {
+            self.remember(&remembered, at);
+        }
+        if !lines.is_empty() {
+            let result = self.state.append(&lines);
+            self.journal = self.told(Kept::Journal, self.journal, result);
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::watch::{FileWatch, fingerprint};
 use crate::clock;
 use crate::config::{self, Config, Listener, LoadError};
+use crate::net::notify::{self, Stage};
 use crate::telemetry::labels::ReloadResult;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::setup::Chain;
@@ -123,12 +124,16 @@ impl<A: Applier> Reload<A> {
         let (file, cores, before) = (self.file.clone(), self.cores, before.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let wanted = cause == Cause::Order || before.have_changed();
-            wanted.then(|| read(&file, cores, before.paths))
+            wanted.then(|| {
+                notify::tell(Stage::Reloading);
+                read(&file, cores, before.paths)
+            })
         });
         let Reading { sources, result } = match reading.await {
             Ok(reading) => reading?,
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "loading the configuration broke off");
+                notify::tell(Stage::Ready);
                 return None;
             }
         };
@@ -140,6 +145,8 @@ impl<A: Applier> Reload<A> {
             }
         };
         self.metrics.reload(result);
+        // Whatever came of it, something serves.
+        notify::tell(Stage::Ready);
         Some(sources)
     }
 

@@ -150,6 +150,11 @@ impl StateDir {
         }
     }
 
+    /// Lets another process write there.
+    pub fn release(&mut self) {
+        self.lock = None;
+    }
+
     /// Makes the folder and takes its lock, unless that was done.
     fn claim(&mut self) -> Result<(), StateError> {
         if self.lock.is_some() {
@@ -238,8 +243,9 @@ mod tests {
             second.read("memory.json", 10).expect("readable").as_deref(),
             Some(&b"first"[..])
         );
-        drop(first);
+        first.release();
         second.replace("memory.json", b"second").expect("the lock is free again");
+        assert!(matches!(first.replace("memory.json", b"x"), Err(StateError::InUse { .. })));
     }
 
     #[test]

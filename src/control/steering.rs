@@ -137,7 +137,7 @@ impl Steering {
             let addresses = std::mem::take(&mut known.addresses);
             keep::resume_addresses(&publisher.current().states, addresses, stale, now);
             journal = Journal::resume(&restored.journal, kept_by.clone());
-            (remembered, keeper) = (Some(known), Some(kept_by));
+            (remembered, keeper) = (Some(known), kept_by);
         }
         let remembered = remembered.unwrap_or_default();
         let orders = Orders::resume(remembered.orders.clone());
@@ -175,6 +175,8 @@ impl Steering {
                 Woken::Shutdown => return self.keep_now(clock::now()),
                 Woken::Command(Command::Adopt(adoption)) => self.adopt(adoption),
                 Woken::Command(Command::Obey(instruction)) => self.obey(instruction),
+                Woken::Command(Command::HandOver(reply)) => self.hand_over(reply),
+                Woken::Command(Command::Resume) => self.take_back(),
                 Woken::Evidence(first) => self.drain(Some(first)),
                 Woken::Time => self.drain(None),
             }
@@ -247,7 +249,7 @@ impl Steering {
         let plans = self.detector.plans();
         let moved = !same(&plans, &current.routing.plans);
         if moved || !transitions.is_empty() {
-            self.handed = Handed::Behind;
+            self.fall_behind();
         }
         if !moved && transitions.is_empty() && now < self.drawn + CALM {
             return;

@@ -22,6 +22,21 @@ pub enum Command {
     Adopt(Adoption),
     /// Obey the operator.
     Obey(Instruction),
+    /// Say all that is known to a process that takes over, and keep nothing more: see [`HandOver`].
+    HandOver(oneshot::Sender<HandOver>),
+    /// The other process did not take over: keep things as before.
+    Resume,
+}
+
+/// What the loop says as it hands over. From then on orders are refused and `state_dir` is the other
+/// process's, until a [`Command::Resume`].
+#[derive(Debug)]
+pub struct HandOver {
+    /// As `memory.json` has it. Written by the loop itself, for once: it takes milliseconds, and what is
+    /// said later would be lost.
+    pub memory: Vec<u8>,
+    /// Told when everything is written and `state_dir` is given up; gone where there is none.
+    pub released: oneshot::Receiver<()>,
 }
 
 /// What the operator wants.
@@ -101,6 +116,9 @@ pub enum Disobeyed {
     /// More stand already than anybody keeps an eye on.
     #[error("{0} orders stand already; take some back first")]
     TooMany(usize),
+    /// Another process is about to serve in place of this one, and would not know of the order.
+    #[error("a new process takes over at this moment; say it again in a second")]
+    HandingOver,
 }
 
 /// Why nobody listened.
@@ -178,6 +196,26 @@ impl CommandSender {
             mpsc::error::TrySendError::Closed(_) => Unheard::Ended(SteeringEnded),
         })?;
         Ok(reply.await.map_err(|_| SteeringEnded)?)
+    }
+}
+
+impl CommandSender {
+    /// All that is known, for a process that takes over; from then on nothing is kept here.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn hand_over(&self) -> Result<HandOver, SteeringEnded> {
+        let (done, reply) = oneshot::channel();
+        self.0.send(Command::HandOver(done)).await.map_err(|_| SteeringEnded)?;
+        reply.await.map_err(|_| SteeringEnded)
+    }
+
+    /// Nobody took over.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn resume(&self) -> Result<(), SteeringEnded> {
+        self.0.send(Command::Resume).await.map_err(|_| SteeringEnded)
     }
 }
 

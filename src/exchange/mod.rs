@@ -13,6 +13,7 @@
 //! | [`certificates`]: server name → key | reload | net::tls_server | last good one kept |
 //! | [`settings`]: limits, trusted proxies | reload | proxy | last good ones kept |
 //! | [`board`]: what the detector thinks | steering | admin | as of the last drain |
+//! | [`pulse`]: signs of life for a watchdog | each thread, its own count | the pinging thread | a count that stands still is a ping that is not sent |
 //! | [`edge`]: connections and refusals | each worker, its own row | scrape | over the limit: refused, counted |
 
 pub mod addresses;
@@ -26,6 +27,7 @@ pub mod evidence;
 pub mod forwarded;
 pub mod lately;
 pub mod ledger;
+pub mod pulse;
 pub mod settings;
 pub mod snapshot;
 pub mod state;

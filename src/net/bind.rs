@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections the kernel keeps for a worker that is busy; beyond it clients' SYNs are retried.
 const BACKLOG: i32 = 4096;
@@ -27,6 +27,33 @@ pub fn listeners(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListene
         listeners.push(listening(socket(address, Sharing::Shared)?)?);
     }
     Ok(listeners)
+}
+
+/// Sockets that somebody else opened at one address, dealt to `workers` workers. All are served: clients
+/// may be waiting at any of them. Where there are too few, a socket joins them if they share their port;
+/// else several workers accept at one, which is as right and a little less even.
+///
+/// # Errors
+/// When there is no descriptor left, or a socket that cannot be watched. None at all is an error too.
+pub fn dealt(sockets: Vec<TcpListener>, workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+    let Some(first) = sockets.first() else { return Err(io::ErrorKind::NotFound.into()) };
+    let address = first.local_addr()?;
+    let first = first.try_clone()?;
+    let is_shared = SockRef::from(&first).reuse_port()?;
+    let mut dealt: Vec<Vec<TcpListener>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
+    let mut places = (0..dealt.len()).cycle();
+    for (socket, place) in sockets.into_iter().zip(&mut places) {
+        socket.set_nonblocking(true)?;
+        dealt[place].push(socket);
+    }
+    for hand in dealt.iter_mut().filter(|hand| hand.is_empty()) {
+        let joined = is_shared.then(|| socket(address, Sharing::Shared).and_then(listening));
+        hand.push(match joined {
+            Some(Ok(joined)) => joined,
+            Some(Err(_)) | None => first.try_clone()?,
+        });
+    }
+    Ok(dealt)
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -69,6 +96,25 @@ mod tests {
             sockets.iter().map(|s| s.local_addr().expect("address").port()).collect();
         assert_eq!(ports.len(), 2);
         assert_eq!(ports[0], ports[1]);
+    }
+
+    #[test]
+    fn every_inherited_socket_is_served_and_every_worker_has_one() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        for (given, workers) in [(3, 2), (2, 2), (1, 3), (2, 1)] {
+            let sockets = listeners(any, given).expect("bind");
+            let address = sockets[0].local_addr().expect("address");
+            let dealt = dealt(sockets, workers).expect("dealt");
+            assert_eq!(dealt.len(), workers);
+            assert!(dealt.iter().all(|hand| !hand.is_empty()), "{given} for {workers}");
+            assert_eq!(dealt.iter().flatten().count(), given.max(workers));
+            let mut all = dealt.iter().flatten();
+            assert!(all.all(|socket| socket.local_addr().expect("address") == address));
+        }
+        let alone = vec![TcpListener::bind(any).expect("bind")];
+        let shared = dealt(alone, 3).expect("several accept at one that does not share its port");
+        assert_eq!(shared.len(), 3);
+        assert!(dealt(Vec::new(), 2).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,14 +25,17 @@ const EXHAUSTED: Duration = Duration::from_millis(20);
 /// Between two log lines about it: a flood of connections must not become a flood of lines.
 const COMPLAINT: Duration = Duration::from_secs(10);
 
-/// One listening socket of one worker; stops accepting when it is dropped.
+/// One address of one worker; stops accepting when it is dropped.
 pub(super) struct Accepting {
     shared: Rc<Shared>,
-    task: JoinHandle<()>,
+    /// One a socket.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
     state: Arc<ListenerState>,
+    /// One, unless those that were inherited outnumber the workers.
+    sockets: Vec<TcpListener>,
     tls: RefCell<Option<Arc<ServerConfig>>>,
     manner: Cell<Manner>,
 }
@@ -46,32 +50,78 @@ impl Accepting {
         *self.shared.tls.borrow_mut() = tls;
         self.shared.manner.set(manner);
     }
+
+    /// The same sockets once more, for a process that takes over.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub(super) fn lend(&self) -> io::Result<Vec<std::net::TcpListener>> {
+        let sockets = self.shared.sockets.iter();
+        sockets.map(|socket| Ok(socket.as_fd().try_clone_to_owned()?.into())).collect()
+    }
 }
 
 impl Drop for Accepting {
     fn drop(&mut self) {
-        self.task.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
 /// Begins to accept, in cleartext until told otherwise: nothing is accepted before the caller waits.
 ///
 /// # Errors
-/// When the socket cannot be watched.
+/// When a socket cannot be watched.
 pub(super) fn accept(
     worker: &Rc<Worker>,
     state: Arc<ListenerState>,
-    socket: std::net::TcpListener,
+    sockets: Vec<std::net::TcpListener>,
 ) -> io::Result<Accepting> {
-    let socket = Backlog(TcpListener::from_std(socket)?);
-    let shared = Rc::new(Shared { state, tls: RefCell::default(), manner: Cell::default() });
-    let (worker, on) = (Rc::clone(worker), Rc::clone(&shared));
-    let task = tokio::task::spawn_local(async move {
-        let socket = Serving { worker, on, socket };
+    let sockets: Vec<_> =
+        sockets.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?;
+    let (tls, manner) = (RefCell::default(), Cell::default());
+    let shared = Rc::new(Shared { state, sockets, tls, manner });
+    let serve = |place| {
+        let serving = Serving { worker: Rc::clone(worker), on: Rc::clone(&shared), place };
+        tokio::task::spawn_local(serving.run())
+    };
+    let tasks = (0..shared.sockets.len()).map(serve).collect();
+    Ok(Accepting { shared, tasks })
+}
+
+/// The client was gone before we got to it.
+fn is_about_one_client(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+/// The accept loop's own; when the loop ends, what the kernel has already accepted is still served.
+struct Serving {
+    worker: Rc<Worker>,
+    on: Rc<Shared>,
+    /// Of its socket among those of the address.
+    place: usize,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(Ok((stream, peer))) = self.socket().poll_accept(&mut context) {
+            self.admit(stream, peer);
+        }
+    }
+}
+
+impl Serving {
+    fn socket(&self) -> &TcpListener {
+        &self.on.sockets[self.place]
+    }
+
+    async fn run(self) {
         let mut quiet_until = clock::now();
         loop {
-            match socket.socket.0.accept().await {
-                Ok((stream, peer)) => socket.admit(stream, peer),
+            match self.socket().accept().await {
+                Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) if is_about_one_client(&error) => {}
                 Err(error) => {
                     let now = clock::now();
@@ -83,34 +133,8 @@ pub(super) fn accept(
                 }
             }
         }
-    });
-    Ok(Accepting { shared, task })
-}
-
-/// The client was gone before we got to it.
-fn is_about_one_client(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
-}
-
-struct Backlog(TcpListener);
-
-/// The accept loop's own; when the loop ends, what the kernel has already accepted is still served.
-struct Serving {
-    worker: Rc<Worker>,
-    on: Rc<Shared>,
-    socket: Backlog,
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        while let Poll::Ready(Ok((stream, peer))) = self.socket.0.poll_accept(&mut context) {
-            self.admit(stream, peer);
-        }
     }
-}
 
-impl Serving {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let settings = self.worker.settings.current();
         let row = &self.on.state.rows[self.worker.index];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::worker::{self, Listener, Spec, Stage};
+use super::worker::{self, Command, Listener, Spec, Stage};
 use crate::exchange::edge::{Edge, ListenerState};
 use crate::exchange::evidence;
 use crate::exchange::settings::{Settings, SettingsCell};
@@ -165,6 +165,7 @@ fn run(addresses: &[SocketAddr]) -> Running {
         edge: Arc::new(Edge::default()),
         evidence,
         access_log,
+        beat: None,
         stage: stages,
         ended: tokio::sync::mpsc::channel(1).0,
     })
@@ -175,11 +176,11 @@ fn run(addresses: &[SocketAddr]) -> Running {
     let state = Arc::new(ListenerState::new(address, 1));
     let listener = Listener {
         state,
-        socket: Some(socket),
+        sockets: vec![socket],
         tls: None,
         manner: crate::model::listening::Manner::default(),
     };
-    handle.listeners.blocking_send(vec![listener]).expect("the worker listens");
+    handle.commands.blocking_send(Command::Listen(vec![listener])).expect("the worker listens");
     Running { address, states, stage, handle, _publisher: publisher, _evidence: received }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use tokio::runtime::LocalOptions;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::connections::Connections;
 use super::listener::{self, Accepting};
@@ -20,6 +20,7 @@ use super::waiting;
 use crate::clock;
 use crate::exchange::edge::{Edge, ListenerState};
 use crate::exchange::evidence::EvidenceSender;
+use crate::exchange::pulse::Beat;
 use crate::exchange::settings::SettingsCell;
 use crate::exchange::snapshot::SnapshotReader;
 use crate::exchange::state::UpstreamState;
@@ -28,7 +29,7 @@ use crate::model::listening::Manner;
 use crate::model::plan::PoolMode;
 use crate::telemetry::access_log::Sink;
 
-/// Changes of the listeners waiting for a worker, at most; the sender waits for a place.
+/// Commands waiting for a worker, at most; a change of its listeners that finds no place is not made.
 const COMMANDS: usize = 4;
 /// Between two looks for idle upstream connections that have grown too old.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -52,6 +53,8 @@ pub struct Spec {
     pub evidence: EvidenceSender,
     /// Where lines of the access log go.
     pub access_log: Sink,
+    /// Shows a supervisor's watchdog that the worker still takes turns; `None`: nobody looks.
+    pub beat: Option<Beat>,
     /// How far the process is in its life.
     pub stage: watch::Receiver<Stage>,
     /// Told the index when the worker's thread ends, however it ends. Needs a place per worker.
@@ -74,19 +77,29 @@ pub enum Stage {
 pub struct Listener {
     /// Counters; holds the address.
     pub state: Arc<ListenerState>,
-    /// This worker's socket; `None` where it has one at this address already.
-    pub socket: Option<std::net::TcpListener>,
+    /// This worker's sockets; none where it has them already. Several where a process before this one
+    /// had more workers.
+    pub sockets: Vec<std::net::TcpListener>,
     /// `None`: cleartext.
     pub tls: Option<Arc<ServerConfig>>,
     /// How it treats those who connect.
     pub manner: Manner,
 }
 
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Command {
+    /// The whole new set of listeners; addresses that are absent are closed.
+    Listen(Vec<Listener>),
+    /// Whoever takes over needs its listening sockets too; it goes on accepting at them.
+    Lend(oneshot::Sender<io::Result<Vec<std::net::TcpListener>>>),
+}
+
 /// A running worker.
 #[derive(Debug)]
 pub struct Handle {
-    /// The whole new set of listeners; addresses that are absent are closed.
-    pub listeners: mpsc::Sender<Vec<Listener>>,
+    /// Where it is told.
+    pub commands: mpsc::Sender<Command>,
     /// Ends when the stage is over, or when it has drained.
     pub thread: JoinHandle<()>,
 }
@@ -171,7 +184,7 @@ impl Drop for Open {
 /// # Errors
 /// When the system gives no thread or no event queue.
 pub fn spawn(spec: Spec) -> io::Result<Handle> {
-    let (listeners, commands) = mpsc::channel(COMMANDS);
+    let (sender, commands) = mpsc::channel(COMMANDS);
     let thread =
         std::thread::Builder::new().name(format!("worker-{}", spec.index)).spawn(move || {
             let _obituary = Obituary { index: spec.index, ended: spec.ended.clone() };
@@ -183,11 +196,12 @@ pub fn spawn(spec: Spec) -> io::Result<Handle> {
                 Err(error) => tracing::error!(error = %error, "a worker has no runtime"),
             }
         })?;
-    Ok(Handle { listeners, thread })
+    Ok(Handle { commands: sender, thread })
 }
 
-async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
-    let Spec { index, snapshots, settings, edge, evidence, access_log, mut stage, ended: _ } = spec;
+async fn run(spec: Spec, mut commands: mpsc::Receiver<Command>) {
+    let Spec { index, snapshots, settings, edge, evidence, access_log, beat, .. } = spec;
+    let mut stage = spec.stage;
     let worker = Rc::new(Worker {
         index,
         snapshots: snapshots.clone(),
@@ -208,12 +222,13 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
         let worker = Rc::clone(&worker);
         async move { worker.access_log.keep_moving().await }
     });
+    let beating = beat.map(|beat| tokio::task::spawn_local(beat.keep()));
     let mut accepting: Vec<Accepting> = Vec::new();
     loop {
         // Both arms only wait for a message; dropping either half-way loses none.
         tokio::select! {
-            set = commands.recv() => match set {
-                Some(set) => listen(&worker, set, &mut accepting),
+            command = commands.recv() => match command {
+                Some(command) => obey_command(&worker, command, &mut accepting),
                 None => break,
             },
             changed = stage.wait_for(|stage| *stage != Stage::Serving) => {
@@ -243,7 +258,22 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Vec<Listener>>) {
     }
     obeying.abort();
     logging.abort();
+    if let Some(beating) = beating {
+        beating.abort();
+    }
     // What is still open ends with the runtime.
+}
+
+fn obey_command(worker: &Rc<Worker>, command: Command, accepting: &mut Vec<Accepting>) {
+    match command {
+        Command::Listen(set) => listen(worker, set, accepting),
+        Command::Lend(reply) => {
+            let lent = accepting.iter().map(Accepting::lend).collect::<io::Result<Vec<_>>>();
+            if reply.send(lent.map(|sockets| sockets.into_iter().flatten().collect())).is_err() {
+                tracing::debug!(worker = worker.index, "nobody waits for the sockets any more");
+            }
+        }
+    }
 }
 
 /// Puts a new set of listeners into force.
@@ -252,21 +282,19 @@ fn listen(worker: &Rc<Worker>, set: Vec<Listener>, accepting: &mut Vec<Accepting
     for listener in set {
         let address = listener.state.address;
         let known = accepting.iter().position(|old| old.address() == address);
-        match (known, listener.socket) {
-            (Some(place), _) => {
-                let old = accepting.swap_remove(place);
-                old.go_on(listener.tls, listener.manner);
-                next.push(old);
-            }
-            (None, Some(socket)) => match listener::accept(worker, listener.state, socket) {
+        if let Some(place) = known {
+            let old = accepting.swap_remove(place);
+            old.go_on(listener.tls, listener.manner);
+            next.push(old);
+        } else if listener.sockets.is_empty() {
+            not_listening(address, &io::Error::from(io::ErrorKind::NotConnected));
+        } else {
+            match listener::accept(worker, listener.state, listener.sockets) {
                 Ok(new) => {
                     new.go_on(listener.tls, listener.manner);
                     next.push(new);
                 }
                 Err(error) => not_listening(address, &error),
-            },
-            (None, None) => {
-                not_listening(address, &io::Error::from(io::ErrorKind::NotConnected));
             }
         }
     }

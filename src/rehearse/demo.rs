@@ -32,7 +32,7 @@ use super::scenario::Scenario;
 use super::traffic::Demand;
 use super::world::{LEAD, World};
 use crate::admin::view::ServiceView;
-use crate::app::{self, Running, Source, StartError};
+use crate::app::{self, Given, Running, Source, StartError};
 use crate::clock;
 use crate::model::topology::FailoverRule;
 
@@ -95,7 +95,8 @@ async fn stage(scenario: &Scenario, timing: &Timing) -> Result<Summary, DemoErro
     let began = clock::now();
     let zero = began + timing.calm;
     let stand_ins = StandIns::start(Arc::clone(&script), demand, zero)?;
-    let running = app::start(setting::config(&stand_ins.for_proxy, timing), Source::Fixed)?;
+    let running =
+        app::start(setting::config(&stand_ins.for_proxy, timing), Source::Fixed, Given::default())?;
     let (Some(proxy), Some(admin)) = (running.listeners.first(), running.admin()) else {
         return Err(DemoError::Nowhere);
     };

@@ -42,7 +42,7 @@ const FLOORS: &[Floor] = &[
             outside: &["tokio"],
             never: &["async fn"] },
     Floor { module: "net", imports: &["model", "exchange", "clock"],
-            outside: &["tokio", "tokio_rustls", "rustls", "socket2", "rustls_native_certs", "webpki_roots", "thiserror", "proxy_header", "x509_parser"],
+            outside: &["tokio", "tokio_rustls", "rustls", "socket2", "rustls_native_certs", "webpki_roots", "thiserror", "proxy_header", "x509_parser", "listenfd", "rustix", "tracing"],
             never: &["hyper", "Health"] },
     Floor { module: "proxy", imports: &["model", "request", "routing", "exchange", "telemetry", "net", "clock"],
             outside: &["hyper", "hyper_util", "http", "http_body", "http_body_util", "h2", "bytes", "tokio", "tokio_rustls", "rustls", "thiserror", "tracing", "fastrand", "ipnet", "httparse", "memchr"],

@@ -40,4 +40,5 @@ mod start;
 mod sticky;
 mod swarm;
 mod tls;
+mod upgrade;
 mod websocket;

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use super::Steering;
 use crate::clock;
 use crate::control::keeper::{Busy, Keeper, Restored};
-use crate::control::memory::{KnownAddresses, Remembered};
+use crate::control::memory::{self, KnownAddresses, Remembered};
 use crate::control::orders::Moment;
 use crate::exchange::addresses::Answer;
+use crate::exchange::commands::HandOver;
 use crate::exchange::state::States;
 use crate::model::health::PoolStanding;
 use crate::model::id::UpstreamKey;
 use crate::telemetry::journal::{Event, Line, rfc3339};
+use crate::telemetry::setup::Chain;
 
 /// What is remembered is handed over at every transition and at least this often.
 const EVERY: Duration = Duration::from_secs(10);
@@ -20,8 +24,8 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Where to keep things, and what was kept before.
 #[derive(Debug)]
 pub struct Keeping {
-    /// Takes errands.
-    pub keeper: Keeper,
+    /// Takes errands; `None`: there is no `state_dir`.
+    pub keeper: Option<Keeper>,
     /// From the process before this one.
     pub restored: Restored,
     /// Addresses older than this are not gone by.
@@ -35,6 +39,8 @@ pub(super) enum Handed {
     At(Instant),
     /// Something happened since.
     Behind,
+    /// Another process keeps it.
+    Over,
 }
 
 impl Steering {
@@ -70,25 +76,64 @@ impl Steering {
         let due = match self.handed {
             Handed::At(at) => now >= at + EVERY,
             Handed::Behind => true,
+            Handed::Over => false,
         };
         if due {
             self.keep_now(now);
         }
     }
 
+    /// Something happened that must not be lost.
+    pub(super) fn fall_behind(&mut self) {
+        if self.handed != Handed::Over {
+            self.handed = Handed::Behind;
+        }
+    }
+
     /// Hands it over in any case. Where the keeper has no room, the next time does it.
     pub(super) fn keep_now(&mut self, now: Instant) {
-        let Some(keeper) = &self.keeper else { return };
-        let remembered = Remembered {
-            memory: self.detector.memory(),
-            orders: self.orders.all().to_vec(),
-            addresses: known_addresses(&self.publisher.current().states),
+        let Some(keeper) = self.keeper.as_ref().filter(|_| self.handed != Handed::Over) else {
+            return;
         };
         let at = Moment { now, wall: clock::wall() };
-        self.handed = match keeper.remember(Box::new(remembered), at) {
+        self.handed = match keeper.remember(Box::new(self.known()), at) {
             Ok(()) => Handed::At(now),
             Err(Busy) => Handed::Behind,
         };
+    }
+
+    fn known(&self) -> Remembered {
+        Remembered {
+            memory: self.detector.memory(),
+            orders: self.orders.all().to_vec(),
+            addresses: known_addresses(&self.publisher.current().states),
+        }
+    }
+
+    /// Says all that is known, and leaves the keeping of it to another process.
+    pub(super) fn hand_over(&mut self, reply: oneshot::Sender<HandOver>) {
+        let at = Moment { now: clock::now(), wall: clock::wall() };
+        self.keep_now(at.now);
+        let (done, released) = oneshot::channel();
+        if let Some(Err(Busy)) = self.keeper.as_ref().map(|keeper| keeper.release(done)) {
+            tracing::warn!("state_dir does not keep up: it is given up when this process ends");
+        }
+        let memory = memory::write(&self.known(), at).unwrap_or_else(|error| {
+            tracing::error!(error = %Chain(&error), "memory cannot be written down");
+            Vec::new()
+        });
+        self.handed = Handed::Over;
+        if reply.send(HandOver { memory, released }).is_err() {
+            self.take_back();
+        }
+    }
+
+    /// Keeps things again: nobody took over.
+    pub(super) fn take_back(&mut self) {
+        if let Some(Err(Busy)) = self.keeper.as_ref().map(Keeper::resume) {
+            tracing::error!("state_dir does not keep up: nothing is kept until the next start");
+        }
+        self.handed = Handed::Behind;
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Handed, Steering, same};
 use crate::clock;
 use crate::control::announce::{self, OrderFate};
 use crate::control::orders::{self, Change, Moment};
-use crate::exchange::commands::{Instruction, Obeyed};
+use crate::exchange::commands::{Disobeyed, Instruction, Obeyed};
 use crate::model::id::Label;
 use crate::model::operator::Target;
 use crate::model::plan::PoolMode;
@@ -19,10 +19,14 @@ impl Steering {
         let Instruction { target, word, done } = instruction;
         let at = Moment { now: clock::now(), wall: clock::wall() };
         let topology = Arc::clone(&self.publisher.current().routing.topology);
-        let answer = self.orders.take(&target, &word, &topology, at).map(|change| {
+        let taken = match self.handed {
+            Handed::Over => Err(Disobeyed::HandingOver),
+            Handed::At(_) | Handed::Behind => self.orders.take(&target, &word, &topology, at),
+        };
+        let answer = taken.map(|change| {
             let transitions = self.detector.obey(self.orders.overrides(), at.now);
             self.tell_order(&change, at);
-            self.handed = Handed::Behind;
+            self.fall_behind();
             self.conclude(&transitions, at.now);
             self.obeyed(&target, change != Change::Nothing)
         });

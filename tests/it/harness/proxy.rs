@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// A folder with certificates, and the binary running on a file in it. Killed on drop.
 pub struct RunningProxy {
     child: Child,
+    /// Those that took over since, the serving one last.
+    successors: Vec<u32>,
     folder: TempDir,
     pub log: Log,
     /// Clients in cleartext.
@@ -85,7 +87,9 @@ impl RunningProxy {
         log.follow(child.stdout.take().expect("piped"));
         log.follow(child.stderr.take().expect("piped"));
         let unset = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut proxy = Self { child, folder, log, plain: unset, tls: unset, admin: unset };
+        let successors = Vec::new();
+        let mut proxy =
+            Self { child, successors, folder, log, plain: unset, tls: unset, admin: unset };
         proxy.plain = proxy.listening("127.0.0.1:").await;
         proxy.tls = proxy.listening("127.0.0.2:").await;
         proxy.admin = proxy.listening("127.0.0.3:").await;
@@ -124,9 +128,23 @@ impl RunningProxy {
 
     /// Sends a signal by name: `HUP`, `TERM`.
     pub fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
+        let kill = format!("kill -{name} {}", self.process());
         let status = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
         assert!(status.success(), "{kill}");
+    }
+
+    /// The process that serves.
+    fn process(&self) -> u32 {
+        self.successors.last().copied().unwrap_or(self.child.id())
+    }
+
+    /// Starts the program anew and waits until it serves in place of the old one.
+    pub async fn upgrade(&mut self) {
+        const TAKEN: &str = "a new process serves in place of this one";
+        self.signal("USR2");
+        let lines = self.log.wait(TAKEN, self.successors.len() + 1, |l| l.message() == TAKEN).await;
+        let process = lines.last().and_then(|line| line.field("process"));
+        self.successors.push(process.and_then(|id| id.parse().ok()).expect("a process id"));
     }
 
     /// Bounds the descriptors it may open from now on; those it has stay.
@@ -237,6 +255,10 @@ impl Drop for RunningProxy {
         // It may have ended by itself; then there is nothing to kill.
         self.child.kill().ok();
         self.child.wait().ok();
+        for process in &self.successors {
+            let kill = format!("kill -KILL {process} 2>/dev/null");
+            Command::new("sh").args(["-c", &kill]).status().ok();
+        }
         let said = self.log.text();
         if std::thread::panicking() {
             eprintln!("the proxy's last lines:\n{}", self.log.tail());

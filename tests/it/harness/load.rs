@@ -1,6 +1,7 @@
 //! A bounded steady load: so many requests a second, GET and POST mixed, each with a name of its
 //! own, half over HTTP/1.1 and half over HTTP/2, all over TLS.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -174,10 +175,13 @@ async fn one(shared: Arc<Shared>, number: usize, mix: Mix) {
     shared.count.send_replace(records.len());
 }
 
-/// Whether the connection was closed under a request that still waited in this client: every client opens
-/// another one then, and the other side has not seen it.
+/// Whether nobody has looked at a request: its connection was closed while it still waited in this client,
+/// or it came beyond the last stream of a GOAWAY (RFC 9113, section 6.8). Every client sends it again.
 fn was_never_sent(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+    let Some(error) = error.downcast_ref::<hyper::Error>() else { return false };
+    let reset = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_canceled()
+        || reset.is_some_and(|e| e.is_go_away() && e.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 async fn exchange(shared: &Shared, speak: Speak, ask: &Ask) -> anyhow::Result<(u16, String)> {

@@ -135,9 +135,11 @@ fn hexadecimal(digits: &[u8]) -> Option<[u8; MAC]> {
 /// old one: where the answer says that it does, the signature is enough.
 fn timely(at: Duration, now: SystemTime, max_age: Duration, answer: Answer<'_>) -> Marker {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let is_of_now = at <= now + AHEAD && now <= at + max_age;
+    if at <= now + AHEAD && now <= at + max_age {
+        return Marker::Present;
+    }
     let may_be_old = !is_refusal(answer.status) && at <= now && is_from_cache(answer.headers);
-    if is_of_now || may_be_old { Marker::Present } else { Marker::Old }
+    if may_be_old { Marker::Present } else { Marker::Old }
 }
 
 /// Whether the marker could acquit a provider of this status, see [`super::classify::head`].

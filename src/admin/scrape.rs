@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::inspect::is_fallback_outside_eu;
 use crate::exchange::board::{Board, BoardView};
 use crate::exchange::edge::Edge;
 use crate::exchange::evidence::EvidenceSender;
@@ -12,8 +13,7 @@ use crate::model::health::{HealthTag, ProviderHealth, UpstreamStanding};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::Order;
 use crate::model::outcome::{MethodClass, Outcome};
-use crate::model::place::{Jurisdiction, Residency};
-use crate::model::plan::{PoolMode, PoolPlan};
+use crate::model::plan::PoolMode;
 use crate::model::refusal::Refusal;
 use crate::model::signal::DURATION_BOUNDS;
 use crate::model::topology::EndpointHost;
@@ -81,19 +81,6 @@ fn pool(page: &mut Page, board: &BoardView, id: PoolId) {
     page.flag(&f::FAIL_CLOSED, &service, plan.mode == PoolMode::FailClosed);
     page.flag(&f::FALLBACK_OUTSIDE_EU, &service, is_fallback_outside_eu(board, id));
     pool_rows(page, view.states.pool(id));
-}
-
-/// `prefer-eu`, and what serves is outside the EU and not the first choice.
-fn is_fallback_outside_eu(board: &BoardView, id: PoolId) -> bool {
-    let topology = &board.view.routing.topology;
-    let pool = topology.pool(id);
-    let choice = |upstream: UpstreamId| topology.upstream(upstream).preference;
-    let best = pool.upstreams.iter().map(|upstream| choice(*upstream)).min();
-    pool.residency == Residency::PreferEu
-        && board.view.routing.plan(id).all().filter_map(PoolPlan::first).any(|first| {
-            topology.provider_of(first).jurisdiction == Jurisdiction::NonEu
-                && Some(choice(first)) != best
-        })
 }
 
 fn pool_rows(page: &mut Page, state: &PoolState) {

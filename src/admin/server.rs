@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::events::{self, Door};
 use super::live::Phase;
 use super::router::Desk;
 use crate::clock;
@@ -36,8 +37,22 @@ const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// Serves until the sender of `draining` is gone: while it says `true` the process drains, which
 /// the operator may watch and `/readyz` reports.
-pub async fn run(desk: Desk, listener: TcpListener, mut draining: watch::Receiver<bool>) {
-    let desk = Rc::new(desk);
+pub async fn run(desk: Desk, listener: TcpListener, draining: watch::Receiver<bool>) {
+    let (door, herald) = events::herald(desk.sources.board.clone());
+    // Whichever ends first, the other has nothing to finish.
+    tokio::select! {
+        () = accept(desk, door, listener, draining) => {}
+        () = herald.run() => {}
+    }
+}
+
+async fn accept(
+    desk: Desk,
+    door: Door,
+    listener: TcpListener,
+    mut draining: watch::Receiver<bool>,
+) {
+    let desk = Rc::new((desk, door));
     let watched = draining.clone();
     let mut connections = JoinSet::new();
     let mut quiet_until = clock::now();
@@ -87,10 +102,15 @@ fn is_time_to_complain(quiet_until: &mut Instant) -> bool {
     is_time
 }
 
-async fn serve(desk: &Desk, stream: TcpStream, peer: SocketAddr, draining: watch::Receiver<bool>) {
+async fn serve(
+    (desk, door): &(Desk, Door),
+    stream: TcpStream,
+    peer: SocketAddr,
+    draining: watch::Receiver<bool>,
+) {
     let service = service_fn(|request: http::Request<Incoming>| {
         let phase = if *draining.borrow() { Phase::Draining } else { Phase::Serving };
-        async move { Ok::<_, Infallible>(desk.answer(request, phase).await) }
+        async move { Ok::<_, Infallible>(desk.answer(request, phase, door).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -34,6 +34,7 @@ use crate::control::targets::ControlTargets;
 use crate::exchange::commands::SteeringEnded;
 use crate::exchange::edge::Edge;
 use crate::exchange::evidence::EvidenceSender;
+use crate::exchange::reload::{self as wishes, ReloadReceiver, ReloadSender};
 use crate::exchange::settings::SettingsCell;
 use crate::model::control_target::ControlTarget;
 use crate::model::name_server::NameServer;
@@ -149,13 +150,14 @@ pub(super) fn spawn(mut parts: Parts) -> Result<Plane, PlaneError> {
     reload::tell_taken(&parts.config.listeners, &parts.metrics);
     let (shutdown, shut) = watch::channel(false);
     let address = admin.as_ref().map(|admin| admin.address);
+    let (reloads, wishes) = wishes::channel();
     let mut threads = Vec::new();
     if let Some(admin) = admin {
-        let desk = desk(&parts, admin.token);
+        let desk = desk(&parts, admin.token, reloads);
         let (shut, draining) = (shut.clone(), parts.draining.clone());
         threads.push(thread("admin", move || attend(desk, admin.socket, draining, shut))?);
     }
-    threads.push(thread("control", move || run(parts, shut))?);
+    threads.push(thread("control", move || run(parts, wishes, shut))?);
     Ok(Plane { shutdown, threads, admin: address, last_word })
 }
 
@@ -176,14 +178,15 @@ fn thread<F: Future<Output = ()>>(
     spawned.map_err(PlaneError::Thread)
 }
 
-fn desk(parts: &Parts, token: Option<Token>) -> Desk {
+fn desk(parts: &Parts, token: Option<Token>, reloads: ReloadSender) -> Desk {
     let sources = Sources {
         board: parts.handles.board.clone(),
         edge: Arc::clone(&parts.edge),
         evidence: parts.evidence.clone(),
         metrics: parts.metrics.clone(),
     };
-    Desk { sources, commands: parts.handles.commands.clone(), token, started: clock::now() }
+    let commands = parts.handles.commands.clone();
+    Desk { sources, commands, reloads, token, started: clock::now() }
 }
 
 async fn attend(
@@ -207,7 +210,7 @@ async fn attend(
 }
 
 /// Everything ends with this future: the tasks are the runtime's, and the runtime ends after it.
-async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
+async fn run(parts: Parts, wishes: ReloadReceiver, shutdown: watch::Receiver<bool>) {
     let resolver = &parts.config.resolver;
     let names = Names::new(&resolver.servers, resolver_tls(resolver, &parts.roots));
     let prober = Prober {
@@ -242,7 +245,8 @@ async fn run(parts: Parts, shutdown: watch::Receiver<bool>) {
             control_targets,
             fixed: Fixed::of(&parts.config),
         };
-        let reload = Reload { file, cores: cores(), metrics: parts.metrics, applier: force };
+        let (metrics, cores) = (parts.metrics, cores());
+        let reload = Reload { file, cores, metrics, applier: force, wishes };
         spawn_local(reload.run(parts.sources, shutdown.clone()));
     }
     parts.steering.run(shutdown).await;

@@ -4,16 +4,18 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::admin::command::OrderName;
 use crate::telemetry::setup;
 
 mod api;
 mod check;
+mod completions;
 mod demo;
 mod explain;
 mod journal;
+mod man;
 mod order;
 mod replay;
 mod run;
@@ -75,6 +77,11 @@ enum Verb {
     Auto(order::AutoArguments),
     /// Prints the JSON Schema of the file, for editors.
     Schema(schema::Arguments),
+    /// Prints a script with which a shell completes verbs and flags.
+    Completions(completions::Arguments),
+    /// Writes the manual's pages, for whoever packages.
+    #[command(hide = true)]
+    Man(man::Arguments),
 }
 
 /// Where the configuration is looked for when none is named.
@@ -108,5 +115,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Verb::ForceIn(arguments) => order::run(arguments, OrderName::ForceIn),
         Verb::Auto(arguments) => order::auto(arguments),
         Verb::Schema(arguments) => schema::run(arguments),
+        Verb::Completions(arguments) => completions::run(arguments, &mut Arguments::command()),
+        Verb::Man(arguments) => man::run(arguments, Arguments::command()),
     }
 }

@@ -34,4 +34,5 @@ mod start;
 mod sticky;
 mod swarm;
 mod tls;
+mod verbs;
 mod websocket;

@@ -66,13 +66,16 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
+    /// What it shows, whether a token is set, the fields, and what comes of it.
+    type Row = (&'static str, bool, &'static [(&'static str, &'static str)], Result<(), Stranger>);
+
     #[test]
     fn who_may_ask_is_told_from_who_may_not() {
         use Stranger::{ForeignName, ForeignPage, NoToken};
         let token = Token::new("s3cret").expect("a token");
         const SHOWN: &str = "Bearer s3cret";
         #[rustfmt::skip]
-        let table: &[(&str, bool, &[(&'static str, &'static str)], Result<(), Stranger>)] = &[
+        let table: &[Row] = &[
             // what it shows                    token  headers                                                              is
             ("a program at an address",         false, &[("host", "127.0.0.1:9180")],                                        Ok(())),
             ("at IPv6",                         false, &[("host", "[::1]:9180")],                                            Ok(())),

@@ -70,7 +70,9 @@ impl Desk {
     ) -> Response<AdminBody> {
         let uri = request.uri().clone();
         let url_path = uri.path();
-        let is_open = operations::at(url_path).any(|operation| operation.access == Access::Anybody);
+        // What is not there is told to nobody but whoever may know what is.
+        let mut accesses = operations::at(url_path).map(|operation| operation.access).peekable();
+        let is_open = accesses.peek().is_some() && accesses.all(|access| access == Access::Anybody);
         if !is_open && let Err(stranger) = guard::admit(self.token.as_ref(), request.headers()) {
             return turned_away(stranger);
         }

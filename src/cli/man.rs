@@ -17,6 +17,8 @@ pub(super) struct Arguments {
 
 /// Writes or prints.
 pub(super) fn run(Arguments { into }: Arguments, whole: Command) -> anyhow::Result<ExitCode> {
+    // Pages that repeat the others help nobody.
+    let whole = whole.disable_help_subcommand(true);
     match into {
         Some(folder) => {
             std::fs::create_dir_all(&folder)

@@ -1,9 +1,9 @@
 //! A changed file to a changed configuration: noticed, settled, loaded, taken over whole, or refused
 //! with every complaint while the old one goes on serving.
 //!
-//! In: notifications, a poll every 30 s, SIGHUP, the operator's wish. Out: calls of an [`Applier`], which `app` gives,
-//! since it knows all the parts. Reading happens on a thread of its own: it must not keep steering
-//! waiting.
+//! In: notifications, a poll every 30 s, SIGHUP, the operator's wish. Out: calls of an [`Applier`],
+//! which `app` gives, since it knows all the parts. Reading happens on a thread of its own: it must
+//! not keep steering waiting.
 
 use std::collections::BTreeSet;
 use std::error::Error;

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 /// Verbs that a user types.
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 13] = [
     "run",
     "check",
     "demo",
@@ -18,7 +18,6 @@ const VERBS: [&str; 14] = [
     "auto",
     "schema",
     "completions",
-    "help",
 ];
 
 fn bascule(arguments: &[&str]) -> Output {

@@ -187,11 +187,12 @@ function show (status) {
 function link () {
   if (!state.heard) return
   const age = Date.now() - state.heard
-  const [kind, text] = age < STALE ? ['good', 'live'] : ['bad', `nothing heard for ${span(age / 1000)}`]
+  // In steps: a screen reader says each of them.
+  const [kind, text] = age < STALE ? ['good', 'live'] : ['bad', `nothing heard for ${span(Math.floor(age / 5000) * 5)}`]
+  document.title = (age < STALE && state.status ? headline(state.status) : 'stale') + ' · bascule'
   if ($('link').textContent === text) return
   $('link').className = `pill ${kind}`
   $('link').textContent = text
-  document.title = (age < STALE && state.status ? headline(state.status) : 'stale') + ' · bascule'
 }
 
 function headline (status) {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::exchange::commands::{CommandSender, Disobeyed, Obeyed, Unheard, Word};
@@ -17,23 +18,33 @@ const LASTS: (Duration, Duration) =
 const MOST_REASON: usize = 500;
 
 /// An order as it is sent.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderBody {
     /// `PROVIDER` or `SERVICE/PROVIDER`.
+    #[schemars(
+        example = &"bunny",
+        example = &"portal/bunny",
+        regex(pattern = r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}(/[A-Za-z0-9][-A-Za-z0-9_.]{0,62})?$")
+    )]
     pub target: String,
     /// `drain`, `force_out` or `force_in`.
     pub order: OrderName,
-    /// How long it stands, as `30m`; none: until it is taken back.
+    /// How long it stands, as `30m`, `1h30m` or `90s`, from a second to 90 days; none: until it is
+    /// taken back.
+    #[schemars(regex(
+        pattern = r"^([1-9][0-9]{0,2}h([1-9][0-9]?m)?|[1-9][0-9]{0,3}m|[1-9][0-9]{0,5}s)$"
+    ))]
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     pub lasts: Option<String>,
-    /// Why, for the journal.
+    /// Why, for the journal: one line.
+    #[schemars(length(max = 500), regex(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$"))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
 
 /// What can be ordered.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderName {
     /// See [`Order::Drain`].
@@ -57,7 +68,7 @@ impl OrderName {
 }
 
 /// What came of it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct ObeyedView {
     /// As it was sent.
     pub target: String,

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use http::{Method, Uri};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inspect::{detail, hold_left, incident_view};
@@ -20,7 +21,7 @@ use crate::routing::matcher::{Found, Matcher};
 use crate::telemetry::journal::rfc3339;
 
 /// Everything about one URL.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct Explanation {
     /// As of when, RFC 3339.
     pub at: String,
@@ -58,7 +59,7 @@ pub struct Explanation {
 }
 
 /// A route.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct RouteView {
     /// As it is typed in the file.
     pub host: String,
@@ -67,7 +68,7 @@ pub struct RouteView {
 }
 
 /// A candidate of the plan.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct CandidateView {
     /// Through whom.
     pub provider: String,
@@ -86,7 +87,7 @@ pub struct CandidateView {
 }
 
 /// An upstream that takes nothing now.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct LeftOutView {
     /// Through whom it would go.
     pub provider: String,

@@ -3,10 +3,27 @@
 use std::time::{Duration, SystemTime};
 
 use http::Uri;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{command, query};
 use crate::exchange::board::{BoardView, RECENT};
-use crate::telemetry::journal::{moment, rfc3339};
+use crate::telemetry::journal::{Line, moment, rfc3339};
+
+/// The answer. It is written from entries that are JSON already, and read as this.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct JournalPage {
+    /// Of bascule.
+    pub version: String,
+    /// RFC 3339.
+    pub at: String,
+    /// From when on, RFC 3339.
+    pub since: String,
+    /// Whether nothing since then was dropped for want of room.
+    pub complete: bool,
+    /// Oldest first.
+    pub entries: Vec<Line>,
+}
 
 /// Where nothing is asked for.
 const DEFAULT_SINCE: Duration = Duration::from_secs(24 * 60 * 60);

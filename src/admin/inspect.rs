@@ -8,11 +8,14 @@ use super::view::{
 };
 use crate::exchange::board::{BoardView, Entry};
 use crate::model::health::{
-    Evidence, Health, PoolStanding, Reason, Tier, TripRule, UpstreamStanding, Verdict,
+    Evidence, Health, PoolStanding, ProviderHealth, Reason, Tier, TripRule, UpstreamStanding,
+    Verdict,
 };
 use crate::model::id::{PoolId, ProviderId, UpstreamId};
 use crate::model::operator::StandingOrder;
-use crate::model::topology::{Barred, Pool, Provider, ProviderKind};
+use crate::model::place::{Jurisdiction, Residency};
+use crate::model::plan::PoolPlan;
+use crate::model::topology::{Barred, Pool, Provider, ProviderKind, Topology};
 use crate::telemetry::journal::rfc3339;
 
 /// Transitions in the status; the journal has more.
@@ -67,6 +70,7 @@ fn provider_view(board: &BoardView, id: ProviderId, provider: &Provider) -> Prov
         substrates: provider.substrates.iter().map(ToString::to_string).collect(),
         services: names(&|_, pool| pool.upstreams.iter().any(|upstream| is_through(*upstream))),
         first_for: names(&|pool_id, _| routing.plan(pool_id).first().is_some_and(is_through)),
+        demoted: matches!(board.providers[id.index()], ProviderHealth::Demoted { .. }),
     }
 }
 
@@ -91,7 +95,31 @@ fn service_view(board: &BoardView, id: PoolId, pool: &Pool, now: Instant) -> Ser
         incident: incident_view(standing, now),
         upstreams: pool.upstreams.iter().map(|up| upstream_view(board, *up, now)).collect(),
         barred: pool.barred.iter().map(BarredView::of).collect(),
+        on_fallback: plan
+            .first()
+            .is_some_and(|first| !is_first_choice(&board.view.routing.topology, first)),
+        fallback_outside_eu: is_fallback_outside_eu(board, id),
+        common_cause: standing.common_cause,
+        origin_incident: standing.origin_incident,
     }
+}
+
+/// Whether no upstream of its service is preferred to it.
+pub(super) fn is_first_choice(topology: &Topology, id: UpstreamId) -> bool {
+    let choice = |upstream: UpstreamId| topology.upstream(upstream).preference;
+    let others = &topology.pool(topology.upstream(id).pool).upstreams;
+    !others.iter().any(|other| choice(*other) < choice(id))
+}
+
+/// `prefer-eu`, and what serves is outside the EU and not the first choice.
+pub(super) fn is_fallback_outside_eu(board: &BoardView, id: PoolId) -> bool {
+    let routing = &board.view.routing;
+    let pool = routing.topology.pool(id);
+    pool.residency == Residency::PreferEu
+        && routing.plan(id).all().filter_map(PoolPlan::first).any(|first| {
+            routing.topology.provider_of(first).jurisdiction == Jurisdiction::NonEu
+                && !is_first_choice(&routing.topology, first)
+        })
 }
 
 /// The open incident, if any.
@@ -161,6 +189,7 @@ fn upstream_view(board: &BoardView, id: UpstreamId, now: Instant) -> UpstreamVie
             seconds_ago: ago(at),
         }),
         addresses: answer.addresses.iter().map(ToString::to_string).collect(),
+        admits: standing.admits.fraction(),
     }
 }
 

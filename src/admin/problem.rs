@@ -1,14 +1,16 @@
 //! Errors of the admin API as problem documents (RFC 9457).
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::body::AdminBody;
+
 /// What went wrong, for programs and people.
-#[derive(Debug, Serialize)]
-struct Problem<'a> {
+#[derive(Debug, JsonSchema, Serialize)]
+#[schemars(rename = "Problem")]
+pub struct Problem<'a> {
     /// `about:blank`: the title says it all (section 4.2.1).
     #[serde(rename = "type")]
     kind: &'static str,
@@ -21,12 +23,12 @@ struct Problem<'a> {
 }
 
 /// An answer with one detail.
-pub fn answer(status: StatusCode, detail: &str) -> Response<Full<Bytes>> {
+pub fn answer(status: StatusCode, detail: &str) -> Response<AdminBody> {
     with_reasons(status, detail, &[])
 }
 
 /// An answer with every reason.
-pub fn with_reasons(status: StatusCode, detail: &str, reasons: &[&str]) -> Response<Full<Bytes>> {
+pub fn with_reasons(status: StatusCode, detail: &str, reasons: &[&str]) -> Response<AdminBody> {
     let problem = Problem {
         kind: "about:blank",
         title: status.canonical_reason().unwrap_or("Error"),
@@ -36,7 +38,7 @@ pub fn with_reasons(status: StatusCode, detail: &str, reasons: &[&str]) -> Respo
     };
     // A struct of strings and numbers always serialises.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(AdminBody::from(body));
     *response.status_mut() = status;
     let media = HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(CONTENT_TYPE, media);

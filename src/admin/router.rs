@@ -1,32 +1,27 @@
-//! Method and path to an answer.
-//!
-//! What changes something is protected from pages in an operator's browser: a body has to be
-//! `application/json` and a `DELETE` cannot be simple, so that the browser asks first and is not
-//! answered; where no token is set, the host asked for has to be an address or `localhost`, so that
-//! no page can lead a name of its own here (DNS rebinding).
+//! Method and path to an answer, by the table of [`operations`]; who may ask is [`guard`]'s to say.
+//! A body has to be `application/json`, which no page can send elsewhere without being asked first.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-};
-use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde::Serialize;
 
+use super::body::AdminBody;
 use super::command::{self, ObeyedView, Refused};
+use super::events::Door;
 use super::explain::{Explanation, Unexplained};
+use super::guard::{self, Stranger};
 use super::live::{self, Phase};
+use super::operations::{self, Access, Action};
 use super::scrape::{self, Sources};
 use super::view::Status;
-use super::{history, problem, query, token::Token};
+use super::{console, history, openapi, problem, query, reload, token::Token};
 use crate::clock;
 use crate::exchange::commands::CommandSender;
-use crate::model::operator::Target;
+use crate::exchange::reload::ReloadSender;
 use crate::telemetry::page;
 
 /// A body is at most so long, in bytes.
@@ -41,117 +36,80 @@ pub struct Desk {
     pub sources: Sources,
     /// Who obeys.
     pub commands: CommandSender,
+    /// Who loads the file.
+    pub reloads: ReloadSender,
     /// What must be shown; `None`: nothing.
     pub token: Option<Token>,
     /// When the process began to serve.
     pub started: Instant,
 }
 
-/// What there is.
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Resource {
-    Live,
-    Ready,
-    Metrics,
-    Status,
-    Explain,
-    Journal,
-    Overrides,
-    Override(Target),
-}
-
-impl Resource {
-    fn at(url_path: &str) -> Option<Self> {
-        match url_path {
-            "/livez" => Some(Self::Live),
-            "/readyz" => Some(Self::Ready),
-            "/metrics" => Some(Self::Metrics),
-            "/v1/status" => Some(Self::Status),
-            "/v1/explain" => Some(Self::Explain),
-            "/v1/journal" => Some(Self::Journal),
-            "/v1/overrides" => Some(Self::Overrides),
-            _ => {
-                let target = url_path.strip_prefix("/v1/overrides/")?;
-                Some(Self::Override(command::target_of_path(target)?))
-            }
-        }
-    }
-
-    /// What can be done with it, as an `Allow` header says it.
-    const fn methods(&self) -> &'static str {
-        match self {
-            Self::Live
-            | Self::Ready
-            | Self::Metrics
-            | Self::Status
-            | Self::Explain
-            | Self::Journal => "GET, HEAD",
-            Self::Overrides => "GET, HEAD, POST",
-            Self::Override(_) => "DELETE",
-        }
-    }
-
-    fn allows(&self, method: &Method) -> bool {
-        self.methods().split(", ").any(|allowed| allowed == method.as_str())
-    }
-
-    /// Whether anybody may ask: the two say nothing that a connection attempt would not.
-    const fn is_open(&self) -> bool {
-        match self {
-            Self::Live | Self::Ready => true,
-            Self::Metrics
-            | Self::Status
-            | Self::Explain
-            | Self::Journal
-            | Self::Overrides
-            | Self::Override(_) => false,
-        }
-    }
-}
-
 impl Desk {
-    /// Answers one request. Waits for its body, for a bounded time, and for the steering loop, which
-    /// never waits for anybody.
-    pub async fn answer(&self, request: Request<Incoming>, phase: Phase) -> Response<Full<Bytes>> {
-        let mut response = self.unmarked(request, phase).await;
+    /// Answers one request. Waits for its body, for a bounded time, for the steering loop, which
+    /// never waits for anybody, and for a reload that was wished, for a bounded time.
+    pub async fn answer(
+        &self,
+        request: Request<Incoming>,
+        phase: Phase,
+        events: &Door,
+    ) -> Response<AdminBody> {
+        let mut response = self.unmarked(request, phase, events).await;
         let headers = response.headers_mut();
+        let resources = HeaderName::from_static("cross-origin-resource-policy");
+        headers.insert(resources, HeaderValue::from_static("same-origin"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
 
-    async fn unmarked(&self, request: Request<Incoming>, phase: Phase) -> Response<Full<Bytes>> {
-        let resource = Resource::at(request.uri().path());
-        let is_open = resource.as_ref().is_some_and(Resource::is_open);
-        let shown = self.token.as_ref().is_none_or(|token| token.is_shown_in(request.headers()));
-        if !is_open && !shown {
-            return unauthorized();
+    async fn unmarked(
+        &self,
+        request: Request<Incoming>,
+        phase: Phase,
+        events: &Door,
+    ) -> Response<AdminBody> {
+        let uri = request.uri().clone();
+        let url_path = uri.path();
+        // What is not there is told to nobody but whoever may know what is.
+        let mut accesses = operations::at(url_path).map(|operation| operation.access).peekable();
+        let is_open = accesses.peek().is_some() && accesses.all(|access| access == Access::Anybody);
+        if !is_open && let Err(stranger) = guard::admit(self.token.as_ref(), request.headers()) {
+            return turned_away(stranger);
         }
-        let Some(resource) = resource else {
-            return problem::answer(StatusCode::NOT_FOUND, "There is nothing at this path.");
+        let mut possible = operations::at(url_path).peekable();
+        if possible.peek().is_none() {
+            return nothing_here();
+        }
+        let Some(operation) = possible.find(|operation| operation.takes_method(request.method()))
+        else {
+            return not_allowed(url_path);
         };
-        if !resource.allows(request.method()) {
-            return not_allowed(resource.methods());
-        }
-        let changes = !request.method().is_safe();
-        if changes && self.token.is_none() && !names_this_machine(request.headers()) {
-            let detail = "Without a token, orders are taken at an address or localhost only.";
-            return problem::answer(StatusCode::MISDIRECTED_REQUEST, detail);
-        }
-        match resource {
-            Resource::Live => text("alive\n"),
-            Resource::Ready => self.ready(phase),
-            Resource::Metrics => self.metrics(),
-            Resource::Status => json(&self.looked()),
-            Resource::Explain => self.explain(request.uri()),
-            Resource::Journal => self.journal(request.uri()),
-            Resource::Overrides if changes => self.give_order(request).await,
-            Resource::Overrides => json(&self.looked().overrides),
-            Resource::Override(target) => told(command::take_back(&self.commands, &target).await),
+        match operation.action {
+            Action::Console(file) => console::file(file),
+            Action::Live => text("alive\n"),
+            Action::Ready => self.ready(phase),
+            Action::Metrics => self.metrics(),
+            Action::Document => json(&openapi::document()),
+            Action::Status => json(&self.looked()),
+            Action::Explain => self.explain(&uri),
+            Action::Journal => self.journal(&uri),
+            Action::Events => stream(events).await,
+            Action::Orders => json(&self.looked().overrides),
+            Action::GiveOrder => self.give_order(request).await,
+            Action::TakeBack => self.take_back(url_path).await,
+            Action::Reload => reload::load(&self.reloads).await,
         }
     }
 
-    async fn give_order(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn take_back(&self, url_path: &str) -> Response<AdminBody> {
+        let target = url_path.strip_prefix("/v1/overrides/").and_then(command::target_of_path);
+        match target {
+            Some(target) => told(command::take_back(&self.commands, &target).await),
+            None => nothing_here(),
+        }
+    }
+
+    async fn give_order(&self, request: Request<Incoming>) -> Response<AdminBody> {
         let media = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         if !media.eq_ignore_ascii_case(b"application/json") {
@@ -169,7 +127,7 @@ impl Desk {
         }
     }
 
-    fn explain(&self, uri: &Uri) -> Response<Full<Bytes>> {
+    fn explain(&self, uri: &Uri) -> Response<AdminBody> {
         let Some(url) = query::value(uri, "url") else {
             return problem::answer(StatusCode::BAD_REQUEST, &Unexplained::NoUrl.to_string());
         };
@@ -187,7 +145,7 @@ impl Desk {
         }
     }
 
-    fn journal(&self, uri: &Uri) -> Response<Full<Bytes>> {
+    fn journal(&self, uri: &Uri) -> Response<AdminBody> {
         match history::page(&self.sources.board.current(), uri) {
             Ok(body) => with_type(body, JSON),
             Err(error) => problem::answer(StatusCode::BAD_REQUEST, &error.to_string()),
@@ -198,7 +156,7 @@ impl Desk {
         Status::of(&self.sources.board.current(), clock::now())
     }
 
-    fn ready(&self, phase: Phase) -> Response<Full<Bytes>> {
+    fn ready(&self, phase: Phase) -> Response<AdminBody> {
         let board = self.sources.board.current();
         let reasons = live::unready(phase, &board, self.started, clock::now());
         if reasons.is_empty() {
@@ -207,7 +165,7 @@ impl Desk {
         problem::with_reasons(StatusCode::SERVICE_UNAVAILABLE, "Not ready.", &reasons)
     }
 
-    fn metrics(&self) -> Response<Full<Bytes>> {
+    fn metrics(&self) -> Response<AdminBody> {
         match scrape::page(&self.sources, clock::now()) {
             Ok(body) => with_type(body, page::CONTENT_TYPE),
             Err(error) => {
@@ -220,16 +178,27 @@ impl Desk {
 }
 
 /// What came of the operator's word.
-fn told(result: Result<ObeyedView, Refused>) -> Response<Full<Bytes>> {
+fn told(result: Result<ObeyedView, Refused>) -> Response<AdminBody> {
     match result {
         Ok(obeyed) => json(&obeyed),
         Err(refused) => problem::answer(refused.status(), &refused.to_string()),
     }
 }
 
+/// Events until the reader goes, or reads too slowly.
+async fn stream(events: &Door) -> Response<AdminBody> {
+    match events.subscribe().await {
+        Some(reader) => with_type(AdminBody::Stream(reader), "text/event-stream"),
+        None => {
+            let detail = "As many read events as are served.";
+            problem::answer(StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
+    }
+}
+
 const JSON: &str = "application/json";
 
-fn json<T: Serialize>(value: &T) -> Response<Full<Bytes>> {
+pub(super) fn json<T: Serialize>(value: &T) -> Response<AdminBody> {
     match serde_json::to_vec(value) {
         Ok(body) => with_type(body, JSON),
         Err(error) => {
@@ -240,33 +209,47 @@ fn json<T: Serialize>(value: &T) -> Response<Full<Bytes>> {
     }
 }
 
-/// Whether the request names us by an address or as `localhost`: names can lead anywhere.
-fn names_this_machine(headers: &HeaderMap) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let Some(Ok(authority)) = host.map(str::parse::<Authority>) else { return false };
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
-}
-
-fn unauthorized() -> Response<Full<Bytes>> {
-    let mut response = problem::answer(StatusCode::UNAUTHORIZED, "A bearer token is needed.");
-    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+fn turned_away(stranger: Stranger) -> Response<AdminBody> {
+    let (status, detail) = match stranger {
+        Stranger::NoToken => (StatusCode::UNAUTHORIZED, "A bearer token is needed."),
+        Stranger::ForeignPage => {
+            (StatusCode::FORBIDDEN, "Pages of other origins are not answered.")
+        }
+        Stranger::ForeignName => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "Without a token, only requests at an address or localhost are answered.",
+        ),
+    };
+    let mut response = problem::answer(status, detail);
+    if stranger == Stranger::NoToken {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     response
 }
 
-fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+fn nothing_here() -> Response<AdminBody> {
+    problem::answer(StatusCode::NOT_FOUND, "There is nothing at this path.")
+}
+
+fn not_allowed(url_path: &str) -> Response<AdminBody> {
+    let methods: Vec<&str> =
+        operations::at(url_path).map(|operation| operation.verb.allowed()).collect();
+    let methods = methods.join(", ");
     let detail = format!("This resource takes {methods} only.");
     let mut response = problem::answer(StatusCode::METHOD_NOT_ALLOWED, &detail);
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    // Made of names of methods: always a valid value.
+    if let Ok(methods) = HeaderValue::try_from(methods) {
+        response.headers_mut().insert(ALLOW, methods);
+    }
     response
 }
 
-fn text(body: &'static str) -> Response<Full<Bytes>> {
-    with_type(body.into(), "text/plain; charset=utf-8")
+fn text(body: &'static str) -> Response<AdminBody> {
+    with_type(body, "text/plain; charset=utf-8")
 }
 
-fn with_type(body: Vec<u8>, media: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+pub(super) fn with_type(body: impl Into<AdminBody>, media: &'static str) -> Response<AdminBody> {
+    let mut response = Response::new(body.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     response
 }

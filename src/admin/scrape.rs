@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::inspect::{is_fallback_outside_eu, is_first_choice};
 use crate::exchange::board::{Board, BoardView};
 use crate::exchange::edge::Edge;
 use crate::exchange::evidence::EvidenceSender;
@@ -12,11 +13,10 @@ use crate::model::health::{HealthTag, ProviderHealth, UpstreamStanding};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::Order;
 use crate::model::outcome::{MethodClass, Outcome};
-use crate::model::place::{Jurisdiction, Residency};
-use crate::model::plan::{PoolMode, PoolPlan};
+use crate::model::plan::PoolMode;
 use crate::model::refusal::Refusal;
 use crate::model::signal::DURATION_BOUNDS;
-use crate::model::topology::{EndpointHost, Topology};
+use crate::model::topology::EndpointHost;
 use crate::telemetry::families as f;
 use crate::telemetry::labels::{Dropped, NO_SERVICE};
 use crate::telemetry::metrics::Metrics;
@@ -83,23 +83,6 @@ fn pool(page: &mut Page, board: &BoardView, id: PoolId) {
     page.flag(&f::FAIL_CLOSED, &service, plan.mode == PoolMode::FailClosed);
     page.flag(&f::FALLBACK_OUTSIDE_EU, &service, is_fallback_outside_eu(board, id));
     pool_rows(page, view.states.pool(id));
-}
-
-/// `prefer-eu`, and what serves is outside the EU and not the first choice.
-fn is_fallback_outside_eu(board: &BoardView, id: PoolId) -> bool {
-    let topology = &board.view.routing.topology;
-    topology.pool(id).residency == Residency::PreferEu
-        && board.view.routing.plan(id).all().filter_map(PoolPlan::first).any(|first| {
-            topology.provider_of(first).jurisdiction == Jurisdiction::NonEu
-                && !is_first_choice(topology, first)
-        })
-}
-
-/// Whether no upstream of its service is preferred to it.
-fn is_first_choice(topology: &Topology, id: UpstreamId) -> bool {
-    let upstream = topology.upstream(id);
-    let others = topology.pool(upstream.pool).upstreams.iter();
-    others.map(|other| topology.upstream(*other).preference).min() == Some(upstream.preference)
 }
 
 fn pool_rows(page: &mut Page, state: &PoolState) {

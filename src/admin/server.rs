@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::events::{self, Door};
 use super::live::Phase;
 use super::router::Desk;
 use crate::clock;
@@ -36,8 +37,17 @@ const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// Serves until the sender of `phase` is gone. While the process drains, the operator may watch it and
 /// `/readyz` reports it; once another process answers here too, nobody is accepted any more.
-pub async fn run(desk: Desk, listener: TcpListener, mut phase: watch::Receiver<Phase>) {
-    let desk = Rc::new(desk);
+pub async fn run(desk: Desk, listener: TcpListener, phase: watch::Receiver<Phase>) {
+    let (door, herald) = events::herald(desk.sources.board.clone());
+    // Whichever ends first, the other has nothing to finish.
+    tokio::select! {
+        () = accept(desk, door, listener, phase) => {}
+        () = herald.run() => {}
+    }
+}
+
+async fn accept(desk: Desk, door: Door, listener: TcpListener, mut phase: watch::Receiver<Phase>) {
+    let desk = Rc::new((desk, door));
     let watched = phase.clone();
     let mut connections = JoinSet::new();
     let mut quiet_until = clock::now();
@@ -88,11 +98,16 @@ fn is_time_to_complain(quiet_until: &mut Instant) -> bool {
     is_time
 }
 
-async fn serve(desk: &Desk, stream: TcpStream, peer: SocketAddr, phase: watch::Receiver<Phase>) {
+async fn serve(
+    (desk, door): &(Desk, Door),
+    stream: TcpStream,
+    peer: SocketAddr,
+    phase: watch::Receiver<Phase>,
+) {
     let mut handed_over = phase.clone();
     let service = service_fn(|request: http::Request<Incoming>| {
         let phase = *phase.borrow();
-        async move { Ok::<_, Infallible>(desk.answer(request, phase).await) }
+        async move { Ok::<_, Infallible>(desk.answer(request, phase, door).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -2,10 +2,11 @@
 //! change without breaking anyone's script. Shares are fractions of one, spans are seconds, moments
 //! are RFC 3339.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Everything, as of one moment.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct Status {
     /// Of bascule.
     pub version: String,
@@ -24,15 +25,17 @@ pub struct Status {
 }
 
 /// One provider.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct ProviderView {
     /// Key in the file.
     pub name: String,
     /// Country of the legal entity.
     pub seat: String,
     /// `eu` or `non_eu`.
+    #[schemars(extend("enum" = ["eu", "non_eu"]))]
     pub jurisdiction: String,
     /// `edge` or `origin`.
+    #[schemars(extend("enum" = ["edge", "origin"]))]
     pub kind: String,
     /// What it shares with others.
     pub substrates: Vec<String>,
@@ -40,20 +43,26 @@ pub struct ProviderView {
     pub services: Vec<String>,
     /// Services that would now: those whose first candidate it is.
     pub first_for: Vec<String>,
+    /// Whether every service avoids it, because it failed for several.
+    #[serde(default)]
+    pub demoted: bool,
 }
 
 /// One service.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct ServiceView {
     /// Key in the file.
     pub name: String,
     /// `any`, `prefer-eu` or `eu-only`.
+    #[schemars(extend("enum" = ["any", "prefer-eu", "eu-only"]))]
     pub residency: String,
     /// `normal`, `fail_open` or `fail_closed`.
+    #[schemars(extend("enum" = ["normal", "fail_open", "fail_closed"]))]
     pub mode: String,
     /// Provider of the first candidate; none when fail-closed.
     pub first: Option<String>,
     /// `enforce` or `observe`.
+    #[schemars(extend("enum" = ["enforce", "observe"]))]
     pub failover: String,
     /// Who would be first if decisions moved traffic; only where that is somebody else.
     pub would_be_first: Option<String>,
@@ -65,10 +74,23 @@ pub struct ServiceView {
     pub upstreams: Vec<UpstreamView>,
     /// What the file lists and policy forbids.
     pub barred: Vec<BarredView>,
+    /// Whether the first candidate stands behind the first choice of the file.
+    #[serde(default)]
+    pub on_fallback: bool,
+    /// Whether `prefer-eu` is served from outside the EU, and not by the first choice.
+    #[serde(default)]
+    pub fallback_outside_eu: bool,
+    /// Whether our own network or resolver is at fault.
+    #[serde(default)]
+    pub common_cause: bool,
+    /// Whether the origin itself is at fault, by its own word or through every provider. Where it says
+    /// so itself nothing fails that could be an upstream's fault, and there is no `incident`.
+    #[serde(default)]
+    pub origin_incident: bool,
 }
 
 /// A part of a service's requests that is served by others than the rest.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PartView {
     /// In words: a method class, a host, or both.
     pub slice: String,
@@ -77,7 +99,7 @@ pub struct PartView {
 }
 
 /// An open incident.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct IncidentView {
     /// How long it has lasted.
     pub seconds: f64,
@@ -90,25 +112,29 @@ pub struct IncidentView {
 }
 
 /// One upstream.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct UpstreamView {
     /// Through whom.
     pub provider: String,
     /// Scheme, host and port.
     pub endpoint: String,
     /// `eu` or `non_eu`.
+    #[schemars(extend("enum" = ["eu", "non_eu"]))]
     pub jurisdiction: String,
     /// Lower goes first.
     pub preference: u16,
     /// Relative to others of the same preference.
     pub weight: u16,
     /// `healthy`, `suspect`, `ejected`, `half_open` or `ramping`.
+    #[schemars(extend("enum" = ["healthy", "suspect", "ejected", "half_open", "ramping"]))]
     pub health: String,
     /// Until it may be tried again, while ejected.
     pub hold_seconds: Option<f64>,
     /// `auto`, `draining`, `forced_out` or `forced_in`.
+    #[schemars(extend("enum" = ["auto", "draining", "forced_out", "forced_in"]))]
     pub admin: String,
     /// `serve`, `share`, `trickle` or `avoid`.
+    #[schemars(extend("enum" = ["serve", "share", "trickle", "avoid"]))]
     pub verdict: String,
     /// Of the safe requests.
     pub share: f64,
@@ -134,10 +160,18 @@ pub struct UpstreamView {
     pub last: Option<ChangeView>,
     /// Where it is dialled.
     pub addresses: Vec<String>,
+    /// Share of what the plan would give it that it can hold; less than 1: it is limited to that.
+    #[serde(default = "whole")]
+    pub admits: f64,
+}
+
+/// Of an upstream that nothing limits.
+fn whole() -> f64 {
+    1.0
 }
 
 /// Scores over thresholds.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct ScoresView {
     /// Nearly everything fails.
     pub cascade: f64,
@@ -148,7 +182,7 @@ pub struct ScoresView {
 }
 
 /// One probe.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct ProbeView {
     /// Whether it passed.
     pub passed: bool,
@@ -157,7 +191,7 @@ pub struct ProbeView {
 }
 
 /// One change of health.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct ChangeView {
     /// Why.
     pub reason: String,
@@ -168,20 +202,22 @@ pub struct ChangeView {
 }
 
 /// An upstream that policy forbids.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct BarredView {
     /// Through whom it would have gone.
     pub provider: String,
     /// Why not.
+    #[schemars(extend("enum" = ["eu", "non_eu"]))]
     pub jurisdiction: String,
 }
 
 /// An order that stands.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct OrderView {
     /// `PROVIDER` or `SERVICE/PROVIDER`.
     pub target: String,
     /// `drain`, `force_out` or `force_in`.
+    #[schemars(extend("enum" = ["drain", "force_out", "force_in"]))]
     pub order: String,
     /// When it was given, RFC 3339.
     pub since: String,
@@ -192,7 +228,7 @@ pub struct OrderView {
 }
 
 /// One transition.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct TransitionView {
     /// RFC 3339.
     pub at: String,

@@ -37,6 +37,7 @@ use crate::exchange::commands::SteeringEnded;
 use crate::exchange::edge::Edge;
 use crate::exchange::evidence::EvidenceSender;
 use crate::exchange::pulse::Beat;
+use crate::exchange::reload::{self as wishes, ReloadReceiver, ReloadSender};
 use crate::exchange::settings::SettingsCell;
 use crate::model::control_target::ControlTarget;
 use crate::model::name_server::NameServer;
@@ -124,13 +125,14 @@ pub(super) fn spawn(mut parts: Parts) -> Result<Plane, PlaneError> {
     reload::tell_taken(&parts.config.listeners, &parts.metrics);
     let (shutdown, shut) = watch::channel(false);
     let address = admin.as_ref().map(|admin| admin.address);
+    let (reloads, wishes) = wishes::channel();
     let mut threads = Vec::new();
     if let Some(admin) = admin {
-        let desk = desk(&parts, admin.token);
+        let desk = desk(&parts, admin.token, reloads);
         let (shut, phase, beat) = (shut.clone(), parts.phase.clone(), parts.beats[1].take());
         threads.push(thread("admin", move || attend(desk, admin.socket, phase, beat, shut))?);
     }
-    threads.push(thread("control", move || run(parts, shut))?);
+    threads.push(thread("control", move || run(parts, wishes, shut))?);
     Ok(Plane { shutdown, threads, admin: address, last_word })
 }
 
@@ -151,14 +153,15 @@ fn thread<F: Future<Output = ()>>(
     spawned.map_err(PlaneError::Thread)
 }
 
-fn desk(parts: &Parts, token: Option<Token>) -> Desk {
+fn desk(parts: &Parts, token: Option<Token>, reloads: ReloadSender) -> Desk {
     let sources = Sources {
         board: parts.handles.board.clone(),
         edge: Arc::clone(&parts.edge),
         evidence: parts.evidence.clone(),
         metrics: parts.metrics.clone(),
     };
-    Desk { sources, commands: parts.handles.commands.clone(), token, started: clock::now() }
+    let commands = parts.handles.commands.clone();
+    Desk { sources, commands, reloads, token, started: clock::now() }
 }
 
 async fn attend(
@@ -186,7 +189,7 @@ async fn attend(
 }
 
 /// Everything ends with this future: the tasks are the runtime's, and the runtime ends after it.
-async fn run(mut parts: Parts, shutdown: watch::Receiver<bool>) {
+async fn run(mut parts: Parts, wishes: ReloadReceiver, shutdown: watch::Receiver<bool>) {
     if let Some(beat) = parts.beats[0].take() {
         spawn_local(beat.keep());
     }
@@ -223,7 +226,8 @@ async fn run(mut parts: Parts, shutdown: watch::Receiver<bool>) {
             control_targets,
             fixed: Fixed::of(&parts.config),
         };
-        let reload = Reload { file, cores: cores(), metrics: parts.metrics, applier: force };
+        let (metrics, cores) = (parts.metrics, cores());
+        let reload = Reload { file, cores, metrics, applier: force, wishes };
         spawn_local(reload.run(parts.sources, shutdown.clone()));
     }
     parts.steering.run(shutdown).await;

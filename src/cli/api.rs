@@ -12,7 +12,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
-use tokio::runtime::LocalOptions;
+use tokio::runtime::{LocalOptions, LocalRuntime};
 
 /// For the whole answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +38,16 @@ impl Where {
 
     /// The answer to a request with this body, which is JSON unless it is empty.
     pub(super) fn call(&self, method: Method, target: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        runtime()?.block_on(self.ask(method, target, body))
+    }
+
+    /// The same, on a runtime that runs already.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Bytes> {
         let token = self.token()?;
         let mut request = Request::builder().method(method).uri(target);
         request = request.header(ACCEPT, "application/json");
@@ -48,14 +58,8 @@ impl Where {
             request = request.header(AUTHORIZATION, token);
         }
         let request = request.body(Full::new(body)).context("asking")?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .context("starting")?;
-        runtime.block_on(async {
-            let fetched = tokio::time::timeout(TIMEOUT, fetch(&self.admin, request)).await;
-            fetched.with_context(|| format!("no answer from {} within {TIMEOUT:?}", self.admin))?
-        })
+        let fetched = tokio::time::timeout(TIMEOUT, fetch(&self.admin, request)).await;
+        fetched.with_context(|| format!("no answer from {} within {TIMEOUT:?}", self.admin))?
     }
 
     /// An answer as what it should be.
@@ -75,6 +79,12 @@ impl Where {
         value.set_sensitive(true);
         Ok(Some(value))
     }
+}
+
+/// What a verb that asks runs on.
+pub(super) fn runtime() -> anyhow::Result<LocalRuntime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build_local(LocalOptions::default()).context("starting")
 }
 
 async fn fetch(admin: &Uri, mut request: Request<Full<Bytes>>) -> anyhow::Result<Bytes> {

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use serde::Deserialize;
 
 use super::api::{Where, plain};
+use crate::admin::history::JournalPage;
 use crate::admin::query::encoded;
 use crate::telemetry::journal::Line;
 
@@ -37,16 +37,6 @@ enum Format {
     Md,
 }
 
-/// The answer of the admin API.
-#[derive(Debug, Deserialize)]
-struct Page {
-    version: String,
-    at: String,
-    since: String,
-    complete: bool,
-    entries: Vec<Line>,
-}
-
 /// Runs the verb.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { since, format, at } = arguments;
@@ -61,7 +51,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(page: &Page) -> String {
+fn lines(page: &JournalPage) -> String {
     let line = |line: &Line| {
         let service = line.service.as_deref().unwrap_or("-");
         plain(&format!("{}  {service}  {}  generation={}", line.at, line.text, line.generation))

@@ -4,16 +4,18 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::admin::command::OrderName;
 use crate::telemetry::setup;
 
 mod api;
 mod check;
+mod completions;
 mod demo;
 mod explain;
 mod journal;
+mod man;
 mod order;
 mod providers;
 mod ready;
@@ -84,6 +86,11 @@ enum Verb {
     Schema(schema::Arguments),
     /// Prints a signed origin marker, for scripts and timers.
     Sign(sign::Arguments),
+    /// Prints a script with which a shell completes verbs and flags.
+    Completions(completions::Arguments),
+    /// Writes the manual's pages, for whoever packages.
+    #[command(hide = true)]
+    Man(man::Arguments),
 }
 
 /// Where the configuration is looked for when none is named.
@@ -120,5 +127,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Verb::Providers(arguments) => providers::run(arguments),
         Verb::Schema(arguments) => schema::run(arguments),
         Verb::Sign(arguments) => sign::run(arguments),
+        Verb::Completions(arguments) => completions::run(arguments, &mut Arguments::command()),
+        Verb::Man(arguments) => man::run(arguments, Arguments::command()),
     }
 }

@@ -9,6 +9,9 @@ use anyhow::Context;
 use super::api::{Where, plain};
 use crate::admin::view::{OrderView, ServiceView, Status, UpstreamView};
 
+mod screen;
+mod watch;
+
 /// Transitions shown; the log has them all.
 const RECENT: usize = 10;
 
@@ -18,13 +21,19 @@ pub(super) struct Arguments {
     /// Prints the answer as it came.
     #[arg(long)]
     json: bool,
+    /// Goes on showing it, each second; q ends it. Where no terminal is, a line for each change.
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
     #[command(flatten)]
     at: Where,
 }
 
 /// Runs the verb.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { json, at } = arguments;
+    let Arguments { json, watch: goes_on, at } = arguments;
+    if goes_on {
+        return watch::run(&at);
+    }
     let body = at.get("/v1/status")?;
     let text = if json { body } else { table(&at.read(&body)?).into() };
     let mut out = std::io::stdout().lock();
@@ -88,6 +97,9 @@ fn service_table(out: &mut String, service: &ServiceView) {
         let blame = incident.blame.as_deref().unwrap_or("unknown");
         let seconds = incident.seconds;
         append(&mut head, format_args!(", incident for {seconds:.0} s, blame {blame}"));
+    }
+    if service.origin_incident && service.incident.is_none() {
+        head.push_str(", the origin itself fails");
     }
     for part in &service.parts {
         let first = part.first.as_deref().unwrap_or("nobody");

@@ -1,9 +1,9 @@
 //! A changed file to a changed configuration: noticed, settled, loaded, taken over whole, or refused
 //! with every complaint while the old one goes on serving.
 //!
-//! In: notifications, a poll every 30 s, SIGHUP. Out: calls of an [`Applier`], which `app` gives,
-//! since it knows all the parts. Reading happens on a thread of its own: it must not keep steering
-//! waiting.
+//! In: notifications, a poll every 30 s, SIGHUP, the operator's wish. Out: calls of an [`Applier`],
+//! which `app` gives, since it knows all the parts. Reading happens on a thread of its own: it must
+//! not keep steering waiting.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -15,7 +15,9 @@ use tokio::sync::watch;
 
 use super::watch::{FileWatch, fingerprint};
 use crate::clock;
+use crate::config::complaint::Complaint;
 use crate::config::{self, Config, Listener, LoadError};
+use crate::exchange::reload::{Loaded, NotLoaded, ReloadReceiver, Wish};
 use crate::net::notify::{self, Stage};
 use crate::telemetry::labels::ReloadResult;
 use crate::telemetry::metrics::Metrics;
@@ -46,6 +48,8 @@ pub struct Reload<A> {
     pub metrics: Metrics,
     /// Who puts a new one into force.
     pub applier: A,
+    /// Who wishes it loaded.
+    pub wishes: ReloadReceiver,
 }
 
 /// What a configuration was made from, good or bad.
@@ -79,6 +83,12 @@ struct Reading {
     result: Result<Config, LoadError>,
 }
 
+/// What came of one load.
+struct Load {
+    sources: Sources,
+    result: Result<Loaded, NotLoaded>,
+}
+
 /// Why to look at the files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Cause {
@@ -101,26 +111,36 @@ impl<A: Applier> Reload<A> {
             None => std::future::pending().await,
         };
         // What changed before the watch began brings no notification.
-        let mut cause = Cause::Look;
+        let (mut cause, mut asker) = (Cause::Look, None::<Wish>);
         loop {
-            if let Some(loaded) = self.look(cause, &sources).await {
-                watch.follow(&loaded.paths);
-                sources = loaded;
+            if let Some(load) = self.look(cause, &sources).await {
+                watch.follow(&load.sources.paths);
+                sources = load.sources;
+                // Who has gone away meanwhile finds it in the log.
+                if let Some(wish) = asker.take() {
+                    wish.done.send(load.result).ok();
+                }
             }
-            // Dropping any arm half-way loses nothing: signals and the shutdown stay, a change that
-            // had not come to rest is seen by the look that follows whatever won instead.
+            // Of a load that broke off the asker learns by this end of the wish.
+            drop(asker.take());
+            // Dropping any arm half-way loses nothing: signals, wishes and the shutdown stay, a change
+            // that had not come to rest is seen by the look that follows whatever won instead.
             cause = tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => return,
                 _ = orders() => Cause::Order,
+                wish = self.wishes.next() => {
+                    asker = Some(wish);
+                    Cause::Order
+                }
                 () = watch.changed() => Cause::Look,
                 () = tokio::time::sleep(POLL) => Cause::Look,
             };
         }
     }
 
-    /// Loads what has changed or was ordered; what that was made from. `None`: nothing was loaded.
-    async fn look(&mut self, cause: Cause, before: &Sources) -> Option<Sources> {
+    /// Loads what has changed or was ordered; what came of it. `None`: nothing was loaded.
+    async fn look(&mut self, cause: Cause, before: &Sources) -> Option<Load> {
         let (file, cores, before) = (self.file.clone(), self.cores, before.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let wanted = cause == Cause::Order || before.have_changed();
@@ -141,32 +161,35 @@ impl<A: Applier> Reload<A> {
             Ok(config) => self.take_over(config).await,
             Err(refused) => {
                 refuse(&refused);
-                ReloadResult::Failure
+                let complaints = refused.complaints().iter();
+                Err(NotLoaded::Refused(complaints.map(Complaint::one_line).collect()))
             }
         };
-        self.metrics.reload(result);
+        let counted = if result.is_ok() { ReloadResult::Success } else { ReloadResult::Failure };
+        self.metrics.reload(counted);
         // Whatever came of it, something serves.
         notify::tell(Stage::Ready);
-        Some(sources)
+        Some(Load { sources, result })
     }
 
-    async fn take_over(&mut self, config: Config) -> ReloadResult {
+    async fn take_over(&mut self, config: Config) -> Result<Loaded, NotLoaded> {
         let (services, upstreams) = (config.topology.pools.len(), config.topology.upstreams.len());
         let (lints, listeners) = (config.lints.clone(), config.listeners.clone());
         let expiring = config::expiring(&config, clock::wall());
         if let Err(error) = self.applier.apply(config).await {
             tracing::error!(error = %Chain(&error), "configuration not put into force");
-            return ReloadResult::Failure;
+            return Err(NotLoaded::NotInForce(vec![Chain(&error).to_string()]));
         }
-        for lint in lints {
-            tracing::warn!(lint = %lint.one_line(), "the configuration has a trap");
+        let lints: Vec<String> = lints.iter().map(Complaint::one_line).collect();
+        for lint in &lints {
+            tracing::warn!(lint, "the configuration has a trap");
         }
         for line in expiring {
             tracing::warn!(certificate = line, "a certificate ends");
         }
         tracing::info!(services, upstreams, "configuration reloaded");
         tell_taken(&listeners, &self.metrics);
-        ReloadResult::Success
+        Ok(Loaded { services, upstreams, lints })
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`snapshot`]: routing and the states beside it | steering | proxy, prober, admin | the old one serves until replaced |
 //! | [`ledger`]: counters per upstream and pool | each worker, its own row | steering, scrape | they only grow |
 //! | [`commands`]: what to do, with its reply | reload, admin | steering | reload waits, admin says so |
+//! | [`reload`]: wishes that the file be loaded, with their replies | admin | control | admin says so |
 //! | [`evidence`]: notes, pairs, probe reports | proxy, prober | steering | newest dropped and counted |
 //! | [`budget`]: retries of the last 10 s | each worker, its own row | proxy | no retry, counted |
 //! | [`lately`]: clients and host names that had a good answer | every worker, a word each | proxy | a stranger, whose failures say nothing |
@@ -28,6 +29,7 @@ pub mod forwarded;
 pub mod lately;
 pub mod ledger;
 pub mod pulse;
+pub mod reload;
 pub mod settings;
 pub mod snapshot;
 pub mod state;

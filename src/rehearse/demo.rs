@@ -283,7 +283,7 @@ impl fmt::Display for Opening<'_> {
             "  clients   {RATE} requests a second, {unsafe_share} in a hundred of them POST or PUT, to http://{proxy}"
         )?;
         writeln!(f, "  compared  with the same requests straight to {first}")?;
-        writeln!(f, "  look      http://{admin}/v1/status and /metrics")?;
+        writeln!(f, "  look      http://{admin}/ in a browser, /v1/status, /metrics")?;
         writeln!(
             f,
             "  scaled    the way back: hold {hold:.0?}, max_hold {max_hold:.0?}, min_stay {min_stay:.0?}, ramp {ramp:.0?}"

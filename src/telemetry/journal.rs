@@ -6,12 +6,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::health::{Attribution, Evidence};
 
 /// One line.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Line {
     /// RFC 3339, to the millisecond.
@@ -73,7 +74,7 @@ pub struct Line {
 }
 
 /// What happened.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// The process began to serve.
@@ -117,7 +118,7 @@ pub enum Event {
 }
 
 /// What a trip stood on.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(default)]
 pub struct EvidenceLine {
     /// Sum of log-likelihoods at that moment.
@@ -135,7 +136,7 @@ pub struct EvidenceLine {
 }
 
 /// Whose fault the evidence said it was.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(default)]
 pub struct BlameLine {
     /// `provider`, `origin` or `unknown`.
@@ -149,7 +150,7 @@ pub struct BlameLine {
 }
 
 /// What the operator ordered.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(default)]
 pub struct OrderLine {
     /// `PROVIDER` or `SERVICE/PROVIDER`.
@@ -165,7 +166,7 @@ pub struct OrderLine {
 }
 
 /// What an incident cost one service.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(default)]
 pub struct CostLine {
     /// The first failure, RFC 3339.

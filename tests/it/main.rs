@@ -41,4 +41,5 @@ mod sticky;
 mod swarm;
 mod tls;
 mod upgrade;
+mod verbs;
 mod websocket;

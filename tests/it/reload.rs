@@ -4,6 +4,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use http::Method;
+use serde_json::Value;
+
 use crate::harness::client::{Ask, Session, Speak};
 use crate::harness::load::{Load, turn};
 use crate::harness::log::Line;
@@ -226,4 +229,25 @@ async fn listeners_on_any_port_of_one_address_stay_where_they_are() {
         let answer = within("an answer", session.send(&Ask::get("/page"))).await.expect("whole");
         assert_eq!(answer.served_by(), "us");
     }
+}
+
+#[tokio::test]
+async fn a_reload_that_is_asked_for_answers_what_came_of_it() {
+    let stage = Stage::plain().await;
+    let recipe = recipe(&stage.us, &stage.eu);
+    let ask = || stage.proxy.tell(Method::POST, "/v1/reload", &Value::Null);
+    fs::write(stage.proxy.file("bascule.yaml"), valid(&recipe, 1)).expect("the folder is ours");
+    let loaded = ask().await;
+    assert_eq!(loaded.status.as_u16(), 200, "{}", loaded.text());
+    let loaded: Value = serde_json::from_str(&loaded.text()).expect("JSON");
+    assert_eq!((&loaded["services"], &loaded["upstreams"]), (&1.into(), &2.into()), "{loaded}");
+
+    let (text, line) = invalid(&recipe, 3);
+    fs::write(stage.proxy.file("bascule.yaml"), text).expect("the folder is ours");
+    let refused = ask().await;
+    assert_eq!(refused.status.as_u16(), 422, "{}", refused.text());
+    let refused: Value = serde_json::from_str(&refused.text()).expect("JSON");
+    let reason = refused["reasons"][0].as_str().expect("a reason");
+    assert!(reason.contains(&format!("bascule.yaml:{line}:")), "{refused}");
+    assert_eq!(stage.proxy.get("/page").await.status.as_u16(), 200, "the old one serves on");
 }

@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::Page;
+use crate::admin::history::JournalPage;
 use crate::cli::api::plain;
 use crate::telemetry::journal::{CostLine, Event, Line};
 
@@ -25,7 +25,7 @@ struct Incident<'a> {
 }
 
 /// The whole report.
-pub(super) fn markdown(page: &Page) -> String {
+pub(super) fn markdown(page: &JournalPage) -> String {
     let incidents = incidents(&page.entries);
     let (grave, slight): (Vec<_>, Vec<_>) = incidents.into_iter().partition(Incident::is_grave);
     let mut out = Out(String::new());
@@ -374,7 +374,7 @@ mod tests {
         }
     }
 
-    fn page() -> Page {
+    fn page() -> JournalPage {
         let cost = CostLine {
             began: "2025-11-18T11:30:00.750Z".to_owned(),
             seconds: 300.25,
@@ -425,7 +425,13 @@ mod tests {
             line(770, Event::IncidentEnded, "incident ended"),
         ];
         let (version, at) = ("0.0.0".to_owned(), "2025-11-18T12:00:00.000Z".to_owned());
-        Page { version, at, since: "2025-11-17T12:00:00.000Z".to_owned(), complete: true, entries }
+        JournalPage {
+            version,
+            at,
+            since: "2025-11-17T12:00:00.000Z".to_owned(),
+            complete: true,
+            entries,
+        }
     }
 
     #[test]
@@ -435,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_quiet_period_has_a_report_too() {
-        let report = markdown(&Page { entries: Vec::new(), ..page() });
+        let report = markdown(&JournalPage { entries: Vec::new(), ..page() });
         assert!(report.contains("Nothing happened"), "{report}");
     }
 }

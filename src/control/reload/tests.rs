@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::*;
+use crate::exchange::reload::{self as wishes, ReloadSender, Unloadable};
 
 /// Far beyond what a reload takes.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -42,6 +43,7 @@ impl Applier for Told {
 struct Running {
     told: mpsc::Receiver<String>,
     metrics: Metrics,
+    asker: ReloadSender,
     _shutdown: watch::Sender<bool>,
     _task: JoinHandle<()>,
 }
@@ -73,25 +75,27 @@ fn gauge(metrics: &Metrics, name: &str) -> f64 {
     family.get_metric()[0].get_gauge().get_value()
 }
 
-fn reload(file: &Path) -> (Reload<Told>, mpsc::Receiver<String>, Metrics) {
+fn reload(file: &Path) -> (Reload<Told>, mpsc::Receiver<String>, Metrics, ReloadSender) {
     let (sender, told) = mpsc::channel(16);
+    let (asker, wishes) = wishes::channel();
     let metrics = Metrics::new();
     let reload = Reload {
         file: file.to_path_buf(),
         cores: 1,
         metrics: metrics.clone(),
         applier: Told(sender),
+        wishes,
     };
-    (reload, told, metrics)
+    (reload, told, metrics, asker)
 }
 
 fn run(file: &Path) -> Running {
-    let (reload, told, metrics) = reload(file);
+    let (reload, told, metrics, asker) = reload(file);
     let first = config::load(file, 1).expect("a valid first file");
     tell_taken(&first.listeners, &metrics);
     let (shutdown, shut) = watch::channel(false);
     let task = spawn_local(reload.run(Sources::of(&first), shut));
-    Running { told, metrics, _shutdown: shutdown, _task: task }
+    Running { told, metrics, asker, _shutdown: shutdown, _task: task }
 }
 
 fn rename_into(file: &Path, text: &str) {
@@ -182,7 +186,7 @@ async fn a_look_reloads_only_what_changed_and_an_order_reloads_anyway() {
     let root = tempfile::tempdir().expect("scratch");
     let file = root.path().join("bascule.yaml");
     fs::write(&file, yaml("zero")).expect("write");
-    let (mut reload, mut told, _) = reload(&file);
+    let (mut reload, mut told, ..) = reload(&file);
     let zero = Sources::of(&config::load(&file, 1).expect("valid"));
 
     rename_into(&file, &yaml("zero"));
@@ -190,7 +194,51 @@ async fn a_look_reloads_only_what_changed_and_an_order_reloads_anyway() {
     assert!(reload.look(Cause::Order, &zero).await.is_some());
     assert_eq!(told.try_recv().expect("an order"), "zero");
     rename_into(&file, &yaml("one"));
-    let one = reload.look(Cause::Look, &zero).await.expect("a change");
+    let one = reload.look(Cause::Look, &zero).await.expect("a change").sources;
     assert_eq!(told.try_recv().expect("a change"), "one");
     assert!(reload.look(Cause::Look, &one).await.is_none(), "once is enough");
+}
+
+#[tokio::test(flavor = "local")]
+async fn who_wishes_a_reload_is_told_what_came_of_it() {
+    let root = tempfile::tempdir().expect("scratch");
+    let file = root.path().join("bascule.yaml");
+    fs::write(&file, yaml("zero")).expect("write");
+    let mut running = run(&file);
+    let loaded = running.asker.ask().await.expect("a loader").expect("a valid file");
+    assert_eq!((loaded.services, loaded.upstreams), (1, 1));
+    assert!(loaded.lints.iter().all(|lint| lint.contains("warning: ")), "{:?}", loaded.lints);
+    assert_eq!(running.next().await, "zero");
+
+    rename_into(&file, &yaml("refused"));
+    let refused = running.asker.ask().await.expect("a loader").expect_err("no address");
+    assert_eq!(refused, NotLoaded::NotInForce(vec!["the address is in use".to_owned()]));
+
+    rename_into(&file, "services: [what, is, this\n");
+    match running.asker.ask().await.expect("a loader") {
+        Err(NotLoaded::Refused(complaints)) => {
+            assert!(complaints[0].contains("bascule.yaml:"), "{complaints:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn without_a_file_or_in_a_crowd_a_wish_is_refused_at_once() {
+    let (asker, receiver) = wishes::channel();
+    let waiting: Vec<_> = (0..4)
+        .map(|_| {
+            spawn_local({
+                let asker = asker.clone();
+                async move { asker.ask().await }
+            })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    assert!(matches!(asker.ask().await, Err(Unloadable::Busy)));
+    drop(receiver);
+    for one in waiting {
+        assert!(matches!(one.await.expect("no panic"), Err(Unloadable::BrokeOff)));
+    }
+    assert!(matches!(asker.ask().await, Err(Unloadable::NoFile)));
 }

@@ -9,6 +9,7 @@ mod context;
 mod evidence;
 mod identity;
 mod listeners;
+mod provenance;
 mod providers;
 mod rules;
 mod services;
@@ -66,6 +67,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         access_log,
         workers,
         providers,
+        eu_also,
         defaults,
         services,
     } = main.value?;
@@ -85,7 +87,10 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         all_providers.extend(providers);
         all_services.extend(services);
     }
-    let providers = providers::providers(context, all_providers, whole);
+    let providers = {
+        let area = provenance::area(context, eu_also);
+        providers::providers(context, all_providers, &area, whole)
+    };
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
     let published = services::Published { defaults, services: all_services, providers, addresses };
     let topology = services::topology(context, published, &mut places.services, whole);

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::context::Context;
+use super::provenance;
 use crate::config::complaint::Place;
 use crate::config::nearest;
 use crate::config::raw::{RawProvider, RawProviderKind};
 use crate::config::tree::{At, Named};
-use crate::config::values::Flaw;
 use crate::model::id::{Label, ProviderId};
-use crate::model::place::{Country, Jurisdiction};
+use crate::model::place::{Area, Footing, Jurisdiction};
 use crate::model::topology::{Provider, ProviderKind};
 
 /// Providers of one configuration.
@@ -58,6 +58,7 @@ impl Providers {
 pub(super) fn providers(
     context: &Context<'_>,
     raw: Vec<At<Named<RawProvider>>>,
+    area: &Area,
     whole: Place,
 ) -> Providers {
     let mut providers = Providers::default();
@@ -72,7 +73,7 @@ pub(super) fn providers(
             context.complaints.error(name.place, what, mend);
             continue;
         }
-        let provider = self::provider(context, &name, provider);
+        let provider = self::provider(context, &name, provider, area);
         let id = ProviderId::new(providers.all.len());
         providers.names.insert(text, (provider.as_ref().map(|_| id), name.place));
         providers.all.extend(provider);
@@ -88,11 +89,22 @@ pub(super) fn providers(
     providers
 }
 
-fn provider(context: &Context<'_>, name: &At<String>, raw: At<RawProvider>) -> Option<Provider> {
+fn provider(
+    context: &Context<'_>,
+    name: &At<String>,
+    raw: At<RawProvider>,
+    area: &Area,
+) -> Option<Provider> {
     let label = context.label("provider", name);
-    let RawProvider { seat, kind, substrate } = raw.value?;
+    let RawProvider { seat, territory, subject_to, qualifications, kind, substrate } = raw.value?;
     let seat = context.needed("seat", seat, name.place);
-    let seat = seat.and_then(|at| context.parsed("seat", &at, country));
+    let seat = seat.and_then(|at| context.parsed("seat", &at, provenance::country));
+    let mut footing = Footing {
+        territory: provenance::countries(context, "territory", territory),
+        subject_to: provenance::countries(context, "subject_to", subject_to),
+        qualifications: provenance::qualifications(context, qualifications),
+        outside: None,
+    };
     let kind = match kind.and_then(|at| at.value) {
         None | Some(RawProviderKind::Edge) => ProviderKind::Edge,
         Some(RawProviderKind::Origin) => ProviderKind::Origin,
@@ -109,38 +121,7 @@ fn provider(context: &Context<'_>, name: &At<String>, raw: At<RawProvider>) -> O
         substrates.dedup();
     }
     let seat = seat?;
-    let jurisdiction = Jurisdiction::of_seat(seat);
-    Some(Provider { name: label?, seat, jurisdiction, kind, substrates })
-}
-
-fn country(text: &str) -> Result<Country, Flaw> {
-    Country::new(text).ok_or_else(|| {
-        let upper = text.trim().to_ascii_uppercase();
-        Flaw::new(match upper.as_str() {
-            "UK" => "the code of the United Kingdom is `GB`".to_owned(),
-            "EL" => "the code of Greece is `GR`".to_owned(),
-            "EU" => "the EU is no country; name the one where the legal entity sits".to_owned(),
-            _ if upper != text && Country::new(&upper).is_some() => format!("write `{upper}`"),
-            _ => "write the two letters of ISO 3166, as in `FR`".to_owned(),
-        })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_seat_that_is_no_country_gets_the_likely_one() {
-        for (text, says) in [
-            ("UK", "`GB`"),
-            ("fr", "write `FR`"),
-            ("EU", "no country"),
-            ("XX", "ISO 3166"),
-            ("", "ISO 3166"),
-        ] {
-            assert!(country(text).expect_err(text).0.contains(says), "{text}");
-        }
-        assert!(country("NO").is_ok());
-    }
+    footing.outside = area.outside(seat, &footing);
+    let jurisdiction = Jurisdiction::by(footing.outside);
+    Some(Provider { name: label?, seat, jurisdiction, footing, kind, substrates })
 }

@@ -9,7 +9,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::peer::Rule;
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
-use crate::model::place::{Country, Jurisdiction, Residency};
+use crate::model::place::{Country, Footing, Jurisdiction, Residency};
+use crate::model::realm::{RealmId, Realms};
 use crate::model::topology::{
     Barred, Endpoint, EndpointHost, HostPattern, HostRule, HttpRule, MarkerRule, Pool, Provider,
     ProviderKind, Route, Rules, Scheme, Sensitivity, Topology, Upstream,
@@ -102,6 +103,7 @@ pub(super) fn topology(scenario: &Scenario, setup: &Setup) -> (Arc<Topology>, Ve
         .map(|place| Barred {
             provider: providers[place].name.clone(),
             jurisdiction: providers[place].jurisdiction,
+            because: "it is outside the EU".into(),
         })
         .collect();
     let mut topology = Topology { providers, ..Topology::default() };
@@ -115,6 +117,7 @@ pub(super) fn topology(scenario: &Scenario, setup: &Setup) -> (Arc<Topology>, Ve
         topology.pools.push(Pool {
             service: service.name.clone(),
             residency: setup.residency,
+            realms: Realms::default(),
             upstreams: (first..topology.upstreams.len()).map(UpstreamId::new).collect(),
             barred: barred.clone(),
             rules: setup.rules.clone(),
@@ -123,10 +126,11 @@ pub(super) fn topology(scenario: &Scenario, setup: &Setup) -> (Arc<Topology>, Ve
             host: HostPattern::Exact(host.into()),
             prefix: "/".into(),
             pool,
+            realm: RealmId::WHOLE,
         }));
     }
     let places = topology.upstreams.iter().map(|upstream| upstream.provider.index()).collect();
-    (Arc::new(topology), places)
+    (Arc::new(topology.settled()), places)
 }
 
 fn provider(name: &Label, scenario: &Scenario, setup: &Setup) -> Provider {
@@ -140,7 +144,8 @@ fn provider(name: &Label, scenario: &Scenario, setup: &Setup) -> Provider {
     );
     let kind = if name.as_str() == DIRECT { ProviderKind::Origin } else { ProviderKind::Edge };
     let substrates = scenario.substrates.get(name.as_str()).cloned().unwrap_or_default();
-    Provider { name: name.clone(), seat, jurisdiction, kind, substrates }
+    let footing = Footing::default();
+    Provider { name: name.clone(), seat, jurisdiction, footing, kind, substrates }
 }
 
 fn seat_of(name: &str) -> Country {

@@ -172,7 +172,8 @@ impl Work {
             let visits = self.visits(&question, &addresses).await;
             let host = question.name();
             let provider = provider.name.as_str();
-            let subject = Subject { question: &question, host, provider, hosts: &hosts, known };
+            let routes = &self.topology.routes;
+            let subject = Subject { question: &question, host, provider, routes, known };
             for finding in judge::upstream(&subject, &visits, self.now) {
                 if !findings.contains(&finding) {
                     findings.push(finding);

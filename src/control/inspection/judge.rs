@@ -14,6 +14,7 @@ use crate::config::catalogue::Known;
 use crate::control::probe::Question;
 use crate::model::outcome::Marker;
 use crate::model::signal::ProbeResult;
+use crate::model::topology::{HostPattern, Route};
 use crate::request::classify;
 
 /// A certificate that ends sooner is spoken of.
@@ -42,8 +43,8 @@ pub(super) struct Subject<'a> {
     pub(super) host: String,
     /// As the file calls it.
     pub(super) provider: &'a str,
-    /// All of the service's.
-    pub(super) hosts: &'a [Box<str>],
+    /// Whatever is published here, by this service or another.
+    pub(super) routes: &'a [Route],
     pub(super) known: Option<&'static Known>,
 }
 
@@ -185,15 +186,26 @@ fn right_page(subject: &Subject<'_>, page: &Seen, spoke: Marker) -> Option<Findi
     Some(Finding::error(what, mend))
 }
 
-/// Where a redirect leads that is none of the service's hosts.
+/// Where a redirect leads that is not published here.
 fn sent_elsewhere(subject: &Subject<'_>, page: &Seen) -> Option<String> {
     if !page.status.is_redirection() {
         return None;
     }
     let location: Uri = page.headers.get(LOCATION)?.to_str().ok()?.parse().ok()?;
     let other = location.host()?.to_ascii_lowercase();
-    let ours = other == subject.host || subject.hosts.iter().any(|host| **host == *other);
-    (!ours).then_some(other)
+    let ours = subject.routes.iter().any(|route| takes(&route.host, &other));
+    (!ours && other != subject.host).then_some(other)
+}
+
+fn takes(pattern: &HostPattern, host: &str) -> bool {
+    match pattern {
+        HostPattern::Exact(exact) => **exact == *host,
+        HostPattern::Wildcard(suffix) => {
+            let label = host.strip_suffix(&**suffix);
+            label.is_some_and(|label| !label.is_empty() && !label.contains('.'))
+        }
+        HostPattern::Any => true,
+    }
 }
 
 /// The marker of a page that looks right.
@@ -377,6 +389,7 @@ mod tests {
 
     use super::*;
     use crate::config::complaint::Severity;
+    use crate::model::id::PoolId;
     use crate::model::topology::MarkerRule;
 
     fn says(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -440,10 +453,14 @@ mod tests {
         let header = HeaderName::from_static("x-origin-id");
         let rule = MarkerRule { header, value: HeaderValue::from_static("portal") };
         let question = question(Some(rule));
-        let hosts = ["www.portal.example".into(), "portal.example".into()];
+        let route = |host| Route { host, prefix: "/".into(), pool: PoolId::new(0) };
+        let routes = [
+            route(HostPattern::Exact("portal.example".into())),
+            route(HostPattern::Wildcard(".forms.example".into())),
+        ];
         let host = "www.portal.example".to_owned();
         let subject =
-            Subject { question: &question, host, provider: "edge", hosts: &hosts, known: None };
+            Subject { question: &question, host, provider: "edge", routes: &routes, known: None };
         let found = |fields: &[(&'static str, &'static str)]| {
             let headers = says(fields);
             let (status, body) = (StatusCode::FOUND, Vec::new());
@@ -454,11 +471,9 @@ mod tests {
         let elsewhere = ("location", "https://login.example/");
         assert_eq!(found(&[elsewhere]), Some(Severity::Error));
         assert_eq!(found(&[elsewhere, ("x-origin-id", "portal")]), Some(Severity::Warning));
-        assert_eq!(
-            found(&[("location", "https://PORTAL.example/")]),
-            None,
-            "a host of the service"
-        );
+        assert_eq!(found(&[("location", "https://PORTAL.example/")]), None, "a host of ours");
+        assert_eq!(found(&[("location", "https://tax.forms.example/")]), None, "another one");
+        assert!(found(&[("location", "https://a.b.forms.example/")]).is_some(), "one label only");
         assert_eq!(found(&[("location", "/start")]), None, "no host at all");
     }
 

@@ -147,7 +147,7 @@ impl Explanation {
         let out = pool
             .upstreams
             .iter()
-            .filter(|up| plan.candidates.iter().all(|candidate| candidate.upstream != **up));
+            .filter(|up| plan.candidates().iter().all(|candidate| candidate.upstream() != **up));
         Ok(Self {
             at: rfc3339(board.at),
             generation: routing.generation.get(),
@@ -167,7 +167,7 @@ impl Explanation {
             would_be_first: intended.filter(|to| Some(*to) != plan.first()).map(name),
             incident: incident_view(&board.pools[id.index()], now),
             candidates: plan
-                .candidates
+                .candidates()
                 .iter()
                 .map(|candidate| candidate_view(board, candidate, class, now))
                 .collect(),
@@ -209,16 +209,16 @@ fn candidate_view(
     now: Instant,
 ) -> CandidateView {
     let topology = &board.view.routing.topology;
-    let upstream = topology.upstream(candidate.upstream);
+    let upstream = topology.upstream(candidate.upstream());
     let provider = topology.provider(upstream.provider);
-    let standing = &board.upstreams[candidate.upstream.index()];
+    let standing = &board.upstreams[candidate.upstream().index()];
     let share = match class {
         MethodClass::Safe => candidate.safe,
         MethodClass::Unsafe => candidate.unsafe_,
     };
     let mut because = vec![place_words(candidate.place, upstream.preference)];
     because.extend(health_words(standing, now));
-    because.extend(order_words(board, candidate.upstream));
+    because.extend(order_words(board, candidate.upstream()));
     CandidateView {
         provider: provider.name.to_string(),
         endpoint: upstream.key.endpoint.to_string(),

@@ -86,7 +86,7 @@ fn service_view(board: &BoardView, id: PoolId, pool: &Pool, now: Instant) -> Ser
         first: plan.first().map(name),
         failover: pool.rules.failover.mode.as_str().to_owned(),
         would_be_first: standing.intended.filter(|to| Some(*to) != plan.first()).map(name),
-        parts: (plan.parts.iter())
+        parts: (plan.parts().iter())
             .map(|(slice, plan)| PartView {
                 slice: slice.words(&routing.topology, id),
                 first: plan.first().map(name),
@@ -160,7 +160,7 @@ fn upstream_view(board: &BoardView, id: UpstreamId, now: Instant) -> UpstreamVie
     let provider = routing.topology.provider(upstream.provider);
     let standing = &board.upstreams[id.index()];
     let plan = routing.plan(upstream.pool);
-    let candidate = plan.candidates.iter().find(|candidate| candidate.upstream == id);
+    let candidate = plan.candidate(id);
     let answer = board.view.states.upstream(id).addresses.current();
     let ago = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
     UpstreamView {

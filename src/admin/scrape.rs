@@ -78,7 +78,7 @@ fn pool(page: &mut Page, board: &BoardView, id: PoolId) {
     let service = [pool.service.as_str()];
     page.flag(&f::ORIGIN_INCIDENT, &service, board.pools[id.index()].origin_incident);
     page.flag(&f::COMMON_CAUSE, &service, board.pools[id.index()].common_cause);
-    page.add(&f::PARTS_MOVED, &service, plan.parts.len() as f64);
+    page.add(&f::PARTS_MOVED, &service, plan.parts().len() as f64);
     page.flag(&f::FAIL_OPEN, &service, plan.all().any(|plan| plan.mode == PoolMode::FailOpen));
     page.flag(&f::FAIL_CLOSED, &service, plan.mode == PoolMode::FailClosed);
     page.flag(&f::FALLBACK_OUTSIDE_EU, &service, is_fallback_outside_eu(board, id));
@@ -109,7 +109,7 @@ fn upstream(page: &mut Page, board: &BoardView, id: UpstreamId) {
     let jurisdiction = routing.topology.provider_of(id).jurisdiction.as_str();
     let names = [state.key.service.as_str(), state.key.provider.as_str()];
     standing(page, names, &board.upstreams[id.index()]);
-    let candidate = plan.candidates.iter().find(|candidate| candidate.upstream == id);
+    let candidate = plan.candidate(id);
     let share = candidate.map_or(0.0, |candidate| candidate.safe.fraction());
     page.add(&f::UPSTREAM_SHARE, &names, share);
     let admits = board.upstreams[id.index()].admits.fraction();

@@ -36,7 +36,7 @@ use crate::model::id::UpstreamId;
 use crate::model::operator::AdminState;
 use crate::model::outcome::{FailureKind, MethodClass, Outcome};
 use crate::model::place::Jurisdiction;
-use crate::model::plan::{Candidate, Place, PoolPlan, Rescue};
+use crate::model::plan::{Place, PoolMode, PoolPlan, Rescue, Wish};
 use crate::model::refusal::Refusal;
 use crate::model::signal::ProbeResult;
 use crate::model::topology::Barred;
@@ -52,19 +52,23 @@ fn board(now: Instant) -> BoardView {
     let of = |provider, seat, host| Example { service: "portal", provider, seat, host, port: 80 };
     let mut topology =
         example::topology(&[of("cloudflare", "US", "us.example"), of("bunny", "SI", "192.0.2.7")]);
-    let barred = Barred { provider: example::label("fastly"), jurisdiction: Jurisdiction::NonEu };
+    let barred = Barred {
+        provider: example::label("fastly"),
+        jurisdiction: Jurisdiction::NonEu,
+        because: "its seat is in US".into(),
+    };
     topology.pools[0].barred.push(barred);
     let mut seed =
         Seed { workers: 2, serial: 0, instance: crate::model::instance::Instance::default(), now };
     let states = States::adopt(&topology, &States::default(), &mut seed);
-    let serves = Candidate {
+    let serves = Wish {
         upstream: UpstreamId::new(1),
         safe: Permille::ALL,
         unsafe_: Permille::ALL,
         rescue: Rescue::Takes,
         place: Place::EuFirst,
     };
-    let plan = PoolPlan { candidates: vec![serves], ..PoolPlan::default() };
+    let plan = PoolPlan::new(topology.pools[0].realms.whole(), PoolMode::Normal, vec![serves]);
     let routing = RoutingSnapshot {
         generation: Generation::ZERO.next().next(),
         matcher: Arc::new(Matcher::new(&topology.routes)),

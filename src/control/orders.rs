@@ -171,9 +171,11 @@ mod tests {
         };
         let mut topology = example::topology(&[of("portal", "bunny"), of("forms", "gcore")]);
         topology.pools[1].residency = Residency::EuOnly;
-        topology.pools[1]
-            .barred
-            .push(Barred { provider: label("bunny"), jurisdiction: Jurisdiction::NonEu });
+        topology.pools[1].barred.push(Barred {
+            provider: label("bunny"),
+            jurisdiction: Jurisdiction::NonEu,
+            because: "it serves from US".into(),
+        });
         topology
     }
 

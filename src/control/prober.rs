@@ -202,7 +202,7 @@ fn upstream_target(topology: &Topology, id: UpstreamId, view: &View) -> Target {
     let question = Question {
         endpoint: upstream.endpoint.clone(),
         tls: view.tls[id.index()].clone(),
-        public_host: rules.probe.host.clone(),
+        public_host: rules.probe.host_for(id).map(Into::into),
         asks: rules.probe.asks.clone(),
         target: rewrite::towards(&upstream.endpoint.path, &rules.probe.path).into(),
         expect: rules.probe.expect.clone(),

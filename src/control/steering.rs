@@ -312,7 +312,8 @@ impl Steering {
             let standing = self.detector.upstream(id, now);
             let plan = &plans[upstream.pool.index()];
             // A bad one that is still a candidate serves, and waiting for it is right.
-            state.set_left(plan.candidates.iter().all(|c| c.upstream != id), standing.admin);
+            let serves = plan.of_realms().iter().any(|plan| plan.candidate(id).is_some());
+            state.set_left(!serves, standing.admin);
             state.set_late_after(standing.late_after);
             state.set_marker_armed(standing.marker_armed);
             state.set_pace(standing.pace);

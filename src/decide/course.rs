@@ -4,6 +4,7 @@
 //! first candidate changed. Keeps what a plan needs to remember: until when to stay (`min_stay`) and
 //! which of the bad serves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::watch::Watch;
 use crate::model::health::{Health, Reason, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::plan::{PoolMode, PoolPlan};
+use crate::model::realm::Realms;
 use crate::model::topology::FailoverMode;
 use crate::model::unit::Permille;
 
@@ -32,7 +34,8 @@ pub struct Course {
     pub intended: PoolPlan,
     layout: Layout,
     stay_until: Option<Instant>,
-    least_bad: Option<(UpstreamId, Instant)>,
+    /// By realm, the whole first.
+    least_bad: BTreeMap<usize, (UpstreamId, Instant)>,
 }
 
 /// Why a plan is made now.
@@ -48,13 +51,12 @@ pub enum Occasion {
 
 impl Course {
     /// After a reload: the same upstreams under their new numbers; those that are gone are left out.
-    pub fn renumber(&mut self, to: impl Fn(UpstreamId) -> Option<UpstreamId>) {
-        self.intended.candidates.retain_mut(|candidate| {
-            let known = to(candidate.upstream);
-            candidate.upstream = known.unwrap_or(candidate.upstream);
-            known.is_some()
-        });
-        self.least_bad = self.least_bad.and_then(|(who, since)| Some((to(who)?, since)));
+    pub fn renumber(&mut self, realms: &Realms, to: &impl Fn(UpstreamId) -> Option<UpstreamId>) {
+        self.intended.renumber(realms, to);
+        // Realms may be others now; the whole stays the whole.
+        self.least_bad = (self.least_bad.remove(&0).into_iter())
+            .filter_map(|(who, since)| Some((0, (to(who)?, since))))
+            .collect();
         self.layout = Layout::default();
     }
 
@@ -74,6 +76,11 @@ impl Course {
         !lent && has_share(&self.intended, upstream)
     }
 
+    /// In which the plan was made.
+    pub fn realms(&self) -> &Realms {
+        &self.layout.realms
+    }
+
     /// Share of the safe requests of nobody in particular that goes to a standby.
     pub fn aside(&self) -> Permille {
         self.layout.aside
@@ -88,13 +95,20 @@ impl Course {
     /// better, so that a pool in trouble does not add flapping to it.
     pub fn least_bad(
         &mut self,
+        realm: usize,
         watches: &[(UpstreamId, &Watch)],
         now: Instant,
     ) -> Option<UpstreamId> {
         let best = watches.iter().rev().max_by(|a, b| quality(a.1).total_cmp(&quality(b.1)))?;
-        let serving = self.least_bad.map(|(who, _)| who).or(self.intended.first());
+        let known = self.least_bad.get(&realm).copied();
+        let plan = if realm == 0 {
+            Some(&self.intended)
+        } else {
+            self.intended.of_realms().get(realm - 1)
+        };
+        let serving = known.map(|(who, _)| who).or(plan.and_then(PoolPlan::first));
         let current = watches.iter().find(|(who, _)| Some(*who) == serving);
-        let since = self.least_bad.map(|(_, since)| since);
+        let since = known.map(|(_, since)| since);
         let settled = since.is_none_or(|since| now >= since + LEAST_BAD_STAYS);
         let chosen = match current {
             Some(current) if quality(best.1) < quality(current.1) + CLEARLY_BETTER || !settled => {
@@ -102,15 +116,15 @@ impl Course {
             }
             Some(_) | None => best.0,
         };
-        if self.least_bad.map(|(who, _)| who) != Some(chosen) {
-            self.least_bad = Some((chosen, now));
+        if known.map(|(who, _)| who) != Some(chosen) {
+            self.least_bad.insert(realm, (chosen, now));
         }
         Some(chosen)
     }
 
-    /// Somebody is able: there is no best of the bad.
-    pub fn forget_least_bad(&mut self) {
-        self.least_bad = None;
+    /// Somebody whom the realm admits is able: there is no best of the bad.
+    pub fn forget_least_bad(&mut self, realm: usize) {
+        self.least_bad.remove(&realm);
     }
 
     /// Makes the plan, unless nothing that it depends on changed.
@@ -215,9 +229,10 @@ impl Change<'_> {
     }
 }
 
+/// In the plan of any realm.
 fn has_share(plan: &PoolPlan, upstream: UpstreamId) -> bool {
-    let mut own = plan.candidates.iter().filter(|candidate| candidate.upstream == upstream);
-    own.any(|candidate| candidate.safe.max(candidate.unsafe_) > Permille::ZERO)
+    let own = plan.of_realms().iter().filter_map(|plan| plan.candidate(upstream));
+    own.into_iter().any(|candidate| candidate.safe.max(candidate.unsafe_) > Permille::ZERO)
 }
 
 /// The same pool as if nothing were wrong.

@@ -6,12 +6,16 @@
 //! Those that are able lead by [`super::rank`]. One that comes back (half-open, ramping) takes its
 //! part of what it would have if it were healthy, the able ones the rest. Where nobody is able, those
 //! that ramp serve; where nobody ramps either, the pool is fail-open.
+//!
+//! Where routes have charters of their own the same is done once more for each, among those whom it
+//! permits ([`crate::model::realm`]).
 
 use crate::model::health::Health;
 use crate::model::id::UpstreamId;
 use crate::model::operator::AdminState;
 use crate::model::place::{Jurisdiction, Residency};
-use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue, Standby};
+use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue, Standby, Wish};
+use crate::model::realm::{Realm, Realms};
 use crate::model::unit::Permille;
 
 use super::breaker;
@@ -58,12 +62,14 @@ pub struct Layout {
     pub members: Vec<Member>,
     /// The service's rule.
     pub residency: Residency,
+    /// Who may stand in which plan.
+    pub realms: Realms,
     /// Share of safe requests of a half-open upstream.
     pub trickle: Permille,
     /// Share of the safe requests of nobody in particular that a standby takes.
     pub aside: Permille,
-    /// The best of the bad; asked only where all are.
-    pub least_bad: Option<UpstreamId>,
+    /// The best of the bad of each realm, the whole first; asked only where all are.
+    pub least_bad: Vec<Option<UpstreamId>>,
     /// Whose share is lent to whom, to find out whose fault it is.
     pub experiment: Option<Experiment>,
 }
@@ -79,22 +85,31 @@ pub struct Experiment {
 
 /// Makes the plan.
 pub fn compile(layout: &Layout) -> PoolPlan {
+    let whole = layout.realms.whole();
+    let plan = within(&layout.confined(whole, 0), whole);
+    let narrower = layout.realms.narrower().iter().zip(1..);
+    let confined = narrower.map(|(realm, place)| within(&layout.confined(realm, place), realm));
+    plan.with_confined(&layout.realms, confined.collect())
+}
+
+/// A plan of those whom the realm admits; `layout` holds nobody else.
+fn within(layout: &Layout, realm: &Realm) -> PoolPlan {
     let members = ordered(layout);
     if members.is_empty() {
-        return PoolPlan { mode: PoolMode::FailClosed, ..PoolPlan::default() };
+        return PoolPlan::closed();
     }
     let serving = serving(&members);
     if serving.is_empty() {
-        return fail_open(layout, &members);
+        return fail_open(layout, realm, &members);
     }
     let mut shares = Shares::new(layout, &members, &serving);
     shares.lend(layout.experiment, &members);
     let present = |member: &Member| !matches!(member.health, Health::Ejected { .. });
-    let candidates: Vec<Candidate> = members
+    let wishes = members
         .iter()
         .enumerate()
         .filter(|(_, member)| present(member))
-        .map(|(place, member)| Candidate {
+        .map(|(place, member)| Wish {
             upstream: member.contender.upstream,
             safe: permille(shares.safe[place]),
             unsafe_: permille(shares.unsafe_[place]),
@@ -102,9 +117,10 @@ pub fn compile(layout: &Layout) -> PoolPlan {
             place: place_of(layout, &members, place, &shares),
         })
         .collect();
+    let plan = PoolPlan::new(realm, PoolMode::Normal, wishes);
     let present: Vec<Member> = members.into_iter().filter(present).collect();
-    let standby = standby(layout, &present, &candidates);
-    PoolPlan { mode: PoolMode::Normal, candidates, standby, parts: Vec::new() }
+    let standby = standby(layout, &present, plan.candidates());
+    plan.with_standby(standby)
 }
 
 /// The first in order that has nothing to do and nothing held against it. While one in the EU serves
@@ -132,6 +148,21 @@ impl Layout {
     pub fn order(&self) -> Order {
         let first_choice = self.members.iter().map(|m| m.contender.preference).min().unwrap_or(0);
         Order { residency: self.residency, first_choice }
+    }
+
+    /// As it is for the requests of one realm, whose place is that of its best of the bad.
+    fn confined(&self, realm: &Realm, place: usize) -> Self {
+        let admits = |member: &&Member| realm.admits(member.contender.upstream);
+        let both = |it: &Experiment| realm.admits(it.from) && realm.admits(it.to);
+        let best = self.least_bad.get(place).copied().flatten();
+        Self {
+            members: self.members.iter().filter(admits).copied().collect(),
+            residency: if place == 0 { self.residency } else { realm.charter().residency },
+            realms: Realms::default(),
+            least_bad: vec![best.filter(|best| realm.admits(*best))],
+            experiment: self.experiment.filter(both),
+            ..*self
+        }
     }
 }
 
@@ -291,18 +322,19 @@ fn eu_made_the_difference(order: &Order, members: &[Member], place: usize) -> bo
 }
 
 /// Everyone is bad: the best of them serves, and the others are looked at.
-fn fail_open(layout: &Layout, members: &[Member]) -> PoolPlan {
-    let best = layout.least_bad.unwrap_or(members[0].contender.upstream);
+fn fail_open(layout: &Layout, realm: &Realm, members: &[Member]) -> PoolPlan {
+    let best = layout.least_bad.first().copied().flatten();
+    let best = best.unwrap_or(members[0].contender.upstream);
     let mut members = members.to_vec();
     members.sort_by_key(|member| member.contender.upstream != best);
     let others = vec![1; members.len() - 1];
     let mut safe = spread(if others.is_empty() { 0 } else { LOOK_AROUND }, &others);
     safe.insert(0, 1000 - safe.iter().sum::<u16>());
-    let candidates = members
+    let wishes = members
         .iter()
         .zip(safe)
         .enumerate()
-        .map(|(place, (member, safe))| Candidate {
+        .map(|(place, (member, safe))| Wish {
             upstream: member.contender.upstream,
             safe: permille(safe),
             unsafe_: if place == 0 { Permille::ALL } else { Permille::ZERO },
@@ -310,7 +342,7 @@ fn fail_open(layout: &Layout, members: &[Member]) -> PoolPlan {
             place: Place::LeastBad,
         })
         .collect();
-    PoolPlan { mode: PoolMode::FailOpen, candidates, ..PoolPlan::default() }
+    PoolPlan::new(realm, PoolMode::FailOpen, wishes)
 }
 
 #[cfg(test)]

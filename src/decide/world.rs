@@ -10,8 +10,9 @@ use crate::model::habit::Habits;
 use crate::model::health::{Health, ProbePace, Transition};
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::outcome::{FailureKind, Marker, MethodClass};
-use crate::model::place::{Country, Jurisdiction, Residency};
+use crate::model::place::{Country, Footing, Jurisdiction, Residency};
 use crate::model::plan::{PoolPlan, Rescue};
+use crate::model::realm::Realms;
 use crate::model::signal::{
     Counts, DURATION_BUCKETS, Note, OriginReport, Pair, PairEnd, ProbeReport, ProbeResult, Sample,
     Signal, Subject, Witness,
@@ -83,6 +84,7 @@ pub fn topology(
             name: label(name),
             seat,
             jurisdiction: Jurisdiction::of_seat(seat),
+            footing: Footing::default(),
             kind: if *name == "direct" { ProviderKind::Origin } else { ProviderKind::Edge },
             substrates: substrates.iter().map(|s| label(s)).collect(),
             habits: Habits::default(),
@@ -116,9 +118,9 @@ pub fn topology(
         });
     }
     let upstreams = (0..all.upstreams.len()).map(UpstreamId::new).collect();
-    let service = label("portal");
-    all.pools.push(Pool { service, residency, upstreams, barred: Vec::new(), rules });
-    all
+    let (service, realms) = (label("portal"), Realms::default());
+    all.pools.push(Pool { service, residency, realms, upstreams, barred: Vec::new(), rules });
+    all.settled()
 }
 
 /// Three edges, two of them in the EU, nothing shared.
@@ -284,17 +286,17 @@ impl World {
         let plan = whole.of_cell(Cell { class, host: HostId::default() });
         let ticket = (self.roll() * 1000.0) as u16;
         let Some(place) = plan.pick(class, ticket) else { return };
-        let first = plan.candidates[place].upstream;
+        let first = plan.candidates()[place].upstream();
         if self.attempt(behaviour, first, Ask { class, witness, dice: 0.0 }, samples)
             == Answer::Good
         {
             return;
         }
         let others: Vec<UpstreamId> = plan
-            .candidates
+            .candidates()
             .iter()
-            .filter(|c| c.upstream != first && c.rescue == Rescue::Takes)
-            .map(|c| c.upstream)
+            .filter(|c| c.upstream() != first && c.rescue == Rescue::Takes)
+            .map(|c| c.upstream())
             .collect();
         if class == MethodClass::Unsafe || others.is_empty() {
             self.lost += 1;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::habit::Habits;
 use super::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
-use super::place::{Country, Jurisdiction, Residency};
+use super::place::{Country, Footing, Jurisdiction, Residency};
+use super::realm::{RealmId, Realms};
 use super::topology::{
     Endpoint, EndpointHost, HostPattern, HostRule, HttpRule, Pool, Provider, ProviderKind, Route,
     Rules, Scheme, Topology, Upstream,
@@ -35,7 +36,7 @@ pub(crate) fn topology(examples: &[Example<'_>]) -> Topology {
         let upstream = upstream(example, provider, pool);
         topology.upstreams.push(Upstream { preference, ..upstream });
     }
-    topology
+    topology.settled()
 }
 
 fn provider(topology: &mut Topology, example: &Example<'_>) -> ProviderId {
@@ -48,6 +49,7 @@ fn provider(topology: &mut Topology, example: &Example<'_>) -> ProviderId {
         name,
         seat,
         jurisdiction: Jurisdiction::of_seat(seat),
+        footing: Footing::default(),
         kind: ProviderKind::Edge,
         substrates: Vec::new(),
         habits: Habits::default(),
@@ -62,10 +64,11 @@ fn pool(topology: &mut Topology, example: &Example<'_>) -> PoolId {
     }
     let pool = PoolId::new(topology.pools.len());
     let host = HostPattern::Exact(format!("{service}.example").into());
-    topology.routes.push(Route { host, prefix: "/".into(), pool });
+    topology.routes.push(Route { host, prefix: "/".into(), pool, realm: RealmId::WHOLE });
     topology.pools.push(Pool {
         service,
         residency: Residency::PreferEu,
+        realms: Realms::default(),
         upstreams: Vec::new(),
         barred: Vec::new(),
         rules: Rules::default(),

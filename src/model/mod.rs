@@ -21,6 +21,7 @@ pub mod operator;
 pub mod outcome;
 pub mod place;
 pub mod plan;
+pub mod realm;
 pub mod refusal;
 pub mod signal;
 pub mod topology;

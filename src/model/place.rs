@@ -1,6 +1,8 @@
-//! Where a provider stands in law, and what it shares with others.
+//! Where a provider stands in law: its seat, its servers, the laws that reach it.
 
 use std::fmt;
+
+use super::id::Label;
 
 /// An ISO 3166-1 alpha-2 country code, upper case.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -50,19 +52,86 @@ impl fmt::Display for Country {
     }
 }
 
-/// The law a provider is under; not where its servers stand.
+/// What is known of a provider's standing besides its seat.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Footing {
+    /// Where the servers stand that serve us; empty: at the seat.
+    pub territory: Vec<Country>,
+    /// Countries whose law reaches it wherever its servers stand.
+    pub subject_to: Vec<Country>,
+    /// What it is certified for, as others name it.
+    pub qualifications: Vec<Label>,
+    /// What keeps it outside, where something does.
+    pub outside: Option<Outside>,
+}
+
+/// The first of the three respects in which a provider is not in the EU.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outside {
+    /// Its legal entity sits there.
+    Seat(Country),
+    /// Some of its servers stand there.
+    Territory(Country),
+    /// That country's law reaches it.
+    SubjectTo(Country),
+}
+
+impl fmt::Display for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seat(country) => write!(f, "its seat is in {country}"),
+            Self::Territory(country) => write!(f, "it serves from {country}"),
+            Self::SubjectTo(country) => write!(f, "the law of {country} reaches it"),
+        }
+    }
+}
+
+/// The countries that count as the EU.
+#[derive(Clone, Debug, Default)]
+pub struct Area {
+    also: Vec<Country>,
+}
+
+impl Area {
+    /// The 27, and these.
+    pub fn with(also: Vec<Country>) -> Self {
+        Self { also }
+    }
+
+    /// Whether the country counts.
+    pub fn holds(&self, country: Country) -> bool {
+        country.is_eu_member() || self.also.contains(&country)
+    }
+
+    /// What keeps a provider outside; `None`: its seat, its servers and every law that reaches it are
+    /// inside.
+    pub fn outside(&self, seat: Country, footing: &Footing) -> Option<Outside> {
+        let beyond = |countries: &[Country]| countries.iter().copied().find(|c| !self.holds(*c));
+        (beyond(&[seat]).map(Outside::Seat))
+            .or_else(|| beyond(&footing.territory).map(Outside::Territory))
+            .or_else(|| beyond(&footing.subject_to).map(Outside::SubjectTo))
+    }
+}
+
+/// The law that can reach what a provider carries.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Jurisdiction {
-    /// Its legal entity sits in a member state.
+    /// The EU's alone: its legal entity sits there, its servers stand there, and no law from elsewhere
+    /// reaches it.
     Eu,
     /// Anything else.
     NonEu,
 }
 
 impl Jurisdiction {
-    /// Of a provider by the seat of its legal entity.
+    /// Of a provider of whom nothing but the seat of its legal entity is known.
     pub fn of_seat(seat: Country) -> Self {
         if seat.is_eu_member() { Self::Eu } else { Self::NonEu }
+    }
+
+    /// Of a provider by what keeps it outside, if anything does.
+    pub fn by(outside: Option<Outside>) -> Self {
+        if outside.is_none() { Self::Eu } else { Self::NonEu }
     }
 
     /// As a metric label.
@@ -115,6 +184,32 @@ mod tests {
         assert_eq!(of("SI"), Jurisdiction::Eu);
         assert_eq!(of("US"), Jurisdiction::NonEu);
         assert_eq!(of("CH"), Jurisdiction::NonEu);
+    }
+
+    #[test]
+    fn all_three_respects_have_to_be_inside() {
+        let country = |code| Country::new(code).expect(code);
+        let all = |codes: &[&'static str]| codes.iter().map(|code| country(code)).collect();
+        let (plain, wider) = (Area::default(), Area::with(all(&["NO", "IS"])));
+        #[rustfmt::skip]
+        let table = [
+            // seat, territory, subject to, with the 27, with Norway and Iceland besides
+            ("FR", vec![],           vec![],     None, None),
+            ("FR", vec!["FR", "DE"], vec!["LU"], None, None),
+            ("US", vec!["FR"],       vec![],     Some(Outside::Seat(country("US"))), Some(Outside::Seat(country("US")))),
+            ("FR", vec!["FR", "US"], vec![],     Some(Outside::Territory(country("US"))), Some(Outside::Territory(country("US")))),
+            ("FR", vec![],           vec!["US"], Some(Outside::SubjectTo(country("US"))), Some(Outside::SubjectTo(country("US")))),
+            ("NO", vec!["IS"],       vec![],     Some(Outside::Seat(country("NO"))), None),
+        ];
+        for (seat, territory, subject_to, narrow, wide) in table {
+            let footing = Footing {
+                territory: all(&territory),
+                subject_to: all(&subject_to),
+                ..Footing::default()
+            };
+            assert_eq!(plain.outside(country(seat), &footing), narrow, "{seat} {footing:?}");
+            assert_eq!(wider.outside(country(seat), &footing), wide, "{seat} {footing:?}");
+        }
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl<'a> Course<'a> {
             Price::Free => state.rows[worker].retries.add(1),
         }
         self.retries_left -= 1;
-        self.tried.push(next);
+        self.tried.push(next.upstream());
         Some(transaction.start(next))
     }
 

@@ -240,7 +240,7 @@ fn transaction(
     incoming: Incoming,
 ) -> Transaction {
     let Matched { found, authority, origin, started } = matched;
-    let Found { pool, host, spelling } = found;
+    let Found { pool, host, realm, spelling } = found;
     let Rules { retry: rule, timeouts, .. } = &view.routing.topology.pool(pool).rules;
     let witness = witness(origin, &parts.method, parts.uri.path());
     let limit = client.settings.limits.max_request_body;
@@ -273,7 +273,8 @@ fn transaction(
     });
     let worker = Rc::clone(&client.worker);
     let (client, story) = (client_prefix(origin), story.cloned());
-    Transaction { worker, view, pool, head, body, witness, client, started, story, stuck: None }
+    let stuck = None;
+    Transaction { worker, view, pool, realm, head, body, witness, client, started, story, stuck }
 }
 
 /// The same host and path over TLS, at its usual port: ours may be another one behind an address

@@ -17,8 +17,9 @@ use crate::model::habit::Habits;
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::limits::Limits;
 use crate::model::outcome::{FailureKind, MethodClass, Outcome};
-use crate::model::place::{Country, Jurisdiction, Residency};
-use crate::model::plan::{Candidate, Place, PoolPlan, Rescue};
+use crate::model::place::{Country, Footing, Jurisdiction, Residency};
+use crate::model::plan::{Place, PoolMode, PoolPlan, Rescue, Wish};
+use crate::model::realm::{RealmId, Realms};
 use crate::model::topology::{
     Endpoint, EndpointHost, HostPattern, HostRule, HttpRule, Pool, Provider, ProviderKind, Route,
     Rules, Scheme, Topology, Upstream,
@@ -67,6 +68,7 @@ fn topology(addresses: &[SocketAddr]) -> Topology {
                 name: name(index),
                 seat: Country::new("SI").expect("country"),
                 jurisdiction: Jurisdiction::Eu,
+                footing: Footing::default(),
                 kind: ProviderKind::Edge,
                 substrates: Vec::new(),
                 habits: Habits::default(),
@@ -102,24 +104,31 @@ fn topology(addresses: &[SocketAddr]) -> Topology {
         pools: vec![Pool {
             service: label("portal"),
             residency: Residency::Any,
+            realms: Realms::default(),
             upstreams: ids.map(UpstreamId::new).collect(),
             barred: Vec::new(),
             rules: Rules::default(),
         }],
-        routes: vec![Route { host: HostPattern::Any, prefix: "/".into(), pool: PoolId::new(0) }],
+        routes: vec![Route {
+            host: HostPattern::Any,
+            prefix: "/".into(),
+            pool: PoolId::new(0),
+            realm: RealmId::WHOLE,
+        }],
     }
+    .settled()
 }
 
-fn in_order(count: usize) -> PoolPlan {
+fn in_order(topology: &Topology) -> PoolPlan {
     let share = |place| if place == 0 { Permille::ALL } else { Permille::ZERO };
-    let candidates = (0..count).map(|place| Candidate {
+    let wishes = (0..topology.upstreams.len()).map(|place| Wish {
         upstream: UpstreamId::new(place),
         safe: share(place),
         unsafe_: share(place),
         rescue: Rescue::Takes,
         place: Place::Preferred,
     });
-    PoolPlan { candidates: candidates.collect(), ..PoolPlan::default() }
+    PoolPlan::new(topology.pools[0].realms.whole(), PoolMode::Normal, wishes.collect())
 }
 
 struct Running {
@@ -147,7 +156,7 @@ fn run(addresses: &[SocketAddr]) -> Running {
         routing: RoutingSnapshot {
             generation: Generation::ZERO.next(),
             matcher: Arc::new(Matcher::new(&topology.routes)),
-            plans: vec![Arc::new(in_order(addresses.len()))],
+            plans: vec![Arc::new(in_order(&topology))],
             topology: Arc::new(topology),
         },
     };

@@ -34,6 +34,7 @@ use crate::exchange::snapshot::View;
 use crate::exchange::state::PoolState;
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::plan::{Candidate, PoolMode, PoolPlan, Rescue};
+use crate::model::realm::RealmId;
 use crate::model::refusal::Refusal;
 use crate::model::signal::Witness;
 use crate::model::topology::Pool;
@@ -45,6 +46,7 @@ pub(super) struct Transaction {
     pub(super) worker: Rc<Worker>,
     pub(super) view: Arc<View>,
     pub(super) pool: PoolId,
+    pub(super) realm: RealmId,
     pub(super) head: Rc<Head>,
     pub(super) body: RequestBody,
     pub(super) witness: Witness,
@@ -99,7 +101,7 @@ impl Transaction {
     }
 
     pub(super) fn plan(&self) -> &PoolPlan {
-        self.view.routing.plan(self.pool).of_cell(self.head.cell)
+        self.view.routing.plan(self.pool).of_cell(self.head.cell).of_realm(self.realm)
     }
 
     pub(super) fn state(&self) -> &PoolState {
@@ -120,7 +122,7 @@ impl Transaction {
         if first != place {
             self.state().rows[self.worker.index].spilled.add(1);
         }
-        let first = self.start(self.plan().candidates[first].upstream);
+        let first = self.start(&self.plan().candidates()[first]);
         let connections = Rc::clone(&first.connections);
         let mut left = pin!(connections.left.notified());
         let mut course = Course::begin(self, first.upstream);
@@ -164,20 +166,21 @@ impl Transaction {
 
     /// Whether an upstream can hold one more request, as far as is known.
     fn admits(&self, candidate: &Candidate) -> bool {
-        let admits = self.view.states.upstream(candidate.upstream).admits();
+        let admits = self.view.states.upstream(candidate.upstream()).admits();
         (admits == Permille::ALL || fastrand::u16(0..1000) < admits.get())
             && self.has_room(candidate)
     }
 
     /// Whether it has fewer in flight than its file allows.
     fn has_room(&self, candidate: &Candidate) -> bool {
-        let upstream = self.view.routing.topology.upstream(candidate.upstream);
-        let state = self.view.states.upstream(candidate.upstream);
+        let upstream = self.view.routing.topology.upstream(candidate.upstream());
+        let state = self.view.states.upstream(candidate.upstream());
         upstream.max_in_flight.is_none_or(|most| state.in_flight() < u64::from(most.get()))
     }
 
-    /// Begins an attempt.
-    pub(super) fn start(&self, upstream: UpstreamId) -> Running {
+    /// Begins an attempt. Only who is permitted to stand in a plan can be asked for one.
+    pub(super) fn start(&self, candidate: &Candidate) -> Running {
+        let upstream = candidate.upstream();
         let state = self.view.states.upstream(upstream);
         let connections = self.worker.connections.of(state);
         let call = attempt::make(Call {
@@ -251,22 +254,22 @@ impl Transaction {
     }
 
     /// The next candidate for a request that failed elsewhere: of another provider, and willing.
-    pub(super) fn next_candidate(&self, tried: &[UpstreamId]) -> Option<UpstreamId> {
+    pub(super) fn next_candidate(&self, tried: &[UpstreamId]) -> Option<&Candidate> {
         let topology = &self.view.routing.topology;
         let provider = |id: UpstreamId| topology.upstream(id).provider;
-        let is_new = |c: &&Candidate| tried.iter().all(|t| provider(*t) != provider(c.upstream));
+        let is_new = |c: &&Candidate| tried.iter().all(|t| provider(*t) != provider(c.upstream()));
         let open =
-            self.plan().candidates.iter().filter(|c| c.rescue == Rescue::Takes).filter(is_new);
+            self.plan().candidates().iter().filter(|c| c.rescue == Rescue::Takes).filter(is_new);
         // An upstream ejected since this request read its snapshot is no place to flee to, unless
         // the plan is to serve from the least bad anyway.
-        let is_left = |c: &&Candidate| !self.view.states.upstream(c.upstream).is_avoided();
-        let is_out = |c: &Candidate| self.view.states.upstream(c.upstream).is_out();
+        let is_left = |c: &&Candidate| !self.view.states.upstream(c.upstream()).is_avoided();
+        let is_out = |c: &Candidate| self.view.states.upstream(c.upstream()).is_out();
         let fail_open = self.plan().mode == PoolMode::FailOpen;
         // What is asked for more than it can hold is no help to anybody.
         let is_free = |c: &Candidate| {
-            self.view.states.upstream(c.upstream).admits() == Permille::ALL && self.has_room(c)
+            self.view.states.upstream(c.upstream()).admits() == Permille::ALL && self.has_room(c)
         };
         let mut candidates = open.filter(|c| (fail_open || is_left(c)) && !is_out(c) && is_free(c));
-        candidates.next().map(|candidate| candidate.upstream)
+        candidates.next()
     }
 }

@@ -37,7 +37,7 @@ impl Stuck {
         of: impl Fn(UpstreamId) -> u64,
     ) -> Option<usize> {
         let mut best: Option<(f64, usize)> = None;
-        for (place, candidate) in plan.candidates.iter().enumerate() {
+        for (place, candidate) in plan.candidates().iter().enumerate() {
             let share = match class {
                 MethodClass::Safe => candidate.safe.get(),
                 MethodClass::Unsafe => candidate.unsafe_.get(),
@@ -46,7 +46,7 @@ impl Stuck {
                 continue;
             }
             // Evenly between 0 and 1, and neither.
-            let drawn = (spread(self.0 ^ of(candidate.upstream)) >> 11) as f64 + 0.5;
+            let drawn = (spread(self.0 ^ of(candidate.upstream())) >> 11) as f64 + 0.5;
             let score = -f64::from(share) / (drawn / (1_u64 << 53) as f64).ln();
             if best.is_none_or(|(most, _)| score > most) {
                 best = Some((score, place));
@@ -90,22 +90,29 @@ pub fn cookie(name: &str, token: u64, is_tls: bool) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::plan::{Candidate, Place, PoolMode, Rescue};
+    use crate::model::example::{self, Example};
+    use crate::model::plan::{Place, PoolMode, Rescue, Wish};
     use crate::model::unit::Permille;
 
     fn plan(shares: &[u16]) -> PoolPlan {
-        let candidate = |(index, share): (usize, &u16)| Candidate {
+        let names = ["cloudflare", "bunny", "ovh"];
+        let of = |provider| Example {
+            service: "portal",
+            provider,
+            seat: "SI",
+            host: "192.0.2.1",
+            port: 80,
+        };
+        let topology = example::topology(&names.map(of));
+        let wish = |(index, share): (usize, &u16)| Wish {
             upstream: UpstreamId::new(index),
             safe: Permille::new(*share).expect("a share"),
             unsafe_: Permille::new(*share).expect("a share"),
             rescue: Rescue::Takes,
             place: Place::Preferred,
         };
-        PoolPlan {
-            mode: PoolMode::Normal,
-            candidates: shares.iter().enumerate().map(candidate).collect(),
-            ..PoolPlan::default()
-        }
+        let wishes = shares.iter().enumerate().map(wish).collect();
+        PoolPlan::new(topology.pools[0].realms.whole(), PoolMode::Normal, wishes)
     }
 
     fn places(shares: &[u16]) -> Vec<usize> {

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use crate::model::cell::HostId;
 use crate::model::id::PoolId;
-use crate::model::topology::{HostPattern, Route};
+use crate::model::realm::RealmId;
+use crate::model::topology::{HostPattern, Route, covers};
 
 /// Finds the pool of a request.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,8 @@ pub struct Found {
     pub pool: PoolId,
     /// Which of the pool's hosts.
     pub host: HostId,
+    /// Who of the pool may carry it.
+    pub realm: RealmId,
     /// Whether the host is one of the file's.
     pub spelling: Spelling,
 }
@@ -41,8 +44,8 @@ pub enum Spelling {
 /// Prefixes of one host, longest first.
 type Prefixes = Vec<(Box<str>, Pool)>;
 
-/// A pool, and which of its hosts it is.
-type Pool = (PoolId, HostId);
+/// A pool, which of its hosts it is, and who may carry what comes this way.
+type Pool = (PoolId, HostId, RealmId);
 
 impl Matcher {
     /// Of the routes of one topology. Two routes with the same host and prefix are a mistake that
@@ -60,7 +63,7 @@ impl Matcher {
                 }
                 HostPattern::Any => &mut matcher.any,
             };
-            prefixes.push((route.prefix.clone(), (route.pool, host)));
+            prefixes.push((route.prefix.clone(), (route.pool, host, route.realm)));
         }
         let tables = matcher.exact.values_mut().chain(matcher.wildcard.values_mut());
         for prefixes in tables.chain([&mut matcher.any]) {
@@ -83,9 +86,8 @@ impl Matcher {
             };
             wildcard().or_else(|| longest(&self.any, url_path))
         };
-        exact.map(|(pool, host)| Found { pool, host, spelling: Spelling::Ours }).or_else(|| {
-            covered().map(|(pool, host)| Found { pool, host, spelling: Spelling::Theirs })
-        })
+        let found = |spelling| move |(pool, host, realm)| Found { pool, host, realm, spelling };
+        exact.map(found(Spelling::Ours)).or_else(|| covered().map(found(Spelling::Theirs)))
     }
 }
 
@@ -102,23 +104,13 @@ fn longest(prefixes: &[(Box<str>, Pool)], url_path: &str) -> Option<Pool> {
     prefixes.iter().find(|(prefix, _)| covers(prefix, url_path)).map(|(_, pool)| *pool)
 }
 
-/// Whether a prefix covers a path, on a segment border: `/api` covers `/api` and `/api/x`, not
-/// `/apix`. The `*` of OPTIONS asks about all of a host, and so whoever has all of it.
-fn covers(prefix: &str, url_path: &str) -> bool {
-    if url_path == "*" {
-        return prefix == "/";
-    }
-    url_path
-        .strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn route(host: HostPattern, prefix: &str, pool: usize) -> Route {
-        Route { host, prefix: prefix.into(), pool: PoolId::new(pool) }
+        let (pool, realm) = (PoolId::new(pool), RealmId::WHOLE);
+        Route { host, prefix: prefix.into(), pool, realm }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct RoutingSnapshot {
 }
 
 impl RoutingSnapshot {
-    /// The plan of a pool of this snapshot's topology.
+    /// The plan of a pool of this snapshot's topology, for people; a request goes by that of its realm.
     pub fn plan(&self, pool: PoolId) -> &PoolPlan {
         &self.plans[pool.index()]
     }

@@ -17,7 +17,8 @@ use bascule::model::habit::Habits;
 use bascule::model::health::{HealthTag, IncidentEdge, Transition};
 use bascule::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use bascule::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
-use bascule::model::place::{Country, Jurisdiction, Residency};
+use bascule::model::place::{Country, Footing, Jurisdiction, Residency};
+use bascule::model::realm::{RealmId, Realms};
 use bascule::model::signal::{
     Counts, DURATION_BUCKETS, HostCounts, HostSample, Note, Pair, PairEnd, Sample, Signal, Subject,
     Witness,
@@ -84,6 +85,7 @@ fn topology(services: usize, providers: usize, hosts: usize) -> Arc<Topology> {
             name: label(&format!("p{number}")),
             seat,
             jurisdiction: Jurisdiction::of_seat(seat),
+            footing: Footing::default(),
             kind: ProviderKind::Edge,
             substrates: Vec::new(),
             habits: Habits::default(),
@@ -103,17 +105,18 @@ fn topology(services: usize, providers: usize, hosts: usize) -> Arc<Topology> {
         }
         for host in 0..hosts {
             let host = HostPattern::Exact(format!("h{host}.s{service}.example").into());
-            all.routes.push(Route { host, prefix: "/".into(), pool });
+            all.routes.push(Route { host, prefix: "/".into(), pool, realm: RealmId::WHOLE });
         }
         all.pools.push(Pool {
             service: name,
             residency: Residency::Any,
+            realms: Realms::default(),
             upstreams: (first..all.upstreams.len()).map(UpstreamId::new).collect(),
             barred: Vec::new(),
             rules: Rules::default(),
         });
     }
-    Arc::new(all)
+    Arc::new(all.settled())
 }
 
 fn upstream(key: UpstreamKey, provider: ProviderId, pool: PoolId) -> Upstream {

@@ -10,12 +10,15 @@ use std::time::{Duration, Instant, SystemTime};
 use bascule::clock;
 use bascule::decide::cusum::{self, Failure, Guard, Rule, Score};
 use bascule::model::health::Tier;
-use bascule::model::id::{PoolId, UpstreamId};
+use bascule::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use bascule::model::marker::MarkerKeys;
 use bascule::model::outcome::{FailureKind, Marker, MethodClass};
-use bascule::model::plan::{Candidate, Place, PoolPlan, Rescue};
+use bascule::model::place::{Country, Footing, Jurisdiction, Residency};
+use bascule::model::plan::{Place, PoolMode, PoolPlan, Rescue, Wish};
+use bascule::model::realm::{Realm, RealmId, Realms};
 use bascule::model::topology::{
-    HostPattern, MarkerProof, MarkerRule, Route, Sensitivity, SignedMarker,
+    Endpoint, EndpointHost, HostPattern, HostRule, HttpRule, MarkerProof, MarkerRule, Pool,
+    Provider, ProviderKind, Route, Rules, Scheme, Sensitivity, SignedMarker, Topology, Upstream,
 };
 use bascule::model::unit::Permille;
 use bascule::request::classify::{self, Acquaintance, MarkerTrust};
@@ -129,6 +132,7 @@ fn matcher(times: usize) {
         host: HostPattern::Exact(format!("www.s{number}.example").into()),
         prefix: "/".into(),
         pool: PoolId::new(number),
+        realm: RealmId::WHOLE,
     };
     let matcher = Matcher::new(&(0..HOSTS).map(route).collect::<Vec<_>>());
     for number in 0..times {
@@ -164,18 +168,73 @@ fn witnesses(times: usize) {
     }
 }
 
+/// A realm that admits five upstreams.
+fn five() -> Realm {
+    let label = |text: &str| Label::new(text).expect("a label");
+    let provider = |number: usize| {
+        let seat = Country::new("SI").expect("a country");
+        Provider {
+            name: label(&format!("p{number}")),
+            seat,
+            jurisdiction: Jurisdiction::of_seat(seat),
+            footing: Footing::default(),
+            kind: ProviderKind::Edge,
+            substrates: Vec::new(),
+        }
+    };
+    let endpoint = Endpoint {
+        scheme: Scheme::Https,
+        host: EndpointHost::Name("p.example".into()),
+        port: 443,
+        host_rule: HostRule::Public,
+        http: HttpRule::Auto,
+        idle_timeout: Duration::from_secs(60),
+        ca: None,
+        identity: None,
+        headers: Default::default(),
+    };
+    let upstream = |number: usize| Upstream {
+        key: UpstreamKey {
+            service: label("s"),
+            provider: label(&format!("p{number}")),
+            endpoint: "https://p.example:443".into(),
+        },
+        provider: ProviderId::new(number),
+        pool: PoolId::new(0),
+        endpoint: endpoint.clone(),
+        preference: 1,
+        weight: 100,
+        max_in_flight: None,
+    };
+    let pool = Pool {
+        service: label("s"),
+        residency: Residency::Any,
+        realms: Realms::default(),
+        upstreams: (0..5).map(UpstreamId::new).collect(),
+        barred: Vec::new(),
+        rules: Rules::default(),
+    };
+    let topology = Topology {
+        providers: (0..5).map(provider).collect(),
+        upstreams: (0..5).map(upstream).collect(),
+        pools: vec![pool],
+        routes: Vec::new(),
+    };
+    topology.settled().pools[0].realms.whole().clone()
+}
+
 fn plan(times: usize) {
     let all = Permille::ALL;
     let none = Permille::new(0).expect("a share");
-    let candidate = |number: usize, share| Candidate {
+    let wish = |number: usize, share| Wish {
         upstream: UpstreamId::new(number),
         safe: share,
         unsafe_: share,
         rescue: Rescue::Takes,
         place: Place::Standby,
     };
-    let candidates = (0..5).map(|n| candidate(n, if n == 0 { all } else { none })).collect();
-    let plan = PoolPlan { candidates, ..PoolPlan::default() };
+    let wishes = (0..5).map(|n| wish(n, if n == 0 { all } else { none })).collect();
+    let plan = PoolPlan::new(&five(), PoolMode::Normal, wishes);
     for number in 0..times {
         let ticket = (number % 1000) as u16;
         let place = black_box(&plan).pick(MethodClass::Safe, ticket).expect("somebody");

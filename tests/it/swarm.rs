@@ -12,8 +12,9 @@ use bascule::model::health::{Health, HealthTag, Reason, Transition};
 use bascule::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use bascule::model::operator::{self, AdminState, Order, Override, Target};
 use bascule::model::outcome::{FailureKind, Marker, MethodClass};
-use bascule::model::place::{Country, Jurisdiction, Residency};
+use bascule::model::place::{Area, Country, Footing, Jurisdiction, Residency};
 use bascule::model::plan::{Candidate, PoolMode, PoolPlan};
+use bascule::model::realm::{Charter, Charters, RealmId, Realms};
 use bascule::model::signal::{
     ControlReport, Counts, DURATION_BUCKETS, HostCounts, HostSample, Note, OriginReport, Pair,
     PairEnd, ProbeReport, ProbeResult, Reply, ResolutionReport, Sample, Signal, Subject, Witness,
@@ -23,6 +24,7 @@ use bascule::model::topology::{
     Route, Rules, Scheme, Topology, Upstream,
 };
 use bascule::model::unit::Permille;
+use bascule::request::sticky::Stuck;
 
 const WALKS: u64 = 40;
 const STEPS: u32 = 1500;
@@ -243,7 +245,7 @@ impl Walk {
     fn order(&mut self) {
         let mut overrides = Vec::new();
         for _ in 0..self.dice.below(3) {
-            let provider = label(PROVIDERS[self.dice.below(PROVIDERS.len())].0);
+            let provider = label(PROVIDERS[self.dice.below(PROVIDERS.len())].name);
             let service = label(["one", "two", "three"][self.dice.below(3)]);
             let target = if self.dice.chance(0.5) {
                 Target::Provider(provider)
@@ -275,11 +277,18 @@ impl Walk {
     fn tell(&mut self) {
         let plans = self.detector.plans();
         let hosts: Vec<usize> = self.topology.hosts_of_all().iter().map(Vec::len).collect();
+        // Each route of a pool has a host of its own.
+        let realms: Vec<Vec<RealmId>> = (self.topology.pools())
+            .map(|(id, _)| {
+                let routes = self.topology.routes.iter().filter(|route| route.pool == id);
+                routes.map(|route| route.realm).collect()
+            })
+            .collect();
         let nothing = (Counts::default(), [HostCounts::default(); 3]);
         let mut samples = vec![nothing; self.topology.upstreams.len()];
-        for (plan, hosts) in plans.iter().zip(&hosts) {
+        for ((plan, hosts), realms) in plans.iter().zip(&hosts).zip(&realms) {
             for _ in 0..self.dice.below(40) {
-                self.request(plan, *hosts, &mut samples);
+                self.request(plan, (*hosts, realms), &mut samples);
             }
         }
         self.tell_network();
@@ -323,17 +332,29 @@ impl Walk {
         }
     }
 
-    fn request(&mut self, whole: &PoolPlan, hosts: usize, samples: &mut [Sums]) {
+    fn request(
+        &mut self,
+        whole: &PoolPlan,
+        (hosts, realms): (usize, &[RealmId]),
+        samples: &mut [Sums],
+    ) {
         let class = MethodClass::ALL[self.dice.below(2)];
         let cell = Cell { class, host: HostId::new(self.dice.below(hosts.max(1))) };
-        let plan = whole.of_cell(cell);
+        let realm = realms.get(cell.host.index()).copied().unwrap_or_default();
+        let plan = whole.of_cell(cell).of_realm(realm);
         let ticket = self.dice.below(1000) as u16;
-        let Some(place) = plan.pick(class, ticket) else { return };
-        let first = plan.candidates[place].upstream;
-        if !self.attempt(first, cell, samples) || plan.candidates.len() < 2 {
+        // Some clients stay where they are, some requests are of nobody and keep a standby warm.
+        let picked = match ticket % 10 {
+            0 => Stuck::to_token(u64::from(ticket)).pick(plan, class, |id| id.index() as u64),
+            1 if class == MethodClass::Safe => plan.aside(ticket),
+            _ => None,
+        };
+        let Some(place) = picked.or_else(|| plan.pick(class, ticket)) else { return };
+        let first = plan.candidates()[place].upstream();
+        if !self.attempt(first, cell, samples) || plan.candidates().len() < 2 {
             return;
         }
-        let second = plan.candidates[(place + 1) % plan.candidates.len()].upstream;
+        let second = plan.candidates()[(place + 1) % plan.candidates().len()].upstream();
         let failed = self.attempt(second, cell, samples);
         let second_went = if failed { PairEnd::FailedToo } else { PairEnd::Succeeded };
         let at = self.now;
@@ -379,24 +400,36 @@ impl Walk {
             self.check_transition(transition, before);
         }
         for ((_, pool), plan) in self.topology.pools().zip(self.detector.plans()) {
-            let is_out = |upstream: &UpstreamId| self.admin(*upstream).is_out();
-            let closed = pool.upstreams.iter().all(is_out);
+            let charters: Vec<&Charter> = pool.realms.charters().collect();
             for plan in plan.all() {
-                check_plan(pool, plan, &self.topology, seed);
-                let mode = plan.mode;
-                assert_eq!(mode == PoolMode::FailClosed, closed, "BASCULE_SEED={seed}: {plan:?}");
-                let obeyed = plan.candidates.iter().all(|candidate| !is_out(&candidate.upstream));
-                assert!(obeyed, "BASCULE_SEED={seed}: one that is out by order is in {plan:?}");
+                self.check_serving((pool, &charters), plan);
+                assert_eq!(plan.of_realms().len(), charters.len(), "BASCULE_SEED={seed}");
+                for (plan, charter) in plan.of_realms().iter().zip(&charters) {
+                    self.check_serving((pool, &[*charter]), plan);
+                }
             }
-            let parts = plan.parts.iter().enumerate();
+            let parts = plan.parts().iter().enumerate();
             for (place, (slice, _)) in parts {
-                let twice = plan.parts[..place].iter().any(|(other, _)| other == slice);
+                let twice = plan.parts()[..place].iter().any(|(other, _)| other == slice);
                 assert!(!twice, "BASCULE_SEED={seed}: {slice:?} has two plans");
             }
         }
         if let Some(due) = self.detector.next_deadline() {
             assert!(due > self.now, "BASCULE_SEED={seed}: a deadline in the past");
         }
+    }
+
+    /// Who serves may, and obeys; nobody serves only where nobody may.
+    fn check_serving(&self, (pool, charters): (&Pool, &[&Charter]), plan: &PoolPlan) {
+        let seed = self.seed;
+        check_plan((pool, charters), plan, &self.topology, seed);
+        let name = |id: UpstreamId| self.topology.provider_of(id).name.as_str();
+        let may = |id: UpstreamId| charters.iter().any(|charter| may_carry(charter, name(id)));
+        let is_out = |id: UpstreamId| self.admin(id).is_out();
+        let closed = pool.upstreams.iter().all(|id| is_out(*id) || !may(*id));
+        assert_eq!(plan.mode == PoolMode::FailClosed, closed, "BASCULE_SEED={seed}: {plan:?}");
+        let obeyed = plan.candidates().iter().all(|candidate| !is_out(candidate.upstream()));
+        assert!(obeyed, "BASCULE_SEED={seed}: one that is out by order is in {plan:?}");
     }
 
     fn check_transition(&mut self, transition: &Transition, before: &[Health]) {
@@ -473,19 +506,33 @@ fn is_ground(reason: Reason) -> bool {
     }
 }
 
-fn check_plan(pool: &Pool, plan: &PoolPlan, topology: &Topology, seed: u64) {
-    let sum = |share: fn(&Candidate) -> u16| -> u16 { plan.candidates.iter().map(share).sum() };
+/// Whether a provider may carry what has this charter: said here once more, from the table.
+fn may_carry(charter: &Charter, provider: &str) -> bool {
+    let known = PROVIDERS.iter().find(|known| known.name == provider).expect("a known provider");
+    let inside = ["SI", "LU", "FR", "DE"].contains(&known.seat) && known.also.is_none();
+    let residency = charter.residency != Residency::EuOnly || inside;
+    residency && charter.require.iter().all(|_| known.sealed)
+}
+
+/// A plan by which requests of one of these charters go.
+fn check_plan(
+    (pool, charters): (&Pool, &[&Charter]),
+    plan: &PoolPlan,
+    topology: &Topology,
+    seed: u64,
+) {
+    let sum = |share: fn(&Candidate) -> u16| -> u16 { plan.candidates().iter().map(share).sum() };
     match plan.mode {
         PoolMode::FailClosed => {
-            assert!(plan.candidates.is_empty(), "BASCULE_SEED={seed}");
+            assert!(plan.candidates().is_empty(), "BASCULE_SEED={seed}");
         }
         PoolMode::Normal | PoolMode::FailOpen => {
             assert_eq!(sum(|c| c.safe.get()), 1000, "BASCULE_SEED={seed}: {plan:?}");
             assert_eq!(sum(|c| c.unsafe_.get()), 1000, "BASCULE_SEED={seed}: {plan:?}");
         }
     }
-    if let Some(standby) = plan.standby {
-        let idle = plan.candidates.get(standby.place);
+    if let Some(standby) = plan.standby() {
+        let idle = plan.candidates().get(standby.place);
         let idle = idle.expect("a standby is a candidate");
         assert_eq!(
             (idle.safe, idle.unsafe_),
@@ -493,33 +540,76 @@ fn check_plan(pool: &Pool, plan: &PoolPlan, topology: &Topology, seed: u64) {
             "BASCULE_SEED={seed}"
         );
     }
-    for (place, candidate) in plan.candidates.iter().enumerate() {
-        assert!(pool.upstreams.contains(&candidate.upstream), "BASCULE_SEED={seed}: a stranger");
-        let twice = plan.candidates[..place].iter().any(|c| c.upstream == candidate.upstream);
+    for (place, candidate) in plan.candidates().iter().enumerate() {
+        assert!(pool.upstreams.contains(&candidate.upstream()), "BASCULE_SEED={seed}: a stranger");
+        let twice = plan.candidates()[..place].iter().any(|c| c.upstream() == candidate.upstream());
         assert!(!twice, "BASCULE_SEED={seed}: {plan:?}");
-        let law = topology.provider_of(candidate.upstream).jurisdiction;
-        assert!(pool.residency.permits(law), "BASCULE_SEED={seed}: outside the EU");
+        let provider = topology.provider_of(candidate.upstream()).name.as_str();
+        let may = charters.iter().any(|charter| may_carry(charter, provider));
+        assert!(may, "BASCULE_SEED={seed}: {provider} stands in a plan for {charters:?}");
     }
 }
 
 const HOSTS: [&str; 3] = ["www", "api", "static"];
 
-const PROVIDERS: [(&str, &str); 6] =
-    [("a", "US"), ("b", "SI"), ("c", "LU"), ("d", "FR"), ("e", "US"), ("f", "DE")];
+struct Known {
+    name: &'static str,
+    seat: &'static str,
+    /// Where it serves from besides, or whose law reaches it.
+    also: Option<(&'static str, Reach)>,
+    /// Whether it has the one qualification that routes ask for.
+    sealed: bool,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Reach {
+    Servers,
+    Law,
+}
+
+const fn known(
+    name: &'static str,
+    seat: &'static str,
+    also: Option<(&'static str, Reach)>,
+    sealed: bool,
+) -> Known {
+    Known { name, seat, also, sealed }
+}
+
+const PROVIDERS: [Known; 8] = [
+    known("a", "US", None, false),
+    known("b", "SI", None, true),
+    known("c", "LU", None, false),
+    known("d", "FR", None, true),
+    known("e", "US", None, true),
+    known("f", "DE", None, false),
+    known("g", "FR", Some(("US", Reach::Servers)), true),
+    known("h", "DE", Some(("US", Reach::Law)), false),
+];
 
 fn label(text: &str) -> Label {
     Label::new(text).expect("a label")
 }
 
-/// One to three services over some of six providers; an empty service now and then.
+/// One to three services over some of eight providers, some of whose routes have charters of their own; an empty service now and then.
 fn invent(dice: &mut Dice) -> Topology {
-    let provider = |(name, seat): &(&str, &str)| {
-        let seat = Country::new(seat).expect("a country");
-        let kind = if *name == "f" { ProviderKind::Origin } else { ProviderKind::Edge };
+    let provider = |known: &Known| {
+        let country = |code| Country::new(code).expect("a country");
+        let (name, seat) = (known.name, country(known.seat));
+        let kind = if name == "f" { ProviderKind::Origin } else { ProviderKind::Edge };
         let substrates = if "bd".contains(name) { vec![label("shared")] } else { Vec::new() };
-        let jurisdiction = Jurisdiction::of_seat(seat);
+        let reached =
+            |by| known.also.filter(|(_, reach)| *reach == by).map(|(code, _)| country(code));
+        let mut footing = Footing {
+            territory: reached(Reach::Servers).into_iter().chain([seat]).collect(),
+            subject_to: reached(Reach::Law).into_iter().collect(),
+            qualifications: known.sealed.then(|| label("sealed")).into_iter().collect(),
+            outside: None,
+        };
+        footing.outside = Area::default().outside(seat, &footing);
+        let jurisdiction = Jurisdiction::by(footing.outside);
         let habits = Habits::default();
-        Provider { name: label(name), seat, jurisdiction, kind, substrates, habits }
+        Provider { name: label(name), seat, jurisdiction, footing, kind, substrates, habits }
     };
     let providers = PROVIDERS.iter().map(provider).collect();
     let mut topology = Topology { providers, ..Topology::default() };
@@ -533,13 +623,19 @@ fn invent(dice: &mut Dice) -> Topology {
 
 fn invent_pool(topology: &mut Topology, dice: &mut Dice, (service, residency): (&str, Residency)) {
     let (mut upstreams, mut barred) = (Vec::new(), Vec::new());
-    for (index, (name, _)) in PROVIDERS.iter().enumerate() {
+    let own = Charter::of(residency);
+    let mut charters = Charters::default();
+    let hosts = 1 + dice.below(3);
+    let places: Vec<usize> =
+        (0..hosts).map(|_| charters.add(&invent_charter(dice, &own)).expect("few")).collect();
+    for (index, Known { name, .. }) in PROVIDERS.iter().enumerate() {
         let jurisdiction = topology.providers[index].jurisdiction;
         if dice.chance(0.4) {
             continue;
         }
-        if !residency.permits(jurisdiction) {
-            barred.push(Barred { provider: label(name), jurisdiction });
+        if !charters.all().iter().any(|charter| may_carry(charter, name)) {
+            let because = "no route may go there".into();
+            barred.push(Barred { provider: label(name), jurisdiction, because });
             continue;
         }
         upstreams.push(UpstreamId::new(topology.upstreams.len()));
@@ -557,14 +653,26 @@ fn invent_pool(topology: &mut Topology, dice: &mut Dice, (service, residency): (
             max_in_flight: None,
         });
     }
-    for host in HOSTS.into_iter().take(1 + dice.below(3)) {
+    for (host, place) in HOSTS.into_iter().zip(places) {
         let host = HostPattern::Exact(format!("{host}.{service}.example").into());
-        let pool = PoolId::new(topology.pools.len());
-        topology.routes.push(Route { host, prefix: "/".into(), pool });
+        let (pool, realm) = (PoolId::new(topology.pools.len()), charters.realm(place));
+        topology.routes.push(Route { host, prefix: "/".into(), pool, realm });
     }
     upstreams.sort_by_key(|id| topology.upstreams[id.index()].preference);
     let (service, rules) = (label(service), Rules::default());
-    topology.pools.push(Pool { service, residency, upstreams, barred, rules });
+    let realms = Realms::default();
+    topology.pools.push(Pool { service, residency, realms, upstreams, barred, rules });
+    topology.settle(&own, &charters);
+}
+
+/// The service's own, most of the time.
+fn invent_charter(dice: &mut Dice, own: &Charter) -> Charter {
+    if dice.chance(0.6) {
+        return own.clone();
+    }
+    let residency = [Residency::Any, Residency::PreferEu, Residency::EuOnly][dice.below(3)];
+    let require = dice.chance(0.3).then(|| label("sealed")).into_iter().collect();
+    Charter { residency, require }
 }
 
 fn endpoint(name: &str) -> Endpoint {

@@ -97,7 +97,12 @@ fn europe(service: &Service<'_>, places: &Places) {
     let ids = service.pool.upstreams.as_slice();
     let fallbacks = ids.get(1..).unwrap_or_default();
     if let [only] = fallbacks.iter().filter(in_eu).collect::<Vec<_>>().as_slice() {
-        reach(service, service.topology.provider_of(**only));
+        let provider = service.topology.upstream(**only).provider;
+        let at = places.providers.get(provider.index());
+        // Whoever says it in the file has thought of it.
+        if at.is_none_or(|places| places.subject_to.is_none()) {
+            reach(service, service.topology.provider(provider));
+        }
     }
     if service.pool.residency == Residency::Any {
         return;

@@ -87,7 +87,8 @@ pub(super) fn probe(context: &Context<'_>, raw: At<RawProbe>, base: &ProbeRule) 
     let expect =
         expect.map_or_else(|| base.expect.clone(), |at| self::expect(context, at, &base.expect));
     let host = base.host.clone();
-    ProbeRule { asks, path: url_path, interval, timeout, expect, host, origin }
+    let hosts = Vec::new();
+    ProbeRule { asks, path: url_path, interval, timeout, expect, host, hosts, origin }
 }
 
 fn grpc(context: &Context<'_>, raw: At<RawGrpc>) -> Asks {

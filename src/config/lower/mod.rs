@@ -11,6 +11,7 @@ mod identity;
 mod listeners;
 mod marker;
 mod path;
+mod provenance;
 mod providers;
 mod rules;
 mod services;
@@ -49,6 +50,7 @@ pub(super) struct Places {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProviderPlaces {
     pub(super) seat: Option<Place>,
+    pub(super) subject_to: Option<Place>,
     pub(super) substrate: Option<Place>,
 }
 
@@ -95,6 +97,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         access_log,
         workers,
         providers,
+        eu_also,
         defaults,
         services,
     } = main.value?;
@@ -114,7 +117,10 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         all_providers.extend(providers);
         all_services.extend(services);
     }
-    let providers = providers::providers(context, all_providers, whole);
+    let providers = {
+        let area = provenance::area(context, eu_also);
+        providers::providers(context, all_providers, &area, whole)
+    };
     places.providers.clone_from(&providers.places);
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
     let published = services::Published { defaults, services: all_services, providers, addresses };

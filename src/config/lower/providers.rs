@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use super::ProviderPlaces;
 use super::context::Context;
+use super::provenance;
 use crate::config::catalogue::{self, Known};
 use crate::config::complaint::Place;
 use crate::config::nearest;
 use crate::config::raw::{RawProvider, RawProviderKind};
 use crate::config::tree::{At, Named};
-use crate::config::values::Flaw;
 use crate::model::habit::Habits;
 use crate::model::id::{Label, ProviderId};
-use crate::model::place::{Country, Jurisdiction};
+use crate::model::place::{Area, Footing, Jurisdiction};
 use crate::model::topology::{Provider, ProviderKind};
 
 /// Providers of one configuration.
@@ -63,6 +63,7 @@ impl Providers {
 pub(super) fn providers(
     context: &Context<'_>,
     raw: Vec<At<Named<RawProvider>>>,
+    area: &Area,
     whole: Place,
 ) -> Providers {
     let mut providers = Providers::default();
@@ -77,7 +78,7 @@ pub(super) fn providers(
             context.complaints.error(name.place, what, mend);
             continue;
         }
-        let read = self::provider(context, &name, provider);
+        let read = self::provider(context, &name, provider, area);
         let id = ProviderId::new(providers.all.len());
         providers.names.insert(text, (read.as_ref().map(|_| id), name.place));
         if let Some((provider, places)) = read {
@@ -101,9 +102,10 @@ fn provider(
     context: &Context<'_>,
     name: &At<String>,
     raw: At<RawProvider>,
+    area: &Area,
 ) -> Option<(Provider, ProviderPlaces)> {
     let label = context.label("provider", name);
-    let RawProvider { seat, kind, substrate } = raw.value?;
+    let RawProvider { seat, territory, subject_to, qualifications, kind, substrate } = raw.value?;
     let kind = match kind.and_then(|at| at.value) {
         None | Some(RawProviderKind::Edge) => ProviderKind::Edge,
         Some(RawProviderKind::Origin) => ProviderKind::Origin,
@@ -116,10 +118,11 @@ fn provider(
     };
     let places = ProviderPlaces {
         seat: seat.as_ref().map(|at| at.place),
+        subject_to: subject_to.as_ref().map(|at| at.place),
         substrate: substrate.as_ref().map(|at| at.place),
     };
     let seat = match (seat, known) {
-        (Some(at), _) => context.parsed("seat", &at, country),
+        (Some(at), _) => context.parsed("seat", &at, provenance::country),
         (None, Some(known)) => Some(known.seat),
         (None, None) => {
             let what = format!("`seat` of `{}` is missing", name.shown);
@@ -131,10 +134,20 @@ fn provider(
         (Some(listed), _) => substrates(context, listed),
         (None, known) => known.map_or_else(Vec::new, |known| known.substrates.clone()),
     };
+    let mut footing = Footing {
+        territory: provenance::countries(context, "territory", territory),
+        subject_to: match (subject_to, known) {
+            (None, Some(known)) => known.subject_to.clone(),
+            (said, _) => provenance::countries(context, "subject_to", said),
+        },
+        qualifications: provenance::qualifications(context, qualifications),
+        outside: None,
+    };
     let seat = seat?;
-    let jurisdiction = Jurisdiction::of_seat(seat);
+    footing.outside = area.outside(seat, &footing);
+    let jurisdiction = Jurisdiction::by(footing.outside);
     let habits = known.map_or_else(Habits::default, |known| known.habits.clone());
-    Some((Provider { name: label?, seat, jurisdiction, kind, substrates, habits }, places))
+    Some((Provider { name: label?, seat, jurisdiction, footing, kind, substrates, habits }, places))
 }
 
 fn missing_seat(kind: ProviderKind, name: &str) -> String {
@@ -165,36 +178,4 @@ fn substrates(context: &Context<'_>, listed: At<Vec<At<String>>>) -> Vec<Label> 
     substrates.sort_unstable();
     substrates.dedup();
     substrates
-}
-
-fn country(text: &str) -> Result<Country, Flaw> {
-    Country::new(text).ok_or_else(|| {
-        let upper = text.trim().to_ascii_uppercase();
-        Flaw::new(match upper.as_str() {
-            "UK" => "the code of the United Kingdom is `GB`".to_owned(),
-            "EL" => "the code of Greece is `GR`".to_owned(),
-            "EU" => "the EU is no country; name the one where the legal entity sits".to_owned(),
-            _ if upper != text && Country::new(&upper).is_some() => format!("write `{upper}`"),
-            _ => "write the two letters of ISO 3166, as in `FR`".to_owned(),
-        })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_seat_that_is_no_country_gets_the_likely_one() {
-        for (text, says) in [
-            ("UK", "`GB`"),
-            ("fr", "write `FR`"),
-            ("EU", "no country"),
-            ("XX", "ISO 3166"),
-            ("", "ISO 3166"),
-        ] {
-            assert!(country(text).expect_err(text).0.contains(says), "{text}");
-        }
-        assert!(country("NO").is_ok());
-    }
 }

@@ -7,16 +7,16 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::context::{Bounds, Context};
-use super::{access, evidence, marker};
+use super::{access, evidence, marker, provenance};
 use crate::config::complaint::Place;
 use crate::config::nearest;
 use crate::config::raw::{
-    RawAllDown, RawFailover, RawMode, RawPage, RawRate, RawResidency, RawRetry, RawRules,
-    RawSensitivity, RawServe, RawShare, RawTimeouts,
+    RawAllDown, RawFailover, RawMode, RawPage, RawRate, RawRetry, RawRules, RawSensitivity,
+    RawServe, RawShare, RawTimeouts,
 };
 use crate::config::tree::At;
 use crate::config::values::{self, Flaw, spelled};
-use crate::model::place::Residency;
+use crate::model::realm::Charter;
 use crate::model::topology::{
     AllDown, AllDownServe, FailoverMode, FailoverRule, Page, RetryRule, Rules, Sensitivity,
     Timeouts,
@@ -25,10 +25,10 @@ use crate::model::topology::{
 /// Longest body of a ready answer, in bytes.
 const MAX_PAGE: u64 = 1024 * 1024;
 
-/// Rules and the residency beside them.
+/// Rules, and beside them what may carry the requests.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Terms {
-    pub(super) residency: Residency,
+    pub(super) charter: Charter,
     pub(super) rules: Rules,
 }
 
@@ -58,6 +58,7 @@ impl RulePlaces {
 pub(super) fn terms(context: &Context<'_>, raw: RawRules, base: &Terms) -> Terms {
     let RawRules {
         residency,
+        require,
         origin_marker,
         probe,
         timeouts,
@@ -67,13 +68,8 @@ pub(super) fn terms(context: &Context<'_>, raw: RawRules, base: &Terms) -> Terms
         access,
         sticky,
     } = raw;
-    let Terms { residency: base_residency, rules: base } = base;
-    let residency = match residency.and_then(|at| at.value) {
-        None => *base_residency,
-        Some(RawResidency::Any) => Residency::Any,
-        Some(RawResidency::PreferEu) => Residency::PreferEu,
-        Some(RawResidency::EuOnly) => Residency::EuOnly,
-    };
+    let Terms { charter, rules: base } = base;
+    let charter = provenance::charter(context, residency, require, charter);
     let rules = Rules {
         marker: match origin_marker {
             None => base.marker.clone(),
@@ -93,7 +89,7 @@ pub(super) fn terms(context: &Context<'_>, raw: RawRules, base: &Terms) -> Terms
         sticky: sticky
             .map_or_else(|| base.sticky.clone(), |at| access::sticky(context, at, &base.sticky)),
     };
-    Terms { residency, rules }
+    Terms { charter, rules }
 }
 
 fn timeouts(context: &Context<'_>, raw: At<RawTimeouts>, base: Timeouts) -> Timeouts {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::ServicePlaces;
 use super::context::Context;
 use super::path;
+use super::provenance;
 use super::providers::Providers;
 use super::rules::{self, RulePlaces, Terms};
 use super::upstream::{self, Draft};
@@ -15,9 +16,10 @@ use crate::config::raw::{RawRoute, RawRules, RawService, RawUpstream};
 use crate::config::tree::{At, Named};
 use crate::config::values;
 use crate::model::id::{PoolId, UpstreamId, UpstreamKey};
+use crate::model::realm::{Bar, Charter, Charters, RealmId, Realms};
 use crate::model::topology::{
     Asks, Barred, Endpoint, EndpointHost, HostPattern, HttpRule, Pool, Route, Scheme, Topology,
-    Upstream,
+    Upstream, covers,
 };
 
 /// Services of one configuration.
@@ -52,11 +54,11 @@ pub(super) fn topology(
     let defaults = rules::terms(context, defaults, &Terms::default());
     let mut builder = Builder {
         context,
-        providers,
         addresses,
         defaults,
         default_places,
-        topology: Topology::default(),
+        topology: Topology { providers: providers.all.clone(), ..Topology::default() },
+        providers,
         names: HashMap::new(),
         routes: HashMap::new(),
     };
@@ -78,8 +80,7 @@ pub(super) fn topology(
             context.complaints.error(whole, format_args!("there are {count} {what}"), &mend);
         }
     }
-    let Builder { topology, providers, .. } = builder;
-    Topology { providers: providers.all, ..topology }
+    builder.topology
 }
 
 struct Builder<'a> {
@@ -113,6 +114,7 @@ impl Builder<'_> {
             routes,
             upstreams,
             residency,
+            require,
             origin_marker,
             probe,
             timeouts,
@@ -124,6 +126,7 @@ impl Builder<'_> {
         } = raw.value?;
         let raw = RawRules {
             residency,
+            require,
             origin_marker,
             probe,
             timeouts,
@@ -134,33 +137,45 @@ impl Builder<'_> {
             sticky,
         };
         let RulePlaces { probe, failover, methods } = RulePlaces::of(&raw, self.default_places);
-        let Terms { residency, mut rules } = rules::terms(self.context, raw, &self.defaults);
+        let Terms { charter, mut rules } = rules::terms(self.context, raw, &self.defaults);
 
         let pool = PoolId::new(self.topology.pools.len());
-        let routes = self.routes(&name, routes, pool);
+        let mut charters = Charters::default();
+        let routes = self.routes((&name, &charter), routes, pool, &mut charters);
         let drafts = self.upstreams(&name, upstreams);
         rules.probe.host = routes.iter().find_map(|route| match &route.host {
             HostPattern::Exact(host) => Some(host.clone()),
             HostPattern::Wildcard(_) | HostPattern::Any => None,
         });
         let service = label?;
-        let mut pool =
-            Pool { service, residency, upstreams: Vec::new(), barred: Vec::new(), rules };
+        // What all routes agree on is what the service says.
+        let charter = if let [only] = charters.all() { only.clone() } else { charter };
+        let mut pool = Pool {
+            service,
+            residency: charter.residency,
+            realms: Realms::default(),
+            upstreams: Vec::new(),
+            barred: Vec::new(),
+            rules,
+        };
         for draft in drafts.iter().filter(|draft| !draft.endpoint.path.strip.is_empty()) {
             let strip = (&*draft.endpoint.path.strip, draft.path_place);
             path::refuse_strip_of_others(self.context, strip, &routes, &pool);
         }
-        let upstreams = self.admit(&mut pool, drafts);
+        let upstreams = self.admit(&mut pool, &charters, drafts);
         self.topology.pools.push(pool);
+        self.topology.settle(&charter, &charters);
+        self.probe_hosts(&routes, &upstreams);
         self.topology.routes.extend(routes);
         Some(ServicePlaces { name: name.place, upstreams, probe, failover, methods })
     }
 
     fn routes(
         &mut self,
-        service: &At<String>,
+        (service, charter): (&At<String>, &Charter),
         raw: Option<At<Vec<At<RawRoute>>>>,
         pool: PoolId,
+        charters: &mut Charters,
     ) -> Vec<Route> {
         let Some(listed) = self.context.needed("routes", raw, service.place) else {
             return Vec::new();
@@ -170,12 +185,35 @@ impl Builder<'_> {
             let mend = "no request could belong to the service; add `- host: www.portal.example`";
             self.context.complaints.error(listed.place, "`routes` is empty", mend);
         }
-        entries.into_iter().filter_map(|entry| self.route(service, entry, pool)).collect()
+        let mut found = Vec::new();
+        for entry in entries {
+            let place = entry.place;
+            let Some((route, own)) = self.route((service, charter), entry, pool) else { continue };
+            match charters.add(&own) {
+                Some(place) => found.push((route, place)),
+                None => {
+                    let what = "a further combination of `residency` and `require`";
+                    let mend = format!(
+                        "each has a plan of its own, and a service has at most {}; make it a service of its own",
+                        RealmId::MOST
+                    );
+                    self.context.complaints.error(place, what, &mend);
+                }
+            }
+        }
+        let settled = |(route, place)| Route { realm: charters.realm(place), ..route };
+        found.into_iter().map(settled).collect()
     }
 
-    fn route(&mut self, service: &At<String>, raw: At<RawRoute>, pool: PoolId) -> Option<Route> {
+    fn route(
+        &mut self,
+        (service, charter): (&At<String>, &Charter),
+        raw: At<RawRoute>,
+        pool: PoolId,
+    ) -> Option<(Route, Charter)> {
         let place = raw.place;
-        let RawRoute { host, prefix } = raw.value?;
+        let RawRoute { host, prefix, residency, require } = raw.value?;
+        let charter = provenance::charter(self.context, residency, require, charter);
         let host = self.context.needed("host", host, place)?;
         let place = host.place;
         let pattern = self.context.parsed("host", &host, values::host_pattern);
@@ -196,7 +234,7 @@ impl Builder<'_> {
             self.context.complaints.error(place, what, &mend);
             return None;
         }
-        Some(Route { host: pattern, prefix, pool })
+        Some((Route { host: pattern, prefix, pool, realm: RealmId::WHOLE }, charter))
     }
 
     fn upstreams(&self, service: &At<String>, raw: Option<At<Vec<At<RawUpstream>>>>) -> Vec<Draft> {
@@ -232,7 +270,12 @@ impl Builder<'_> {
     }
 
     /// Gives an id to what policy permits, by preference; the places are in the pool's order.
-    fn admit(&mut self, pool: &mut Pool, mut drafts: Vec<Draft>) -> Vec<Place> {
+    fn admit(
+        &mut self,
+        pool: &mut Pool,
+        charters: &Charters,
+        mut drafts: Vec<Draft>,
+    ) -> Vec<Place> {
         // Stable: the position in the file decides among equals.
         drafts.sort_by_key(|draft| draft.preference);
         let mut places = Vec::with_capacity(drafts.len());
@@ -240,10 +283,14 @@ impl Builder<'_> {
             let Draft { provider: id, endpoint, preference, weight, max_in_flight, place, .. } =
                 draft;
             let provider = &self.providers.all[id.index()];
-            if !pool.residency.permits(provider.jurisdiction) {
+            let bars: Vec<Bar> = charters.all().iter().filter_map(|it| it.bar(provider)).collect();
+            if bars.len() == charters.all().len()
+                && let Some(bar) = bars.first()
+            {
+                let because = provenance::because(bar, provider).into();
                 let (provider, jurisdiction) = (provider.name.clone(), provider.jurisdiction);
                 self.refuse_probe_of_barred(pool, &endpoint, place);
-                pool.barred.push(Barred { provider, jurisdiction });
+                pool.barred.push(Barred { provider, jurisdiction, because });
                 continue;
             }
             self.refuse_grpc_over_http1(pool, &endpoint, place);
@@ -260,6 +307,43 @@ impl Builder<'_> {
             places.push(place);
         }
         places
+    }
+
+    /// A probe asks for content too: where routes differ, each upstream is asked for a host at which
+    /// the path of the probe is something that it may carry.
+    fn probe_hosts(&mut self, routes: &[Route], places: &[Place]) {
+        let Some(pool) = self.topology.pools.last_mut() else { return };
+        if pool.realms.narrower().is_empty() {
+            return;
+        }
+        let path_only = pool.rules.probe.path.split('?').next().unwrap_or("/").to_owned();
+        for (upstream, place) in pool.upstreams.iter().zip(places) {
+            // The path's own route at a host is the one with the longest prefix.
+            let own = |route: &&Route| {
+                let takes = |it: &&Route| it.host == route.host && covers(&it.prefix, &path_only);
+                routes.iter().filter(takes).max_by_key(|it| it.prefix.len())
+            };
+            let may = |route: &&Route| {
+                let realm = own(route).and_then(|own| pool.realms.find(own.realm));
+                matches!(route.host, HostPattern::Exact(_))
+                    && realm.is_some_and(|realm| realm.admits(*upstream))
+            };
+            match routes.iter().find(may).map(|route| &route.host) {
+                Some(HostPattern::Exact(host)) => {
+                    pool.rules.probe.hosts.push((*upstream, host.clone()));
+                }
+                Some(HostPattern::Wildcard(_) | HostPattern::Any) | None => {
+                    let what = format!(
+                        "probes of service `{}` ask for `{path_only}`, and no route lets this upstream carry that \
+                         at a whole host",
+                        pool.service
+                    );
+                    let mend = "not even a probe may go where its content may not; choose another `probe.path`, or \
+                                add a route with an exact host";
+                    self.context.complaints.error(*place, what, mend);
+                }
+            }
+        }
     }
 
     /// gRPC is spoken over HTTP/2 only.
@@ -285,8 +369,8 @@ impl Builder<'_> {
             |origin: &Endpoint| (&origin.host, origin.port) == (&barred.host, barred.port);
         if origin.is_some_and(is_same) {
             let what = format!("`probe.origin` of service `{}` leads here", pool.service);
-            let mend = "this upstream is outside the EU and the service `eu-only`, so not even a probe may go \
-                        there; name the origin itself";
+            let mend = "none of the service's routes may use this upstream, so not even a probe may go there; \
+                        name the origin itself";
             self.context.complaints.error(place, what, mend);
         }
     }

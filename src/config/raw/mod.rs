@@ -54,6 +54,8 @@ pub(super) struct RawFile {
     pub(super) workers: Option<At<u16>>,
     /// The organisations through which services are reached, by a name of your choice.
     pub(super) providers: Option<At<Named<RawProvider>>>,
+    /// Countries that count as the EU besides the 27, as `[NO, IS, LI]`. Default: none.
+    pub(super) eu_also: Option<At<Vec<At<String>>>>,
     /// Any key of a service but `routes` and `upstreams`, for every service that does not say
     /// otherwise.
     pub(super) defaults: Option<At<RawRules>>,
@@ -224,9 +226,17 @@ pub(super) struct RawLimits {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Provider")]
 pub(super) struct RawProvider {
-    /// ISO 3166 country of its legal entity, as `FR`; decides whether it is in the EU. Default: by the
-    /// catalogue, for an edge that is in it (`bascule providers`).
+    /// ISO 3166 country of its legal entity, as `FR`. In the EU is who has its seat there, all its
+    /// servers, and no law from elsewhere that reaches it. Default: by the catalogue, for an edge that is
+    /// in it (`bascule providers`).
     pub(super) seat: Option<At<String>>,
+    /// Countries where the servers stand that serve you. Default: the seat.
+    pub(super) territory: Option<At<Vec<At<String>>>>,
+    /// Countries whose law reaches it wherever its servers stand: by its owner, or by an establishment
+    /// there. Default: by the catalogue, where that is not disputed; else none.
+    pub(super) subject_to: Option<At<Vec<At<String>>>>,
+    /// What it is certified for, by names that `require` asks for, as `[SecNumCloud]`. Default: none.
+    pub(super) qualifications: Option<At<Vec<At<String>>>>,
     /// `origin`: your own server with no edge in between. `source`: somebody who answers by themselves, as
     /// another company's API, with no origin of yours behind. Default: edge.
     pub(super) kind: Option<At<RawProviderKind>>,

@@ -20,6 +20,8 @@ pub(in crate::config) struct RawService {
     pub(in crate::config) upstreams: Option<At<Vec<At<RawUpstream>>>>,
     /// Where it may be served from. Default: any.
     pub(in crate::config) residency: Option<At<RawResidency>>,
+    /// Qualifications that a provider must have, all of them, as `[SecNumCloud]`. Default: none.
+    pub(in crate::config) require: Option<At<Vec<At<String>>>>,
     /// A header that only your origin adds, on errors too: tells the origin's fault from a
     /// provider's.
     pub(in crate::config) origin_marker: Option<At<RawMarker>>,
@@ -47,6 +49,8 @@ pub(in crate::config) struct RawService {
 pub(in crate::config) struct RawRules {
     /// Where services may be served from. Default: any.
     pub(in crate::config) residency: Option<At<RawResidency>>,
+    /// Qualifications that a provider must have, all of them. Default: none.
+    pub(in crate::config) require: Option<At<Vec<At<String>>>>,
     /// A header that only your origin adds, on errors too.
     pub(in crate::config) origin_marker: Option<At<RawMarker>>,
     /// How each upstream is asked whether it works.
@@ -115,6 +119,10 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) host: Option<At<String>>,
     /// Beginning of the URL path, on a segment border. Default: /.
     pub(in crate::config) prefix: Option<At<String>>,
+    /// Where what comes this way may be served from. Default: as the service says.
+    pub(in crate::config) residency: Option<At<RawResidency>>,
+    /// Qualifications that a provider must have for it. Default: as the service says.
+    pub(in crate::config) require: Option<At<Vec<At<String>>>>,
 }
 
 /// Where a service may be served from. `prefer-eu`: once the first choice is left, every upstream

@@ -399,6 +399,7 @@ mod tests {
     use super::*;
     use crate::config::complaint::Severity;
     use crate::model::id::PoolId;
+    use crate::model::realm::RealmId;
     use crate::model::topology::{MarkerProof, MarkerRule};
 
     fn says(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -463,7 +464,8 @@ mod tests {
         let rule =
             MarkerRule { header, proof: MarkerProof::Value(HeaderValue::from_static("portal")) };
         let question = question(Some(rule));
-        let route = |host| Route { host, prefix: "/".into(), pool: PoolId::new(0) };
+        let route =
+            |host| Route { host, prefix: "/".into(), pool: PoolId::new(0), realm: RealmId::WHOLE };
         let routes = [
             route(HostPattern::Exact("portal.example".into())),
             route(HostPattern::Wildcard(".forms.example".into())),

@@ -22,7 +22,9 @@ impl Known {
         let renumber = |id: UpstreamId| ids.get(&before.upstream(id).key).copied();
         let mut known = Self::default();
         for (mut pool, was) in pools.into_iter().zip(&before.pools) {
-            pool.renumber(renumber);
+            let now = after.pools.iter().find(|pool| pool.service == was.service);
+            let realms = now.map(|pool| pool.realms.clone()).unwrap_or_default();
+            pool.renumber(&realms, &renumber);
             let watches = std::mem::take(&mut pool.watches);
             known.watches.extend(watches.into_iter().map(|watch| (watch.key.clone(), watch)));
             known.pools.insert(was.service.clone(), pool);

@@ -8,6 +8,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert_eq, prop_one
 use super::*;
 use crate::decide::rank::Doubt;
 use crate::decide::world::start;
+use crate::model::example::{self, Example};
 
 fn member(index: usize, jurisdiction: Jurisdiction, health: Health) -> Member {
     let contender = Contender {
@@ -21,12 +22,20 @@ fn member(index: usize, jurisdiction: Jurisdiction, health: Health) -> Member {
     Member { contender, health, admin: AdminState::Auto }
 }
 
+/// That admit the first few upstreams, whoever they are.
+fn realms() -> Realms {
+    let of =
+        |provider| Example { service: "portal", provider, seat: "SI", host: "192.0.2.1", port: 80 };
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    example::topology(&names.map(of)).pools[0].realms.clone()
+}
+
 fn layout(healths: &[Health]) -> Layout {
     let members = (healths.iter().enumerate())
         .map(|(index, health)| member(index, Jurisdiction::Eu, *health))
         .collect();
     let trickle = Permille::from_fraction(0.02);
-    Layout { members, trickle, ..Layout::default() }
+    Layout { members, realms: realms(), trickle, ..Layout::default() }
 }
 
 fn ejected(now: Instant) -> Health {
@@ -43,8 +52,8 @@ fn ramping(now: Instant, step: u8) -> Health {
 
 /// Upstream, safe and unsafe share, place.
 fn shown(plan: &PoolPlan) -> Vec<(usize, u16, u16, Place)> {
-    let row = |c: &Candidate| (c.upstream.index(), c.safe.get(), c.unsafe_.get(), c.place);
-    plan.candidates.iter().map(row).collect()
+    let row = |c: &Candidate| (c.upstream().index(), c.safe.get(), c.unsafe_.get(), c.place);
+    plan.candidates().iter().map(row).collect()
 }
 
 #[test]
@@ -81,14 +90,14 @@ fn each_layout_has_its_plan() {
 #[test]
 fn an_empty_pool_is_fail_closed() {
     let plan = compile(&Layout::default());
-    assert_eq!((plan.mode, plan.candidates.len()), (PoolMode::FailClosed, 0));
+    assert_eq!((plan.mode, plan.candidates().len()), (PoolMode::FailClosed, 0));
 }
 
 #[test]
 fn where_all_are_bad_the_best_serves_and_the_others_are_looked_at() {
     let now = start();
     let mut layout = layout(&[ejected(now), half_open(now), ejected(now)]);
-    layout.least_bad = Some(UpstreamId::new(1));
+    layout.least_bad = vec![Some(UpstreamId::new(1))];
     let plan = compile(&layout);
     let bad = Place::LeastBad;
     assert_eq!(plan.mode, PoolMode::FailOpen);
@@ -102,11 +111,11 @@ fn equal_preference_shares_by_weight() {
         member.contender.preference = 1;
         member.contender.weight = weight;
     }
-    let shares: Vec<u16> = compile(&layout).candidates.iter().map(|c| c.unsafe_.get()).collect();
+    let shares: Vec<u16> = compile(&layout).candidates().iter().map(|c| c.unsafe_.get()).collect();
     assert_eq!(shares, [333, 333, 334]);
     layout.members[1].health = ejected(start());
     layout.members[2].contender.weight = 3;
-    let shares: Vec<u16> = compile(&layout).candidates.iter().map(|c| c.unsafe_.get()).collect();
+    let shares: Vec<u16> = compile(&layout).candidates().iter().map(|c| c.unsafe_.get()).collect();
     assert_eq!(shares, [250, 750]);
 }
 
@@ -119,7 +128,8 @@ fn once_the_first_choice_is_left_the_eu_comes_first() {
         member(1, NonEu, Health::Healthy),
         member(2, Eu, Health::Healthy),
     ];
-    let mut layout = Layout { members, residency: Residency::PreferEu, ..Layout::default() };
+    let mut layout =
+        Layout { members, residency: Residency::PreferEu, realms: realms(), ..Layout::default() };
     let expected = [(2, 1000, 1000, Place::EuFirst), (1, 0, 0, Place::Standby)];
     assert_eq!(shown(&compile(&layout)), expected);
     layout.residency = Residency::Any;
@@ -151,7 +161,7 @@ fn retries_go_to_nobody_who_is_being_tried_out() {
     let now = start();
     let healths = [half_open(now), ramping(now, 2), ramping(now, 3), Health::Healthy];
     let rescues: Vec<Rescue> =
-        compile(&layout(&healths)).candidates.iter().map(|c| c.rescue).collect();
+        compile(&layout(&healths)).candidates().iter().map(|c| c.rescue).collect();
     use Rescue::{Refuses, Takes};
     assert_eq!(rescues, [Refuses, Refuses, Takes, Takes]);
 }
@@ -186,7 +196,7 @@ proptest! {
         layout.experiment = Some(Experiment { from, to });
         let plan = compile(&layout);
         let sum = |share: fn(&Candidate) -> Permille| -> u16 {
-            plan.candidates.iter().map(|candidate| share(candidate).get()).sum()
+            plan.candidates().iter().map(|candidate| share(candidate).get()).sum()
         };
         prop_assert_eq!(sum(|c| c.safe), 1000);
         prop_assert_eq!(sum(|c| c.unsafe_), 1000);
@@ -201,9 +211,15 @@ fn a_standby_is_kept_warm_where_the_law_and_its_health_allow_it() {
     let warm = |residency, seats: &[(Jurisdiction, Health)]| {
         let numbered = seats.iter().enumerate();
         let members = numbered.map(|(index, (seat, health))| member(index, *seat, *health));
-        let layout = Layout { members: members.collect(), residency, aside, ..Layout::default() };
+        let layout = Layout {
+            members: members.collect(),
+            residency,
+            aside,
+            realms: realms(),
+            ..Layout::default()
+        };
         let plan = compile(&layout);
-        plan.standby.map(|standby| plan.candidates[standby.place].upstream.index())
+        plan.standby().map(|standby| plan.candidates()[standby.place].upstream().index())
     };
     let (prefer, any) = (Residency::PreferEu, Residency::Any);
     let (good, out) = (Health::Healthy, ejected(now));

@@ -12,6 +12,7 @@ use super::{Context, PoolWatch};
 use crate::model::health::{Health, Transition};
 use crate::model::id::UpstreamId;
 use crate::model::operator::AdminState;
+use crate::model::realm::Realm;
 use crate::model::unit::Permille;
 
 /// A cascade or brownout of unknown blame becomes an experiment after this. A body cut short under
@@ -43,27 +44,42 @@ impl PoolWatch {
         let members: Vec<plan::Member> = (upstreams.iter().enumerate())
             .map(|(place, upstream)| self.member(place, *upstream, &failed, context))
             .collect();
-        let present: Vec<plan::Member> =
-            members.iter().filter_map(plan::Member::in_force).collect();
-        let is_bad = |member: &plan::Member| {
-            matches!(member.health, Health::Ejected { .. } | Health::HalfOpen { .. })
-        };
-        let least_bad = if present.iter().all(is_bad) {
-            let bad: Vec<_> = (upstreams.iter().copied().zip(&self.watches))
-                .filter(|(_, watch)| !watch.admin.is_out())
-                .collect();
-            self.course.least_bad(&bad, context.now)
-        } else {
-            self.course.forget_least_bad();
-            None
-        };
-        let residency = context.pool().residency;
+        let realms = context.pool().realms.clone();
+        let least_bad = (realms.all().enumerate())
+            .map(|(place, realm)| self.least_bad(place, realm, &members, context))
+            .collect();
+        let residency = realms.whole().charter().residency;
         let (trickle, experiment) = (self.trickle(), None);
         let aside = self.aside(context);
-        let mut layout = Layout { members, residency, trickle, aside, least_bad, experiment };
+        let mut layout =
+            Layout { members, residency, realms, trickle, aside, least_bad, experiment };
         layout.experiment = self.experiment(&layout, context);
         let change = Change { context, watches: &self.watches };
         self.course.set(layout, occasion, &change, out);
+    }
+
+    /// The best of the bad whom a realm admits, where all of those are bad.
+    fn least_bad(
+        &mut self,
+        place: usize,
+        realm: &Realm,
+        members: &[plan::Member],
+        context: &Context,
+    ) -> Option<UpstreamId> {
+        let is_bad = |member: plan::Member| {
+            matches!(member.health, Health::Ejected { .. } | Health::HalfOpen { .. })
+        };
+        let admitted = members.iter().filter(|member| realm.admits(member.contender.upstream));
+        if !admitted.filter_map(plan::Member::in_force).all(is_bad) {
+            self.course.forget_least_bad(place);
+            return None;
+        }
+        let upstreams = context.pool().upstreams.iter().copied();
+        let bad: Vec<_> = upstreams
+            .zip(&self.watches)
+            .filter(|(id, watch)| realm.admits(*id) && !watch.admin.is_out())
+            .collect();
+        self.course.least_bad(place, &bad, context.now)
     }
 
     fn member(

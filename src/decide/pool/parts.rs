@@ -23,6 +23,7 @@ use crate::model::health::{Health, HealthTag, IncidentEdge, Transition};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::Override;
 use crate::model::plan::PoolPlan;
+use crate::model::realm::Realms;
 use crate::model::signal::{
     Counts, DURATION_BUCKETS, HostCounts, HostSample, Note, OriginReport, Pair, ProbeReport,
     Sample, Subject,
@@ -189,10 +190,10 @@ impl PoolWatch {
     }
 
     /// After a reload: the same upstreams under their new numbers.
-    pub fn renumber(&mut self, to: impl Fn(UpstreamId) -> Option<UpstreamId> + Copy) {
-        self.course.renumber(to);
+    pub fn renumber(&mut self, realms: &Realms, to: &impl Fn(UpstreamId) -> Option<UpstreamId>) {
+        self.course.renumber(realms, to);
         for part in &mut self.parts {
-            part.watch.course.renumber(to);
+            part.watch.course.renumber(realms, to);
         }
     }
 
@@ -224,7 +225,7 @@ impl PoolWatch {
             }
             return;
         }
-        let whole = PoolPlan { parts, ..PoolPlan::clone(own) };
+        let whole = PoolPlan::clone(own).with_parts(self.course.realms(), parts);
         if *self.published != whole {
             self.published = Arc::new(whole);
         }

@@ -1,9 +1,10 @@
 //! What exists: providers, upstreams, pools, routes and the rules a service goes by. Immutable,
 //! cross-references already resolved. One value per valid configuration file.
 //!
-//! What policy forbids does not exist here: an upstream outside the EU of an `eu-only` service has
-//! no [`UpstreamId`], so no plan, probe, look-up or retry can name it. It is listed as [`Barred`]
-//! for people to see.
+//! What policy forbids does not exist here: an upstream that no route of its service may use has no
+//! [`UpstreamId`], so no plan, probe, look-up or retry can name it. It is listed as [`Barred`] for
+//! people to see. One that some routes may use and others may not is kept apart by their
+//! [`Realms`].
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,7 +16,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::habit::Habits;
 use super::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
-use super::place::{Country, Jurisdiction, Residency};
+use super::place::{Country, Footing, Jurisdiction, Residency};
+use super::realm::{RealmId, Realms};
 
 mod rules;
 
@@ -85,8 +87,10 @@ pub struct Provider {
     pub name: Label,
     /// Country of the legal entity.
     pub seat: Country,
-    /// The law it is under.
+    /// The law that can reach what it carries.
     pub jurisdiction: Jurisdiction,
+    /// What that rests on besides the seat.
+    pub footing: Footing,
     /// An edge, or the origin itself.
     pub kind: ProviderKind,
     /// What it shares with others.
@@ -273,11 +277,13 @@ pub enum HttpRule {
 pub struct Pool {
     /// Key in the file; the `service` label.
     pub service: Label,
-    /// The rule that decided which upstreams exist here.
+    /// The service's own rule; its routes may have others.
     pub residency: Residency,
-    /// Permitted ones only, by preference, then position in the file.
+    /// Who may carry which of its requests; see [`Topology::settle`].
+    pub realms: Realms,
+    /// Those that some route may use, by preference, then position in the file.
     pub upstreams: Vec<UpstreamId>,
-    /// What the file lists and policy forbids.
+    /// What the file lists and no route may use.
     pub barred: Vec<Barred>,
     /// How requests are attempted, judged and moved.
     pub rules: Rules,
@@ -288,8 +294,10 @@ pub struct Pool {
 pub struct Barred {
     /// Through whom it would have gone.
     pub provider: Label,
-    /// Why not.
+    /// The law that can reach it.
     pub jurisdiction: Jurisdiction,
+    /// Why not, as `its seat is in US`.
+    pub because: Box<str>,
 }
 
 /// A host and URL-prefix rule leading to one pool.
@@ -301,6 +309,19 @@ pub struct Route {
     pub prefix: Box<str>,
     /// Where to.
     pub pool: PoolId,
+    /// Who of it may carry what comes this way.
+    pub realm: RealmId,
+}
+
+/// Whether a prefix covers a path, on a segment border: `/api` covers `/api` and `/api/x`, not
+/// `/apix`. The `*` of OPTIONS asks about all of a host, and so whoever has all of it.
+pub fn covers(prefix: &str, url_path: &str) -> bool {
+    if url_path == "*" {
+        return prefix == "/";
+    }
+    url_path
+        .strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'))
 }
 
 /// Which hosts a route takes. Names are lower case, without port.

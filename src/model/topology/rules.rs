@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use super::Endpoint;
 use crate::model::allowance::Allowance;
 use crate::model::client::Networks;
+use crate::model::id::UpstreamId;
 use crate::model::marker::MarkerKeys;
 use crate::model::unit::Permille;
 
@@ -121,6 +122,8 @@ pub struct ProbeRule {
     pub expect: Expect,
     /// Host header of probes: a host of the service's first route.
     pub host: Option<Box<str>>,
+    /// In its place for an upstream, where routes differ in who may carry them.
+    pub hosts: Vec<(UpstreamId, Box<str>)>,
     /// The origin itself, only ever probed.
     pub origin: Option<OriginProbe>,
 }
@@ -134,8 +137,17 @@ impl Default for ProbeRule {
             timeout: Duration::from_secs(2),
             expect: Expect::default(),
             host: None,
+            hosts: Vec::new(),
             origin: None,
         }
+    }
+}
+
+impl ProbeRule {
+    /// What an upstream is asked for as Host; `None`: its own.
+    pub fn host_for(&self, upstream: UpstreamId) -> Option<&str> {
+        let own = self.hosts.iter().find(|(id, _)| *id == upstream).map(|(_, host)| host);
+        own.or(self.host.as_ref()).map(|host| &**host)
     }
 }
 

@@ -14,7 +14,8 @@ use crate::model::habit::Habits;
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use crate::model::limits::Limits;
 use crate::model::listening::Manner;
-use crate::model::place::{Country, Jurisdiction, Residency};
+use crate::model::place::{Country, Footing, Jurisdiction, Residency};
+use crate::model::realm::{RealmId, Realms};
 use crate::model::topology::{
     Endpoint, EndpointHost, FailoverRule, HostPattern, HostRule, HttpRule, MarkerProof, MarkerRule,
     Pool, ProbeRule, Provider, ProviderKind, Route, Rules, Scheme, Topology, Upstream,
@@ -74,6 +75,7 @@ fn topology(stand_ins: &[SocketAddr], timing: &Timing) -> Topology {
     let pool = Pool {
         service: label(SERVICE),
         residency: Residency::PreferEu,
+        realms: Realms::default(),
         upstreams: (0..ROLES.len()).map(UpstreamId::new).collect(),
         barred: Vec::new(),
         rules,
@@ -82,8 +84,14 @@ fn topology(stand_ins: &[SocketAddr], timing: &Timing) -> Topology {
         providers: ROLES.iter().map(|role| provider(role.name, role.seat)).collect(),
         upstreams: stand_ins.iter().enumerate().map(|(n, address)| upstream(n, *address)).collect(),
         pools: vec![pool],
-        routes: vec![Route { host: HostPattern::Any, prefix: "/".into(), pool: PoolId::new(0) }],
+        routes: vec![Route {
+            host: HostPattern::Any,
+            prefix: "/".into(),
+            pool: PoolId::new(0),
+            realm: RealmId::WHOLE,
+        }],
     }
+    .settled()
 }
 
 fn provider(name: &str, seat: &str) -> Provider {
@@ -92,6 +100,7 @@ fn provider(name: &str, seat: &str) -> Provider {
         name: label(name),
         seat,
         jurisdiction: Jurisdiction::of_seat(seat),
+        footing: Footing::default(),
         kind: if name == DIRECT { ProviderKind::Origin } else { ProviderKind::Edge },
         substrates: Vec::new(),
         habits: Habits::default(),

@@ -11,7 +11,8 @@ use super::peer::Rule;
 use crate::config::catalogue;
 use crate::model::habit::Habits;
 use crate::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
-use crate::model::place::{Country, Jurisdiction, Residency};
+use crate::model::place::{Country, Footing, Jurisdiction, Residency};
+use crate::model::realm::{RealmId, Realms};
 use crate::model::topology::{
     Barred, Endpoint, EndpointHost, HostPattern, HostRule, HttpRule, MarkerProof, MarkerRule, Pool,
     Provider, ProviderKind, Route, Rules, Scheme, Sensitivity, Topology, Upstream,
@@ -94,6 +95,7 @@ pub(super) fn topology(scenario: &Scenario, setup: &Setup) -> (Arc<Topology>, Ve
         .map(|place| Barred {
             provider: providers[place].name.clone(),
             jurisdiction: providers[place].jurisdiction,
+            because: "it is outside the EU".into(),
         })
         .collect();
     let mut topology = Topology { providers, ..Topology::default() };
@@ -107,6 +109,7 @@ pub(super) fn topology(scenario: &Scenario, setup: &Setup) -> (Arc<Topology>, Ve
         topology.pools.push(Pool {
             service: service.name.clone(),
             residency: setup.residency,
+            realms: Realms::default(),
             upstreams: (first..topology.upstreams.len()).map(UpstreamId::new).collect(),
             barred: barred.clone(),
             rules: setup.rules.clone(),
@@ -115,10 +118,11 @@ pub(super) fn topology(scenario: &Scenario, setup: &Setup) -> (Arc<Topology>, Ve
             host: HostPattern::Exact(host.into()),
             prefix: "/".into(),
             pool,
+            realm: RealmId::WHOLE,
         }));
     }
     let places = topology.upstreams.iter().map(|upstream| upstream.provider.index()).collect();
-    (Arc::new(topology), places)
+    (Arc::new(topology.settled()), places)
 }
 
 fn provider(name: &Label, scenario: &Scenario, setup: &Setup) -> Provider {
@@ -134,7 +138,8 @@ fn provider(name: &Label, scenario: &Scenario, setup: &Setup) -> Provider {
     let substrates = scenario.substrates.get(name.as_str()).cloned().unwrap_or_default();
     let known = catalogue::known(name.as_str()).filter(|_| kind == ProviderKind::Edge);
     let habits = known.map_or_else(Habits::default, |known| known.habits.clone());
-    Provider { name: name.clone(), seat, jurisdiction, kind, substrates, habits }
+    let footing = Footing::default();
+    Provider { name: name.clone(), seat, jurisdiction, footing, kind, substrates, habits }
 }
 
 fn seat_of(name: &str) -> Country {

@@ -101,13 +101,13 @@ impl Replay {
         };
         let (steer, rng) = (&self.steer, &mut self.rng);
         let admits = |candidate: &Candidate| {
-            let admits = steer.flags(candidate.upstream.index()).admits;
+            let admits = steer.flags(candidate.upstream().index()).admits;
             admits == Permille::ALL || rng.u16(0..1000) < admits.get()
         };
         let Some(place) = own.spill(place, admits) else {
             return self.end_of(&request, self.now, (None, Cause::Upstream));
         };
-        let upstream = own.candidates[place].upstream.index();
+        let upstream = own.candidates()[place].upstream().index();
         let past = f64::from(u8::from(!self.is_first_choice(upstream)));
         self.tally.hosts.sent(self.now, request.host(), (1.0, past));
         let answer = self.ask(upstream, &request);
@@ -322,17 +322,17 @@ impl Replay {
         let provider = |id: UpstreamId| self.topology.upstream(id).provider;
         let is_new = |candidate: &&Candidate| {
             let tried = course.attempts.iter().map(|attempt| UpstreamId::new(attempt.upstream));
-            tried.into_iter().all(|tried| provider(tried) != provider(candidate.upstream))
+            tried.into_iter().all(|tried| provider(tried) != provider(candidate.upstream()))
         };
         let fail_open = course.plan().mode == PoolMode::FailOpen;
         let is_open = |candidate: &&Candidate| {
-            let flags = self.steer.flags(candidate.upstream.index());
+            let flags = self.steer.flags(candidate.upstream().index());
             candidate.rescue == Rescue::Takes
                 && (fail_open || !flags.avoided)
                 && flags.admits == Permille::ALL
         };
-        let mut candidates = course.plan().candidates.iter().filter(is_new).filter(is_open);
-        candidates.next().map(|candidate| candidate.upstream.index())
+        let mut candidates = course.plan().candidates().iter().filter(is_new).filter(is_open);
+        candidates.next().map(|candidate| candidate.upstream().index())
     }
 
     /// The second half of a pair: the same request, known at two providers.

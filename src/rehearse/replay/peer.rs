@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::model::health::{Reason, Transition};
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::outcome::{FailureKind, Outcome};
-use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue};
+use crate::model::plan::{Place, PoolMode, PoolPlan, Rescue, Wish};
 use crate::model::topology::{Pool, Topology};
 use crate::model::unit::Permille;
 
@@ -105,21 +105,19 @@ fn lay(members: &[Member], pool: &Pool) -> PoolPlan {
     if able.is_empty() {
         able.clone_from(&pool.upstreams);
     }
-    let candidate = |(place, upstream): (usize, UpstreamId)| {
+    let wish = |(place, upstream): (usize, UpstreamId)| {
         let share = if place == 0 { Permille::ALL } else { Permille::ZERO };
         let place = if place == 0 { Place::Preferred } else { Place::Standby };
-        Candidate { upstream, safe: share, unsafe_: share, rescue: Rescue::Takes, place }
+        Wish { upstream, safe: share, unsafe_: share, rescue: Rescue::Takes, place }
     };
-    PoolPlan {
-        mode: PoolMode::Normal,
-        candidates: able.into_iter().enumerate().map(candidate).collect(),
-        ..PoolPlan::default()
-    }
+    let wishes = able.into_iter().enumerate().map(wish).collect();
+    PoolPlan::new(pool.realms.whole(), PoolMode::Normal, wishes)
 }
 
 /// The change of the first candidate, if there is one.
 fn flip(pool: PoolId, before: &PoolPlan, next: &PoolPlan, at: Instant) -> Option<Transition> {
-    let (from, to) = (before.candidates.first()?.upstream, next.candidates.first()?.upstream);
+    let first = |plan: &PoolPlan| Some(plan.candidates().first()?.upstream());
+    let (from, to) = (first(before)?, first(next)?);
     if from == to {
         None
     } else if to < from {
@@ -174,6 +172,6 @@ mod tests {
         }
         peer.decide(start);
         assert_eq!(first(&peer), 0);
-        assert_eq!(peer.plans()[0].candidates.len(), 2);
+        assert_eq!(peer.plans()[0].candidates().len(), 2);
     }
 }

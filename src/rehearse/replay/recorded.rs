@@ -288,12 +288,10 @@ impl Rerun {
 
     /// The share of such a request that the plan gives to others than the one it went to.
     fn elsewhere(&self, pool: PoolId, went: UpstreamId, visit: &Visit) -> f64 {
-        let candidates = &self.steer.plan(pool.index()).of_cell(self.cell(visit)).candidates;
-        let share = candidates.iter().find(|candidate| candidate.upstream == went).map(|it| {
-            match MethodClass::of(&visit.method) {
-                MethodClass::Safe => it.safe,
-                MethodClass::Unsafe => it.unsafe_,
-            }
+        let plan = self.steer.plan(pool.index()).of_cell(self.cell(visit));
+        let share = plan.candidate(went).map(|it| match MethodClass::of(&visit.method) {
+            MethodClass::Safe => it.safe,
+            MethodClass::Unsafe => it.unsafe_,
         });
         1.0 - share.map_or(0.0, |share| share.fraction())
     }

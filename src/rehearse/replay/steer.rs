@@ -282,8 +282,8 @@ impl Steer {
         self.marked = at;
         let now = self.instant(at);
         let flags = |place: usize| {
-            let candidates = &self.plans[self.pools[place]].candidates;
-            let avoided = candidates.iter().all(|c| c.upstream.index() != place);
+            let plan = &self.plans[self.pools[place]];
+            let avoided = plan.candidate(UpstreamId::new(place)).is_none();
             Flags { avoided, ..self.mind.flags(UpstreamId::new(place), now) }
         };
         let flags: Vec<Flags> = (0..self.samples.len()).map(flags).collect();

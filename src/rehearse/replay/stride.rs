@@ -115,7 +115,7 @@ struct Group<'a> {
 fn groups(plans: &[Arc<PoolPlan>]) -> impl Iterator<Item = Group<'_>> {
     plans.iter().enumerate().flat_map(|(pool, plan)| {
         let whole = Group { pool, plan, cell: None, safe: 1.0, unsafe_: 1.0 };
-        let is_whole = plan.parts.is_empty();
+        let is_whole = plan.parts().is_empty();
         let part = 1.0 / HOSTS.len() as f64;
         let cells = if is_whole { 0 } else { HOSTS.len() * 2 };
         let of_cell = move |index: usize| {
@@ -136,20 +136,20 @@ impl Group<'_> {
         let takes = |c: &&Candidate| {
             self.safe * c.safe.fraction() + self.unsafe_ * c.unsafe_.fraction() > 0.0
         };
-        self.plan.candidates.iter().filter(takes).map(|c| c.upstream.index())
+        self.plan.candidates().iter().filter(takes).map(|c| c.upstream().index())
     }
 
     fn standby(&self) -> Option<usize> {
-        self.plan.standby.map(|standby| self.plan.candidates[standby.place].upstream.index())
+        self.plan.standby().map(|standby| self.plan.candidates()[standby.place].upstream().index())
     }
 
     /// Candidates, with their share of the safe requests.
     fn shares(&self) -> impl Iterator<Item = (&Candidate, f64)> {
         let plan = self.plan;
-        let aside = plan.standby.map_or(0.0, |standby| NOBODYS * standby.share.fraction());
-        plan.candidates.iter().enumerate().map(move |(place, candidate)| {
+        let aside = plan.standby().map_or(0.0, |standby| NOBODYS * standby.share.fraction());
+        plan.candidates().iter().enumerate().map(move |(place, candidate)| {
             let kept = candidate.safe.fraction() * (1.0 - aside);
-            let is_standby = plan.standby.is_some_and(|standby| standby.place == place);
+            let is_standby = plan.standby().is_some_and(|standby| standby.place == place);
             (candidate, if is_standby { kept + aside } else { kept })
         })
     }
@@ -259,7 +259,7 @@ impl Replay {
                     requests * SAFE_SHARE * group.safe * safe,
                     requests * (1.0 - SAFE_SHARE) * group.unsafe_ * candidate.unsafe_.fraction(),
                 ];
-                let upstream = candidate.upstream.index();
+                let upstream = candidate.upstream().index();
                 loads[self.places[upstream]] += wanted[0] + wanted[1];
                 self.serve_at(upstream, group.cell, wanted);
             }
@@ -306,7 +306,7 @@ impl Replay {
         let plan = self.steer.plan(request.service());
         let plan = plan.of_cell(request.cell());
         let Some(place) = plan.pick(class, self.rng.u16(0..1000)) else { return };
-        let upstream = plan.candidates[place].upstream.index();
+        let upstream = plan.candidates()[place].upstream().index();
         let marker = self.marker(crate::rehearse::scenario::MarkerFate::Kept);
         let outcome = match marker {
             Marker::Present => Outcome::OriginError,

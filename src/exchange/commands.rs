@@ -8,7 +8,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::model::id::Label;
 use crate::model::operator::{Order, Target};
-use crate::model::place::Residency;
 use crate::model::topology::Topology;
 use crate::model::unit::Generation;
 
@@ -86,17 +85,14 @@ pub enum Disobeyed {
         provider: Label,
     },
     /// Policy keeps the provider out, and no order changes that.
-    #[error(
-        "residency {} keeps {provider} out of {service}; no order changes that",
-        residency.as_str()
-    )]
+    #[error("{service} may not go through {provider}, for {because}; no order changes that")]
     Barred {
         /// Of which service.
         service: Label,
         /// Whom.
         provider: Label,
-        /// By which rule.
-        residency: Residency,
+        /// What the rule finds, as `its seat is in US`.
+        because: Box<str>,
     },
     /// More stand already than anybody keeps an eye on.
     #[error("{0} orders stand already; take some back first")]

@@ -13,7 +13,7 @@ use bascule::model::operator::{self, AdminState, Order, Override, Target};
 use bascule::model::outcome::{FailureKind, Marker, MethodClass};
 use bascule::model::place::{Area, Country, Footing, Jurisdiction, Residency};
 use bascule::model::plan::{Candidate, PoolMode, PoolPlan};
-use bascule::model::realm::{Charter, Charters, RealmId, Realms};
+use bascule::model::realm::{Charter, Charters, Realm, RealmId, Realms};
 use bascule::model::signal::{
     ControlReport, Counts, DURATION_BUCKETS, HostCounts, HostSample, Note, OriginReport, Pair,
     PairEnd, ProbeReport, ProbeResult, Reply, ResolutionReport, Sample, Signal, Subject, Witness,
@@ -399,7 +399,7 @@ impl Walk {
             self.check_transition(transition, before);
         }
         for ((_, pool), plan) in self.topology.pools().zip(self.detector.plans()) {
-            let charters: Vec<&Charter> = pool.realms.charters().collect();
+            let charters: Vec<&Charter> = pool.realms.in_use().iter().map(Realm::charter).collect();
             for plan in plan.all() {
                 self.check_serving((pool, &charters), plan);
                 assert_eq!(plan.of_realms().len(), charters.len(), "BASCULE_SEED={seed}");

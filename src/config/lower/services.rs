@@ -277,7 +277,7 @@ impl Builder<'_> {
             if bars.len() == charters.all().len()
                 && let Some(bar) = bars.first()
             {
-                let because = provenance::because(bar, provider).into();
+                let because = bar.words(provider).into();
                 let (provider, jurisdiction) = (provider.name.clone(), provider.jurisdiction);
                 self.refuse_probe_of_barred(pool, &endpoint, place);
                 pool.barred.push(Barred { provider, jurisdiction, because });

@@ -63,7 +63,9 @@ impl Steering {
         let about = topology.upstreams.iter().filter(|upstream| target.covers(&upstream.key));
         let mut closed: Vec<Label> = about
             .clone()
-            .filter(|upstream| routing.plan(upstream.pool).mode == PoolMode::FailClosed)
+            .filter(|upstream| {
+                routing.plan(upstream.pool).in_use().any(|plan| plan.mode == PoolMode::FailClosed)
+            })
             .map(|upstream| upstream.key.service.clone())
             .collect();
         closed.dedup();

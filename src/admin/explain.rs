@@ -262,6 +262,7 @@ fn place_words(place: Place, preference: u16) -> String {
         Place::SharedFate => {
             "behind others because it shares something with one that failed".into()
         }
+        Place::Drill => "takes a share of the first choice's in a drill".to_owned(),
         Place::HalfOpen => "on trial with a trickle of safe requests".to_owned(),
         Place::Ramping => "on its way back, step by step".to_owned(),
         Place::LeastBad => "every upstream is bad; this is its place among them".to_owned(),

@@ -77,6 +77,12 @@ fn pool(page: &mut Page, board: &BoardView, id: PoolId) {
     let service = [pool.service.as_str()];
     page.flag(&f::ORIGIN_INCIDENT, &service, board.pools[id.index()].origin_incident);
     page.flag(&f::COMMON_CAUSE, &service, board.pools[id.index()].common_cause);
+    let drills = || board.drills.iter().filter(|drill| drill.ended.is_none());
+    page.flag(
+        &f::DRILL_ACTIVE,
+        &service,
+        drills().any(|drill| drill.service.as_str() == service[0]),
+    );
     page.add(&f::PARTS_MOVED, &service, plan.parts().len() as f64);
     page.flag(&f::FAIL_OPEN, &service, plan.in_use().any(|plan| plan.mode == PoolMode::FailOpen));
     page.flag(

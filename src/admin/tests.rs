@@ -72,6 +72,7 @@ fn board(now: Instant) -> BoardView {
     let view = Arc::new(View { routing, states: Arc::new(states), tls: Arc::new([None, None]) });
     let ago = now.checked_sub(Duration::from_secs(5)).expect("five seconds");
     BoardView {
+        drills: Arc::new([]),
         at: UNIX_EPOCH + Duration::from_secs(1_763_467_200),
         view,
         upstreams: vec![ejected(ago, now), healthy(now)],

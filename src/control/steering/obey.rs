@@ -80,7 +80,7 @@ impl Steering {
     }
 
     /// The snapshot in force once the detector's plans are.
-    fn next_generation(&self) -> Generation {
+    pub(super) fn next_generation(&self) -> Generation {
         let routing = &self.publisher.current().routing;
         let stays = same(&self.detector.plans(), &routing.plans);
         if stays { routing.generation } else { routing.generation.next() }

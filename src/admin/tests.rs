@@ -203,6 +203,7 @@ fn counted() -> Metrics {
     metrics.probe(key, ProbeResult::Passed, Duration::from_millis(3));
     metrics.origin_probe(service, ProbeResult::Passed);
     metrics.dns_failure("us.example");
+    metrics.drilled(&example::label("portal"), crate::model::drill::DrillEnd::Passed);
     metrics.certificates([("portal.example", Duration::from_secs(1_800_000_000))].into_iter());
     metrics.kept(Kept::Memory, Written::Success);
     metrics.config_taken(Duration::from_secs(1_763_467_200));

@@ -26,8 +26,7 @@ impl Drills {
     /// One has begun.
     pub fn begin(
         &mut self,
-        service: &Label,
-        standing: &DrillStanding,
+        (service, standing): (&Label, &DrillStanding),
         (lasts, reason): (Duration, Box<str>),
         topology: &Topology,
         wall: SystemTime,
@@ -124,7 +123,7 @@ mod tests {
         let wall = SystemTime::UNIX_EPOCH;
         for _ in 0..KEPT + 5 {
             let lasts = (Duration::from_secs(60), "".into());
-            drills.begin(&portal, &standing, lasts, &topology, wall);
+            drills.begin((&portal, &standing), lasts, &topology, wall);
             drills.note(&portal, &standing);
             let ended = drills.end(&portal, DrillEnd::Passed, wall).expect("it was on");
             assert_eq!((ended.to, ended.fallback), (label("bunny"), fallback));
@@ -146,7 +145,7 @@ mod tests {
             end: None,
         };
         let lasts = (Duration::from_secs(60), "".into());
-        drills.begin(&portal, &standing, lasts, &topology, SystemTime::UNIX_EPOCH);
+        drills.begin((&portal, &standing), lasts, &topology, SystemTime::UNIX_EPOCH);
         assert!(drills.orphans(&topology).is_empty());
         assert_eq!(drills.orphans(&Topology::default()), [portal]);
     }

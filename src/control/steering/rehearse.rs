@@ -30,7 +30,7 @@ impl Steering {
             DrillWord::Begin { share, lasts, reason } => {
                 let (standing, out) = self.detector.begin_drill(service, (share, lasts), now)?;
                 let record =
-                    self.drills.begin(service, &standing, (lasts, reason), &topology, wall);
+                    self.drills.begin((service, &standing), (lasts, reason), &topology, wall);
                 self.journal.add(
                     announce::announce_drill(&record, DrillFate::Begun, self.next_generation()),
                     wall,

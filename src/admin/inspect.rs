@@ -15,6 +15,7 @@ use crate::model::id::{PoolId, ProviderId, UpstreamId};
 use crate::model::operator::StandingOrder;
 use crate::model::place::{Jurisdiction, Residency};
 use crate::model::plan::PoolPlan;
+use crate::model::realm::{Bar, Realm};
 use crate::model::topology::{Barred, Pool, Provider, ProviderKind, Topology};
 use crate::telemetry::journal::rfc3339;
 
@@ -94,7 +95,7 @@ fn service_view(board: &BoardView, id: PoolId, pool: &Pool, now: Instant) -> Ser
             .collect(),
         incident: incident_view(standing, now),
         upstreams: pool.upstreams.iter().map(|up| upstream_view(board, *up, now)).collect(),
-        barred: pool.barred.iter().map(BarredView::of).collect(),
+        barred: pool.barred.iter().map(BarredView::listed).collect(),
         on_fallback: plan
             .first()
             .is_some_and(|first| !is_first_choice(&board.view.routing.topology, first)),
@@ -111,15 +112,26 @@ pub(super) fn is_first_choice(topology: &Topology, id: UpstreamId) -> bool {
     !others.iter().any(|other| choice(*other) < choice(id))
 }
 
-/// `prefer-eu`, and what serves is outside the EU and not the first choice.
+/// Of routes with `prefer-eu`: whether what serves is outside the EU and not the first choice of those that
+/// may carry them.
 pub(super) fn is_fallback_outside_eu(board: &BoardView, id: PoolId) -> bool {
-    let routing = &board.view.routing;
-    let pool = routing.topology.pool(id);
-    pool.residency == Residency::PreferEu
-        && routing.plan(id).all().filter_map(PoolPlan::first).any(|first| {
-            routing.topology.provider_of(first).jurisdiction == Jurisdiction::NonEu
-                && !is_first_choice(&routing.topology, first)
+    let topology = &board.view.routing.topology;
+    let pool = topology.pool(id);
+    let choice = |upstream: UpstreamId| topology.upstream(upstream).preference;
+    let goes_past = |plan: &PoolPlan, realm: &Realm| {
+        let permitted = pool.upstreams.iter().filter(|upstream| realm.admits(**upstream));
+        let best = permitted.map(|upstream| choice(*upstream)).min();
+        plan.first().is_some_and(|first| {
+            topology.provider_of(first).jurisdiction == Jurisdiction::NonEu
+                && Some(choice(first)) != best
         })
+    };
+    let in_force = |plan: &PoolPlan| {
+        let realms = pool.realms.in_use().iter().zip(plan.of_realms());
+        let wants = |realm: &Realm| realm.charter().residency == Residency::PreferEu;
+        realms.into_iter().any(|(realm, plan)| wants(realm) && goes_past(plan, realm))
+    };
+    board.view.routing.plan(id).all().any(in_force)
 }
 
 /// The open incident, if any.
@@ -134,10 +146,21 @@ pub(super) fn incident_view(standing: &PoolStanding, now: Instant) -> Option<Inc
 }
 
 impl BarredView {
-    pub(super) fn of(barred: &Barred) -> Self {
+    /// One that no route of its service may use.
+    pub(super) fn listed(barred: &Barred) -> Self {
         Self {
             provider: barred.provider.to_string(),
             jurisdiction: barred.jurisdiction.as_str().to_owned(),
+            because: barred.because.to_string(),
+        }
+    }
+
+    /// One that other routes may use.
+    pub(super) fn of(provider: &Provider, bar: &Bar) -> Self {
+        Self {
+            provider: provider.name.to_string(),
+            jurisdiction: provider.jurisdiction.as_str().to_owned(),
+            because: bar.words(provider),
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod body;
 pub mod command;
 pub mod console;
+pub mod drill;
 pub mod events;
 pub mod explain;
 pub mod guard;

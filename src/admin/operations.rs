@@ -12,6 +12,8 @@ use super::history::JournalPage;
 use super::reload::LoadedView;
 use super::view::{OrderView, Status};
 
+mod drills;
+
 /// What is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
@@ -39,6 +41,12 @@ pub enum Action {
     GiveOrder,
     /// An order taken back.
     TakeBack,
+    /// What is, or was, rehearsed.
+    Drills,
+    /// A rehearsal.
+    BeginDrill,
+    /// The end of one.
+    StopDrill,
     /// The file, now.
     Reload,
 }
@@ -301,6 +309,9 @@ pub static OPERATIONS: &[Operation] = &[
     },
     TAKE_BACK,
     Operation { url_path: "/v1/overrides/{provider}/{service}", ..TAKE_BACK },
+    drills::ALL,
+    drills::BEGIN,
+    drills::STOP,
     Operation {
         verb: Verb::Post,
         answers: &[

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use super::body::AdminBody;
 use super::command::{self, ObeyedView, Refused};
+use super::drill::{self, DrillView};
 use super::events::Door;
 use super::explain::{Explanation, Unexplained};
 use super::guard::{self, Stranger};
@@ -22,6 +24,7 @@ use super::{console, history, openapi, problem, query, reload, token::Token};
 use crate::clock;
 use crate::exchange::commands::CommandSender;
 use crate::exchange::reload::ReloadSender;
+use crate::model::id::Label;
 use crate::telemetry::page;
 
 /// A body is at most so long, in bytes.
@@ -95,8 +98,17 @@ impl Desk {
             Action::Journal => self.journal(&uri),
             Action::Events => stream(events).await,
             Action::Orders => json(&self.looked().overrides),
-            Action::GiveOrder => self.give_order(request).await,
+            Action::GiveOrder => match body_of(request).await {
+                Ok(body) => told(command::give(&self.commands, &body).await),
+                Err(problem) => problem,
+            },
             Action::TakeBack => self.take_back(url_path).await,
+            Action::Drills => json(&drill::all(&self.sources.board.current())),
+            Action::BeginDrill => match body_of(request).await {
+                Ok(body) => rehearsed(drill::begin(&self.commands, &body).await),
+                Err(problem) => problem,
+            },
+            Action::StopDrill => self.stop_drill(url_path).await,
             Action::Reload => reload::load(&self.reloads).await,
         }
     }
@@ -109,21 +121,10 @@ impl Desk {
         }
     }
 
-    async fn give_order(&self, request: Request<Incoming>) -> Response<AdminBody> {
-        let media = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        if !media.eq_ignore_ascii_case(b"application/json") {
-            let detail = "The body has to be application/json.";
-            return problem::answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
-        }
-        let reading = Limited::new(request.into_body(), MOST_BODY).collect();
-        match tokio::time::timeout(BODY_TIMEOUT, reading).await {
-            Ok(Ok(body)) => told(command::give(&self.commands, &body.to_bytes()).await),
-            Ok(Err(_)) => {
-                let detail = "The body is too long, or broke off.";
-                problem::answer(StatusCode::PAYLOAD_TOO_LARGE, detail)
-            }
-            Err(_) => problem::answer(StatusCode::REQUEST_TIMEOUT, "The body did not come."),
+    async fn stop_drill(&self, url_path: &str) -> Response<AdminBody> {
+        match url_path.strip_prefix("/v1/drills/").and_then(Label::new) {
+            Some(service) => rehearsed(drill::stop(&self.commands, &service).await),
+            None => nothing_here(),
         }
     }
 
@@ -174,6 +175,33 @@ impl Desk {
                 problem::answer(StatusCode::INTERNAL_SERVER_ERROR, detail)
             }
         }
+    }
+}
+
+/// The JSON that a request carries, or the answer that says what is wrong with it.
+async fn body_of(request: Request<Incoming>) -> Result<Bytes, Response<AdminBody>> {
+    let media = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if !media.eq_ignore_ascii_case(b"application/json") {
+        let detail = "The body has to be application/json.";
+        return Err(problem::answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let reading = Limited::new(request.into_body(), MOST_BODY).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => {
+            let detail = "The body is too long, or broke off.";
+            Err(problem::answer(StatusCode::PAYLOAD_TOO_LARGE, detail))
+        }
+        Err(_) => Err(problem::answer(StatusCode::REQUEST_TIMEOUT, "The body did not come.")),
+    }
+}
+
+/// What came of a drill.
+fn rehearsed(result: Result<DrillView, drill::Refused>) -> Response<AdminBody> {
+    match result {
+        Ok(drill) => json(&drill),
+        Err(refused) => problem::answer(refused.status(), &refused.to_string()),
     }
 }
 

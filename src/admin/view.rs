@@ -206,9 +206,11 @@ pub struct ChangeView {
 pub struct BarredView {
     /// Through whom it would have gone.
     pub provider: String,
-    /// Why not.
+    /// What it counts as here.
     #[schemars(extend("enum" = ["eu", "non_eu"]))]
     pub jurisdiction: String,
+    /// Why not, in words.
+    pub because: String,
 }
 
 /// An order that stands.

@@ -13,6 +13,7 @@ mod api;
 mod check;
 mod completions;
 mod demo;
+mod drill;
 mod explain;
 mod journal;
 mod man;
@@ -80,6 +81,8 @@ enum Verb {
     ForceIn(order::Arguments),
     /// Takes an order back.
     Auto(order::AutoArguments),
+    /// Rehearses a failover on live traffic, with automatic abort, and reports it.
+    Drill(drill::Arguments),
     /// Lists the known edge providers: seat, reach of laws, substrate, habits, and what each fact rests on.
     Providers(providers::Arguments),
     /// Prints the JSON Schema of the file, for editors.
@@ -124,6 +127,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Verb::ForceOut(arguments) => order::run(arguments, OrderName::ForceOut),
         Verb::ForceIn(arguments) => order::run(arguments, OrderName::ForceIn),
         Verb::Auto(arguments) => order::auto(arguments),
+        Verb::Drill(arguments) => drill::run(arguments),
         Verb::Providers(arguments) => providers::run(arguments),
         Verb::Schema(arguments) => schema::run(arguments),
         Verb::Sign(arguments) => sign::run(arguments),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bascule::clock;
 use bascule::decide::cusum::{self, Failure, Guard, Rule, Score};
+use bascule::model::habit::Habits;
 use bascule::model::health::Tier;
 use bascule::model::id::{Label, PoolId, ProviderId, UpstreamId, UpstreamKey};
 use bascule::model::marker::MarkerKeys;
@@ -178,6 +179,7 @@ fn five() -> Realm {
             seat,
             jurisdiction: Jurisdiction::of_seat(seat),
             footing: Footing::default(),
+            habits: Habits::default(),
             kind: ProviderKind::Edge,
             substrates: Vec::new(),
         }
@@ -191,6 +193,7 @@ fn five() -> Realm {
         idle_timeout: Duration::from_secs(60),
         ca: None,
         identity: None,
+        path: Default::default(),
         headers: Default::default(),
     };
     let upstream = |number: usize| Upstream {

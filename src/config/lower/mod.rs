@@ -104,8 +104,8 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
 
     let mut places = Places::default();
     let trusted_proxies = settings::trusted(context, trusted_proxies, &mut places.trusted_proxies);
-    let trusts_nobody = trusted_proxies.is_empty();
-    let listeners = listeners::listeners(context, listeners, trusts_nobody, &mut places.listeners);
+    let nobody = trusted_proxies.is_empty();
+    let listeners = listeners::listeners(context, listeners, nobody, &mut places.listeners);
     let admin_place = admin.as_ref().map(|admin| admin.place);
     let admin = listeners::admin(context, admin);
     places.admin = admin_place.filter(|_| admin.is_some());

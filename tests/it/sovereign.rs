@@ -154,7 +154,8 @@ async fn a_request_in_flight_does_not_leave_once_a_new_file_forbids_it() {
     si.behave(Script::green_probes(Act::HandOver));
     let proxy = RunningProxy::start(&file("any")).await;
     let session = proxy.session(Speak::Http1).await;
-    let asked = tokio::spawn(async move {
+    let mut asked = tokio::task::JoinSet::new();
+    asked.spawn(async move {
         let mut session = session;
         session.send(&Ask::get("/in-flight")).await
     });
@@ -162,7 +163,7 @@ async fn a_request_in_flight_does_not_leave_once_a_new_file_forbids_it() {
     reload(&proxy, &file("eu-only"), 1).await;
     // A GET that broke off is tried at the next one, were that not forbidden by now.
     held.wire.reset();
-    let answer = asked.await.expect("no panic").expect("an answer");
+    let answer = asked.join_next().await.expect("one").expect("no panic").expect("an answer");
     assert_eq!(answer.status.as_u16(), 502, "{}", answer.text());
     assert!(!outside.said().contains("/in-flight"), "{}", outside.said());
 }

@@ -14,7 +14,7 @@ use crate::model::operator::{Order, Target};
 const LASTS: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(90 * 24 * 60 * 60));
 /// A reason is a sentence, not a file.
-const MOST_REASON: usize = 500;
+pub(super) const MOST_REASON: usize = 500;
 
 /// An order as it is sent.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -127,12 +127,17 @@ pub async fn give(commands: &CommandSender, body: &[u8]) -> Result<ObeyedView, R
         serde_json::from_slice(body).map_err(Refused::Malformed)?;
     let (parsed, order) = (self::target(&target)?, order.order());
     let lasts = lasts.map(|text| self::lasts(&text).ok_or(Refused::Lasts(text))).transpose()?;
-    if reason.chars().count() > MOST_REASON || reason.chars().any(char::is_control) {
+    if !is_reason(&reason) {
         return Err(Refused::Reason);
     }
     let word = Word::Order { order, lasts, reason: reason.into() };
     let obeyed = commands.instruct(parsed, word).await??;
     Ok(view(target, order.as_str(), obeyed))
+}
+
+/// Whether it is one line of text, not too long.
+pub(super) fn is_reason(text: &str) -> bool {
+    text.chars().count() <= MOST_REASON && !text.chars().any(char::is_control)
 }
 
 /// Takes the order for a target back; ends when that is in force.

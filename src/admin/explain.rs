@@ -53,7 +53,7 @@ pub struct Explanation {
     pub candidates: Vec<CandidateView>,
     /// Those that take nothing now.
     pub left_out: Vec<LeftOutView>,
-    /// What the file lists and policy forbids.
+    /// What the file lists and this route may not use.
     pub barred: Vec<BarredView>,
 }
 
@@ -136,17 +136,21 @@ impl Explanation {
             let url_path = uri.path().to_owned();
             Unexplained::NoRoute { host: host.clone(), url_path }
         };
-        let Found { pool: id, host: host_id, .. } = found.ok_or_else(no_route)?;
+        let Found { pool: id, host: host_id, realm, .. } = found.ok_or_else(no_route)?;
         let cell = Cell { class, host: host_id };
-        let (topology, plan) = (&routing.topology, routing.plan(id).of_cell(cell));
+        let (topology, plan) = (&routing.topology, routing.plan(id).of_cell(cell).of_realm(realm));
         let slice = routing.plan(id).slice_of(cell).map(|slice| slice.words(topology, id));
         let pool = topology.pool(id);
+        let realm = pool.realms.find(realm).unwrap_or(pool.realms.whole());
         let name = |upstream: UpstreamId| topology.provider_of(upstream).name.to_string();
         let intended = board.pools[id.index()].intended;
-        let out = pool
-            .upstreams
-            .iter()
-            .filter(|up| plan.candidates().iter().all(|candidate| candidate.upstream() != **up));
+        let (mine, kept_out): (Vec<UpstreamId>, Vec<UpstreamId>) =
+            pool.upstreams.iter().partition(|upstream| realm.admits(**upstream));
+        let out = mine.into_iter().filter(|upstream| plan.candidate(*upstream).is_none());
+        let kept_out = kept_out.into_iter().filter_map(|upstream| {
+            let provider = topology.provider_of(upstream);
+            Some(BarredView::of(provider, &realm.charter().bar(provider)?))
+        });
         Ok(Self {
             at: rfc3339(board.at),
             generation: routing.generation.get(),
@@ -159,7 +163,7 @@ impl Explanation {
             .to_owned(),
             route: route_view(&topology.routes, id, (&host, uri.path())),
             service: pool.service.to_string(),
-            residency: pool.residency.as_str().to_owned(),
+            residency: realm.charter().residency.as_str().to_owned(),
             failover: pool.rules.failover.mode.as_str().to_owned(),
             slice: slice.clone(),
             mode: plan.mode.as_str().to_owned(),
@@ -171,9 +175,9 @@ impl Explanation {
                 .map(|candidate| candidate_view(board, candidate, class, now))
                 .collect(),
             left_out: out
-                .map(|upstream| left_out_view(board, *upstream, slice.as_deref(), now))
+                .map(|upstream| left_out_view(board, upstream, slice.as_deref(), now))
                 .collect(),
-            barred: pool.barred.iter().map(BarredView::of).collect(),
+            barred: pool.barred.iter().map(BarredView::listed).chain(kept_out).collect(),
         })
     }
 }
@@ -258,6 +262,7 @@ fn place_words(place: Place, preference: u16) -> String {
         Place::SharedFate => {
             "behind others because it shares something with one that failed".into()
         }
+        Place::Drill => "takes a share of the first choice's in a drill".to_owned(),
         Place::HalfOpen => "on trial with a trickle of safe requests".to_owned(),
         Place::Ramping => "on its way back, step by step".to_owned(),
         Place::LeastBad => "every upstream is bad; this is its place among them".to_owned(),

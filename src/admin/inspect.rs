@@ -12,6 +12,7 @@ use crate::model::health::{
 };
 use crate::model::id::{PoolId, ProviderId, UpstreamId};
 use crate::model::operator::StandingOrder;
+use crate::model::realm::Bar;
 use crate::model::topology::{Barred, Pool, Provider, ProviderKind};
 use crate::telemetry::journal::rfc3339;
 
@@ -89,7 +90,7 @@ fn service_view(board: &BoardView, id: PoolId, pool: &Pool, now: Instant) -> Ser
             .collect(),
         incident: incident_view(standing, now),
         upstreams: pool.upstreams.iter().map(|up| upstream_view(board, *up, now)).collect(),
-        barred: pool.barred.iter().map(BarredView::of).collect(),
+        barred: pool.barred.iter().map(BarredView::listed).collect(),
     }
 }
 
@@ -105,10 +106,21 @@ pub(super) fn incident_view(standing: &PoolStanding, now: Instant) -> Option<Inc
 }
 
 impl BarredView {
-    pub(super) fn of(barred: &Barred) -> Self {
+    /// One that no route of its service may use.
+    pub(super) fn listed(barred: &Barred) -> Self {
         Self {
             provider: barred.provider.to_string(),
             jurisdiction: barred.jurisdiction.as_str().to_owned(),
+            because: barred.because.to_string(),
+        }
+    }
+
+    /// One that other routes may use.
+    pub(super) fn of(provider: &Provider, bar: &Bar) -> Self {
+        Self {
+            provider: provider.name.to_string(),
+            jurisdiction: provider.jurisdiction.as_str().to_owned(),
+            because: bar.words(provider),
         }
     }
 }

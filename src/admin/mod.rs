@@ -3,6 +3,7 @@
 //! the steering loop.
 
 pub mod command;
+pub mod drill;
 pub mod explain;
 pub mod history;
 pub mod inspect;

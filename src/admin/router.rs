@@ -19,13 +19,15 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use super::command::{self, ObeyedView, Refused};
+use super::drill::DrillView;
 use super::explain::{Explanation, Unexplained};
 use super::live::{self, Phase};
 use super::scrape::{self, Sources};
 use super::view::Status;
-use super::{history, problem, query, token::Token};
+use super::{drill, history, problem, query, token::Token};
 use crate::clock;
 use crate::exchange::commands::CommandSender;
+use crate::model::id::Label;
 use crate::model::operator::Target;
 use crate::telemetry::page;
 
@@ -58,6 +60,8 @@ enum Resource {
     Journal,
     Overrides,
     Override(Target),
+    Drills,
+    Drill(Label),
 }
 
 impl Resource {
@@ -70,6 +74,10 @@ impl Resource {
             "/v1/explain" => Some(Self::Explain),
             "/v1/journal" => Some(Self::Journal),
             "/v1/overrides" => Some(Self::Overrides),
+            "/v1/drills" => Some(Self::Drills),
+            _ if url_path.starts_with("/v1/drills/") => {
+                Some(Self::Drill(Label::new(url_path.strip_prefix("/v1/drills/")?)?))
+            }
             _ => {
                 let target = url_path.strip_prefix("/v1/overrides/")?;
                 Some(Self::Override(command::target_of_path(target)?))
@@ -86,8 +94,8 @@ impl Resource {
             | Self::Status
             | Self::Explain
             | Self::Journal => "GET, HEAD",
-            Self::Overrides => "GET, HEAD, POST",
-            Self::Override(_) => "DELETE",
+            Self::Overrides | Self::Drills => "GET, HEAD, POST",
+            Self::Override(_) | Self::Drill(_) => "DELETE",
         }
     }
 
@@ -104,7 +112,9 @@ impl Resource {
             | Self::Explain
             | Self::Journal
             | Self::Overrides
-            | Self::Override(_) => false,
+            | Self::Override(_)
+            | Self::Drills
+            | Self::Drill(_) => false,
         }
     }
 }
@@ -145,27 +155,18 @@ impl Desk {
             Resource::Status => json(&self.looked()),
             Resource::Explain => self.explain(request.uri()),
             Resource::Journal => self.journal(request.uri()),
-            Resource::Overrides if changes => self.give_order(request).await,
+            Resource::Overrides if changes => match body_of(request).await {
+                Ok(body) => told(command::give(&self.commands, &body).await),
+                Err(problem) => problem,
+            },
+            Resource::Drills if changes => match body_of(request).await {
+                Ok(body) => rehearsed(drill::begin(&self.commands, &body).await),
+                Err(problem) => problem,
+            },
+            Resource::Drills => json(&drill::all(&self.sources.board.current())),
+            Resource::Drill(service) => rehearsed(drill::stop(&self.commands, &service).await),
             Resource::Overrides => json(&self.looked().overrides),
             Resource::Override(target) => told(command::take_back(&self.commands, &target).await),
-        }
-    }
-
-    async fn give_order(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let media = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        if !media.eq_ignore_ascii_case(b"application/json") {
-            let detail = "The body has to be application/json.";
-            return problem::answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
-        }
-        let reading = Limited::new(request.into_body(), MOST_BODY).collect();
-        match tokio::time::timeout(BODY_TIMEOUT, reading).await {
-            Ok(Ok(body)) => told(command::give(&self.commands, &body.to_bytes()).await),
-            Ok(Err(_)) => {
-                let detail = "The body is too long, or broke off.";
-                problem::answer(StatusCode::PAYLOAD_TOO_LARGE, detail)
-            }
-            Err(_) => problem::answer(StatusCode::REQUEST_TIMEOUT, "The body did not come."),
         }
     }
 
@@ -216,6 +217,33 @@ impl Desk {
                 problem::answer(StatusCode::INTERNAL_SERVER_ERROR, detail)
             }
         }
+    }
+}
+
+/// The JSON that a request carries, or the answer that says what is wrong with it.
+async fn body_of(request: Request<Incoming>) -> Result<Bytes, Response<Full<Bytes>>> {
+    let media = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if !media.eq_ignore_ascii_case(b"application/json") {
+        let detail = "The body has to be application/json.";
+        return Err(problem::answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let reading = Limited::new(request.into_body(), MOST_BODY).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => {
+            let detail = "The body is too long, or broke off.";
+            Err(problem::answer(StatusCode::PAYLOAD_TOO_LARGE, detail))
+        }
+        Err(_) => Err(problem::answer(StatusCode::REQUEST_TIMEOUT, "The body did not come.")),
+    }
+}
+
+/// What came of a drill.
+fn rehearsed(result: Result<DrillView, drill::Refused>) -> Response<Full<Bytes>> {
+    match result {
+        Ok(drill) => json(&drill),
+        Err(refused) => problem::answer(refused.status(), &refused.to_string()),
     }
 }
 

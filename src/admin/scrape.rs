@@ -14,6 +14,7 @@ use crate::model::operator::Order;
 use crate::model::outcome::{MethodClass, Outcome};
 use crate::model::place::{Jurisdiction, Residency};
 use crate::model::plan::{PoolMode, PoolPlan};
+use crate::model::realm::Realm;
 use crate::model::refusal::Refusal;
 use crate::model::signal::DURATION_BOUNDS;
 use crate::model::topology::EndpointHost;
@@ -76,9 +77,19 @@ fn pool(page: &mut Page, board: &BoardView, id: PoolId) {
     let service = [pool.service.as_str()];
     page.flag(&f::ORIGIN_INCIDENT, &service, board.pools[id.index()].origin_incident);
     page.flag(&f::COMMON_CAUSE, &service, board.pools[id.index()].common_cause);
+    let drills = || board.drills.iter().filter(|drill| drill.ended.is_none());
+    page.flag(
+        &f::DRILL_ACTIVE,
+        &service,
+        drills().any(|drill| drill.service.as_str() == service[0]),
+    );
     page.add(&f::PARTS_MOVED, &service, plan.parts().len() as f64);
-    page.flag(&f::FAIL_OPEN, &service, plan.all().any(|plan| plan.mode == PoolMode::FailOpen));
-    page.flag(&f::FAIL_CLOSED, &service, plan.mode == PoolMode::FailClosed);
+    page.flag(&f::FAIL_OPEN, &service, plan.in_use().any(|plan| plan.mode == PoolMode::FailOpen));
+    page.flag(
+        &f::FAIL_CLOSED,
+        &service,
+        plan.in_use().any(|plan| plan.mode == PoolMode::FailClosed),
+    );
     page.flag(&f::FALLBACK_OUTSIDE_EU, &service, is_fallback_outside_eu(board, id));
     pool_rows(page, view.states.pool(id));
 }
@@ -88,12 +99,20 @@ fn is_fallback_outside_eu(board: &BoardView, id: PoolId) -> bool {
     let topology = &board.view.routing.topology;
     let pool = topology.pool(id);
     let choice = |upstream: UpstreamId| topology.upstream(upstream).preference;
-    let best = pool.upstreams.iter().map(|upstream| choice(*upstream)).min();
-    pool.residency == Residency::PreferEu
-        && board.view.routing.plan(id).all().filter_map(PoolPlan::first).any(|first| {
+    let goes_past = |plan: &PoolPlan, realm: &Realm| {
+        let permitted = pool.upstreams.iter().filter(|upstream| realm.admits(**upstream));
+        let best = permitted.map(|upstream| choice(*upstream)).min();
+        plan.first().is_some_and(|first| {
             topology.provider_of(first).jurisdiction == Jurisdiction::NonEu
                 && Some(choice(first)) != best
         })
+    };
+    let in_force = |plan: &PoolPlan| {
+        let realms = pool.realms.in_use().iter().zip(plan.of_realms());
+        let wants = |realm: &Realm| realm.charter().residency == Residency::PreferEu;
+        realms.into_iter().any(|(realm, plan)| wants(realm) && goes_past(plan, realm))
+    };
+    board.view.routing.plan(id).all().any(in_force)
 }
 
 fn pool_rows(page: &mut Page, state: &PoolState) {
@@ -120,13 +139,18 @@ fn upstream(page: &mut Page, board: &BoardView, id: UpstreamId) {
     let jurisdiction = routing.topology.provider_of(id).jurisdiction.as_str();
     let names = [state.key.service.as_str(), state.key.provider.as_str()];
     standing(page, names, &board.upstreams[id.index()]);
-    let candidate = plan.candidate(id);
-    let share = candidate.map_or(0.0, |candidate| candidate.safe.fraction());
+    // Where routes differ in who may carry them: of those that give it most.
+    let shares = plan.of_realms().iter().filter_map(|plan| plan.candidate(id));
+    let share = shares.map(|candidate| candidate.safe.fraction()).fold(0.0, f64::max);
     page.add(&f::UPSTREAM_SHARE, &names, share);
     let admits = board.upstreams[id.index()].admits.fraction();
     page.add(&f::UPSTREAM_ADMITS, &names, admits);
     let labels = [names[0], names[1], jurisdiction];
-    page.flag(&f::ACTIVE_UPSTREAM, &labels, plan.first() == Some(id));
+    page.flag(
+        &f::ACTIVE_UPSTREAM,
+        &labels,
+        plan.of_realms().iter().any(|plan| plan.first() == Some(id)),
+    );
     upstream_rows(page, state, jurisdiction);
 }
 

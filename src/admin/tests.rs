@@ -72,6 +72,7 @@ fn board(now: Instant) -> BoardView {
     let view = Arc::new(View { routing, states: Arc::new(states), tls: Arc::new([None, None]) });
     let ago = now.checked_sub(Duration::from_secs(5)).expect("five seconds");
     BoardView {
+        drills: Arc::new([]),
         at: UNIX_EPOCH + Duration::from_secs(1_763_467_200),
         view,
         upstreams: vec![ejected(ago, now), healthy(now)],
@@ -202,6 +203,7 @@ fn counted() -> Metrics {
     metrics.probe(key, ProbeResult::Passed, Duration::from_millis(3));
     metrics.origin_probe(service, ProbeResult::Passed);
     metrics.dns_failure("us.example");
+    metrics.drilled(&example::label("portal"), crate::model::drill::DrillEnd::Passed);
     metrics.certificates([("portal.example", Duration::from_secs(1_800_000_000))].into_iter());
     metrics.kept(Kept::Memory, Written::Success);
     metrics.config_taken(Duration::from_secs(1_763_467_200));

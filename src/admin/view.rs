@@ -172,8 +172,10 @@ pub struct ChangeView {
 pub struct BarredView {
     /// Through whom it would have gone.
     pub provider: String,
-    /// Why not.
+    /// `eu` or `non_eu`.
     pub jurisdiction: String,
+    /// Why not, in words.
+    pub because: String,
 }
 
 /// An order that stands.

@@ -117,7 +117,7 @@ fn words(explanation: &Explanation) -> String {
     }
     for barred in &e.barred {
         let (provider, law) = (&barred.provider, law(&barred.jurisdiction));
-        add(format!("  x  {provider} ({law}): {} keeps it out", e.residency));
+        add(format!("  x  {provider} ({law}): kept out, for {}", barred.because));
     }
     out
 }

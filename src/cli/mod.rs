@@ -12,6 +12,7 @@ use crate::telemetry::setup;
 mod api;
 mod check;
 mod demo;
+mod drill;
 mod explain;
 mod journal;
 mod order;
@@ -73,6 +74,8 @@ enum Verb {
     ForceIn(order::Arguments),
     /// Takes an order back.
     Auto(order::AutoArguments),
+    /// Rehearses a failover on live traffic, with automatic abort, and reports it.
+    Drill(drill::Arguments),
     /// Prints the JSON Schema of the file, for editors.
     Schema(schema::Arguments),
 }
@@ -107,6 +110,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Verb::ForceOut(arguments) => order::run(arguments, OrderName::ForceOut),
         Verb::ForceIn(arguments) => order::run(arguments, OrderName::ForceIn),
         Verb::Auto(arguments) => order::auto(arguments),
+        Verb::Drill(arguments) => drill::run(arguments),
         Verb::Schema(arguments) => schema::run(arguments),
     }
 }

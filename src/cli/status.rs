@@ -98,9 +98,8 @@ fn service_table(out: &mut String, service: &ServiceView) {
     let mut rows = vec![row(titles)];
     rows.extend(service.upstreams.iter().map(upstream_row));
     rows.extend(service.barred.iter().map(|barred| {
-        let why = format!("{} keeps it out", service.residency);
         let law = law(&barred.jurisdiction);
-        row([&barred.provider, law, "barred", "-", "-", "-", "-", &why])
+        row([&barred.provider, law, "barred", "-", "-", "-", "-", &barred.because])
     }));
     align(out, "  ", &rows);
 }

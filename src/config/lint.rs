@@ -10,7 +10,7 @@ use super::lower::{Places, ServicePlaces};
 use super::values::spelled;
 use super::{Config, Listener};
 use crate::model::control_target::ControlTarget;
-use crate::model::id::UpstreamId;
+use crate::model::id::{Label, UpstreamId};
 use crate::model::place::{Jurisdiction, Residency};
 use crate::model::topology::{EndpointHost, HostRule, Pool, ProviderKind, Scheme, Topology};
 
@@ -35,6 +35,9 @@ const STATIC_NAMES: [&str; 15] = [
 /// Endings of files that a provider answers from its own store.
 const STATIC_ENDINGS: [&str; 12] =
     ["txt", "ico", "png", "jpg", "gif", "svg", "css", "js", "woff2", "webp", "xml", "json"];
+/// Why nobody else serves, and what to do.
+const NOBODY_LEFT: &str =
+    "what may carry a service outranks its availability; add an upstream that may";
 /// A shorter token can be guessed.
 const MIN_TOKEN: usize = 16;
 /// A certificate that ends sooner is spoken of.
@@ -48,6 +51,7 @@ pub(super) fn lint(config: &Config, places: &Places, complaints: &Complaints) {
     for ((_, pool), places) in config.topology.pools().zip(&places.services) {
         let service = Service { topology: &config.topology, pool, places, complaints };
         service.ways_out();
+        service.closed_routes();
         service.europe();
         service.substrates();
         service.probe();
@@ -162,15 +166,14 @@ impl Service<'_> {
     fn ways_out(&self) {
         match self.pool.upstreams.as_slice() {
             [] => {
-                let barred: Vec<&str> =
-                    self.pool.barred.iter().map(|barred| barred.provider.as_str()).collect();
+                let barred = self.pool.barred.iter();
+                let barred: Vec<String> =
+                    barred.map(|it| format!("{}: {}", it.provider, it.because)).collect();
                 let what = format!(
-                    "`eu-only` leaves it no upstream (outside the EU: {}): EVERY REQUEST WILL GET THE PAGE",
-                    barred.join(", ")
+                    "`residency` and `require` leave it no upstream ({}): EVERY REQUEST WILL GET THE PAGE",
+                    barred.join("; ")
                 );
-                let mend = "residency outranks availability; add an upstream with its seat in the EU, or \
-                            choose `prefer-eu`";
-                self.warn(self.places.name, &what, mend);
+                self.warn(self.places.name, &what, NOBODY_LEFT);
             }
             [only] => {
                 let what = format!("`{}` is its one single provider", self.name(*only));
@@ -178,6 +181,23 @@ impl Service<'_> {
                 self.warn(self.places.name, &what, mend);
             }
             [_, ..] => {}
+        }
+    }
+
+    /// Routes that permit none of those whom others do.
+    fn closed_routes(&self) {
+        let all = &self.pool.upstreams;
+        let realms = self.pool.realms.narrower().iter();
+        for realm in realms.filter(|realm| !all.iter().any(|id| realm.admits(*id))) {
+            let charter = realm.charter();
+            let require: Vec<&str> = charter.require.iter().map(Label::as_str).collect();
+            let what = format!(
+                "its routes with `residency: {}` and `require: [{}]` have no upstream left: EVERY REQUEST \
+                 THERE WILL GET THE PAGE",
+                charter.residency.as_str(),
+                require.join(", ")
+            );
+            self.warn(self.places.name, &what, NOBODY_LEFT);
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::time::{Instant, SystemTime};
 
+use crate::model::drill::{DrillEnd, DrillRecord};
 use crate::model::health::Transition;
 use crate::model::id::UpstreamId;
 use crate::model::operator::StandingOrder;
@@ -71,6 +72,62 @@ fn count(transition: &Transition, in_force: &InForce<'_>, metrics: &Metrics) {
         | Transition::Provider { .. }
         | Transition::CommonCause { .. }
         | Transition::Limit { .. } => {}
+    }
+}
+
+/// Which end of a drill is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DrillFate {
+    /// It began.
+    Begun,
+    /// It ended.
+    Ended,
+}
+
+/// Logs a drill's begin or end; what is returned belongs into the journal.
+pub fn announce_drill(
+    record: &DrillRecord,
+    fate: DrillFate,
+    generation: Generation,
+) -> journal::Line {
+    let DrillRecord { service, from, to, share, first, fallback, reason, .. } = record;
+    let share = share.fraction();
+    let (at, result) = match (fate, record.ended) {
+        (DrillFate::Ended, Some((end, at))) => (at, Some(end)),
+        (DrillFate::Begun, _) | (DrillFate::Ended, None) => (record.began, None),
+    };
+    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let text = match result {
+        None => {
+            let until = rfc3339(record.until);
+            format!(
+                "drill begun: {:.1} % of {service} from {from} to {to} until {until}{because}",
+                share * 100.0
+            )
+        }
+        Some(end) => format!(
+            "drill {end}; {to} failed {} of {} and was slow {} times, {from} {} of {} and {} times{because}",
+            fallback.failures,
+            fallback.attempts,
+            fallback.slow,
+            first.failures,
+            first.attempts,
+            first.slow,
+        ),
+    };
+    let (service, from, to) = (service.to_string(), from.to_string(), to.to_string());
+    let word = result.map(|end: DrillEnd| end.as_str());
+    tracing::warn!(service, from, to, share, result = word, detail = text, "drill");
+    journal::Line {
+        at: rfc3339(at),
+        event: Event::Drill,
+        text,
+        service: Some(service),
+        from: Some(from),
+        to: Some(to),
+        reason: word.map(str::to_owned),
+        generation: generation.get(),
+        ..journal::Line::default()
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod dns;
 pub mod drain;
+pub mod drills;
 pub mod incidents;
 pub mod journal;
 pub mod keeper;

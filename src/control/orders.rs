@@ -136,8 +136,8 @@ fn sensible(target: &Target, topology: &Topology) -> Result<(), Disobeyed> {
         return Ok(());
     }
     let (service, provider) = (service.clone(), provider.clone());
-    if pool.barred.iter().any(|barred| barred.provider == provider) {
-        return Err(Disobeyed::Barred { service, provider, residency: pool.residency });
+    if let Some(barred) = pool.barred.iter().find(|barred| barred.provider == provider) {
+        return Err(Disobeyed::Barred { service, provider, because: barred.because.clone() });
     }
     Err(Disobeyed::NotThrough { service, provider })
 }
@@ -222,7 +222,7 @@ mod tests {
             (upstream("portal", "gcore"), "service portal does not go through gcore"),
             (
                 upstream("forms", "bunny"),
-                "residency eu-only keeps bunny out of forms; no order changes that",
+                "forms may not go through bunny, for it serves from US; no order changes that",
             ),
         ];
         for (target, says) in table {

@@ -6,7 +6,7 @@
 //!
 //! Not here: what the evidence means ([`crate::decide`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::announce::{self, InForce};
 use super::drain::LedgerReader;
+use super::drills::Drills;
 use super::incidents::Incidents;
 use super::journal::Journal;
 use super::keeper::Keeper;
@@ -26,12 +27,9 @@ use crate::exchange::evidence::{Evidence, EvidenceReceiver};
 use crate::exchange::snapshot::{self, SnapshotPublisher, SnapshotReader, View};
 use crate::exchange::state::{Seed, States};
 use crate::model::health::Transition;
-use crate::model::id::{Label, PoolId, UpstreamId};
 use crate::model::instance::Instance;
 use crate::model::plan::PoolPlan;
-use crate::model::signal::{
-    ControlReport, Note, OriginReport, Pair, ProbeReport, ResolutionReport, Signal,
-};
+use crate::model::signal::Signal;
 use crate::model::topology::Topology;
 use crate::model::unit::Generation;
 use crate::routing::matcher::Matcher;
@@ -41,9 +39,12 @@ use crate::telemetry::metrics::Metrics;
 mod keep;
 mod look;
 mod obey;
+mod rehearse;
+mod roster;
 
 use keep::Handed;
 pub use keep::Keeping;
+use roster::Roster;
 
 /// Between two drains while nothing is in doubt; also the age at which the board is drawn anew.
 const CALM: Duration = Duration::from_millis(100);
@@ -83,6 +84,7 @@ pub struct Steering {
     board: Board,
     journal: Journal,
     orders: Orders,
+    drills: Drills,
     incidents: Incidents,
     keeper: Option<Keeper>,
     handed: Handed,
@@ -100,13 +102,6 @@ pub struct Handles {
     pub board: Board,
     /// What reload asks.
     pub commands: CommandSender,
-}
-
-/// Who is who in evidence, under the current topology.
-#[derive(Debug, Default)]
-struct Roster {
-    upstreams: HashMap<u64, UpstreamId>,
-    pools: HashMap<Label, PoolId>,
 }
 
 /// Why a wait ended.
@@ -157,6 +152,7 @@ impl Steering {
             board,
             journal,
             orders,
+            drills: Drills::default(),
             incidents: Incidents::default(),
             keeper,
             handed: Handed::Behind,
@@ -175,6 +171,7 @@ impl Steering {
                 Woken::Shutdown => return self.keep_now(clock::now()),
                 Woken::Command(Command::Adopt(adoption)) => self.adopt(adoption),
                 Woken::Command(Command::Obey(instruction)) => self.obey(instruction),
+                Woken::Command(Command::Drill(request)) => self.rehearse(request),
                 Woken::Evidence(first) => self.drain(Some(first)),
                 Woken::Time => self.drain(None),
             }
@@ -267,6 +264,7 @@ impl Steering {
             });
         }
         self.announce(transitions);
+        self.tell_drills();
         self.draw(now);
         self.keep(now);
     }
@@ -291,6 +289,7 @@ impl Steering {
         let routing = RoutingSnapshot { generation, topology, matcher, plans };
         self.publisher.publish(View { routing, states, tls });
         self.announce(&transitions);
+        self.tell_drills();
         self.draw(now);
         if done.send(generation).is_err() {
             tracing::debug!(
@@ -347,44 +346,10 @@ impl Steering {
         self.detector.told();
         self.account(&next.pools, now);
         next.orders = self.orders.all();
+        next.drills = self.drills.all();
         next.recent = self.journal.recent();
         self.board.publish(next);
         self.drawn = now;
-    }
-}
-
-impl Roster {
-    fn of(topology: &Topology, states: &States) -> Self {
-        let serials = states.upstreams.iter().map(|state| state.serial);
-        Self {
-            upstreams: serials.zip(topology.upstreams().map(|(id, _)| id)).collect(),
-            pools: topology.pools().map(|(id, pool)| (pool.service.clone(), id)).collect(),
-        }
-    }
-
-    /// `None` for evidence about what does not exist any more.
-    fn signal(&self, evidence: Evidence) -> Option<Signal> {
-        let upstream = |serial: u64| self.upstreams.get(&serial).copied();
-        Some(match evidence {
-            Evidence::Note { serial, at, subject, witness, cell, marker } => {
-                let upstream = upstream(serial)?;
-                Signal::Note(Note { upstream, at, subject, witness, cell, marker })
-            }
-            Evidence::Pair { first, second, second_went, at, cell } => {
-                let (first, second) = (upstream(first)?, upstream(second)?);
-                Signal::Pair(Pair { first, second, second_went, at, cell })
-            }
-            Evidence::Probe { serial, at, result, took } => {
-                Signal::Probe(ProbeReport { upstream: upstream(serial)?, at, result, took })
-            }
-            Evidence::Origin { service, at, result } => {
-                Signal::Origin(OriginReport { pool: *self.pools.get(&service)?, at, result })
-            }
-            Evidence::Resolution { serial, at, reply } => {
-                Signal::Resolution(ResolutionReport { upstream: upstream(serial)?, at, reply })
-            }
-            Evidence::Control { at, reply } => Signal::Control(ControlReport { at, reply }),
-        })
     }
 }
 

@@ -76,6 +76,11 @@ impl Course {
         !lent && has_share(&self.intended, upstream)
     }
 
+    /// From which the plan was made.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// In which the plan was made.
     pub fn realms(&self) -> &Realms {
         &self.layout.realms
@@ -138,8 +143,10 @@ impl Course {
         if layout == self.layout && occasion == Occasion::Decision {
             return;
         }
-        let before = std::mem::replace(&mut self.intended, plan::compile(&layout));
+        // A drill moves requests and nobody's place: who is first stays so.
+        let before = std::mem::replace(&mut self.intended, plan::compile(&layout.undrilled()));
         let published = match change.context.pool().rules.failover.mode {
+            FailoverMode::Enforce if layout.drill.is_some() => plan::compile(&layout),
             FailoverMode::Enforce => self.intended.clone(),
             FailoverMode::Observe => plan::compile(&all_well(&layout)),
         };
@@ -238,7 +245,7 @@ fn has_share(plan: &PoolPlan, upstream: UpstreamId) -> bool {
 /// The same pool as if nothing were wrong.
 fn all_well(layout: &Layout) -> Layout {
     let mut layout = layout.clone();
-    layout.experiment = None;
+    (layout.experiment, layout.drill) = (None, None);
     layout.aside = Permille::ZERO;
     for member in &mut layout.members {
         member.health = Health::Healthy;

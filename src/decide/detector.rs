@@ -31,6 +31,7 @@ use crate::model::topology::{FailoverMode, Topology, Upstream};
 use crate::model::unit::Permille;
 
 mod known;
+mod rehearsal;
 
 use known::Known;
 

@@ -12,6 +12,7 @@ pub mod course;
 pub mod cusum;
 pub mod detector;
 pub mod distinct;
+pub mod drill;
 pub mod hold;
 pub mod intake;
 pub mod origin;

@@ -25,7 +25,7 @@ use super::rank::{Contender, Doubt, Fate, Order};
 /// notice that one of them has recovered.
 const LOOK_AROUND: u16 = 50;
 /// Share of an experiment: enough to see within a second or two, little enough to lose.
-const EXPERIMENT: u16 = 100;
+const EXPERIMENT: Permille = Permille::TENTH;
 /// From this share on a ramping upstream takes retries too.
 const RESCUES_FROM: u16 = 350;
 
@@ -72,6 +72,19 @@ pub struct Layout {
     pub least_bad: Vec<Option<UpstreamId>>,
     /// Whose share is lent to whom, to find out whose fault it is.
     pub experiment: Option<Experiment>,
+    /// Whose share is lent to whom, to rehearse a failover.
+    pub drill: Option<Loan>,
+}
+
+/// A part of one upstream's requests that another takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Loan {
+    /// From whom.
+    pub from: UpstreamId,
+    /// To whom.
+    pub to: UpstreamId,
+    /// Of all requests, and at most what the lender has.
+    pub share: Permille,
 }
 
 /// A part of one upstream's requests moved to another, to see whether it helps.
@@ -103,7 +116,9 @@ fn within(layout: &Layout, realm: &Realm) -> PoolPlan {
         return fail_open(layout, realm, &members);
     }
     let mut shares = Shares::new(layout, &members, &serving);
-    shares.lend(layout.experiment, &members);
+    let lent = |Experiment { from, to }| Loan { from, to, share: EXPERIMENT };
+    shares.lend(layout.experiment.map(lent), &members);
+    shares.lend(layout.drill, &members);
     let present = |member: &Member| !matches!(member.health, Health::Ejected { .. });
     let wishes = members
         .iter()
@@ -150,17 +165,30 @@ impl Layout {
         Order { residency: self.residency, first_choice }
     }
 
+    /// The same without a drill.
+    pub fn undrilled(&self) -> Self {
+        Self { drill: None, ..self.clone() }
+    }
+
+    /// The same if one were not there.
+    pub fn without(&self, upstream: UpstreamId) -> Self {
+        let mut layout = self.undrilled();
+        layout.members.retain(|member| member.contender.upstream != upstream);
+        layout
+    }
+
     /// As it is for the requests of one realm, whose place is that of its best of the bad.
     fn confined(&self, realm: &Realm, place: usize) -> Self {
         let admits = |member: &&Member| realm.admits(member.contender.upstream);
-        let both = |it: &Experiment| realm.admits(it.from) && realm.admits(it.to);
+        let both = |from, to| realm.admits(from) && realm.admits(to);
         let best = self.least_bad.get(place).copied().flatten();
         Self {
             members: self.members.iter().filter(admits).copied().collect(),
             residency: if place == 0 { self.residency } else { realm.charter().residency },
             realms: Realms::default(),
             least_bad: vec![best.filter(|best| realm.admits(*best))],
-            experiment: self.experiment.filter(both),
+            experiment: self.experiment.filter(|it| both(it.from, it.to)),
+            drill: self.drill.filter(|it| both(it.from, it.to)),
             ..*self
         }
     }
@@ -212,14 +240,14 @@ impl Shares {
         Self { safe, unsafe_ }
     }
 
-    /// Moves the experiment's share.
-    fn lend(&mut self, experiment: Option<Experiment>, members: &[Member]) {
-        let Some(Experiment { from, to }) = experiment else { return };
+    /// Moves a share from one that is present to another that is.
+    fn lend(&mut self, loan: Option<Loan>, members: &[Member]) {
+        let Some(Loan { from, to, share }) = loan else { return };
         let present = |m: &Member| !matches!(m.health, Health::Ejected { .. });
         let place = |who| members.iter().position(|m| m.contender.upstream == who && present(m));
         let (Some(from), Some(to)) = (place(from), place(to)) else { return };
         for shares in [&mut self.safe, &mut self.unsafe_] {
-            let lent = shares[from].min(EXPERIMENT);
+            let lent = shares[from].min(share.get());
             shares[from] -= lent;
             shares[to] += lent;
         }
@@ -292,6 +320,9 @@ fn place_of(layout: &Layout, members: &[Member], place: usize, shares: &Shares) 
         Health::Healthy | Health::Suspect | Health::Ejected { .. } => {}
     }
     let order = layout.order();
+    if layout.drill.is_some_and(|loan| loan.to == member.contender.upstream) {
+        return Place::Drill;
+    }
     if order.is_first_choice(&member.contender) {
         return Place::Preferred;
     }

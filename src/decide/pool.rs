@@ -15,11 +15,13 @@ use self::rest::Rest;
 use super::breaker::{Gate, Pace};
 use super::case::Member;
 use super::course::{Course, Occasion};
+use super::drill::Drill;
 use super::origin::Origin;
 use super::probes;
 use super::provider::Providers;
 use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
+use crate::model::drill::DrillStanding;
 use crate::model::health::{Attribution, Ground, Health, HealthTag, IncidentEdge, Transition};
 use crate::model::id::{PoolId, UpstreamKey};
 
@@ -29,6 +31,7 @@ use crate::model::signal::Pair;
 use crate::model::topology::{HostPattern, Pool, Topology};
 
 mod compare;
+mod drill;
 mod lay;
 mod parts;
 mod recall;
@@ -90,6 +93,10 @@ pub struct PoolWatch {
     order: Vec<UpstreamKey>,
     members: Vec<Member>,
     pairs: Vec<Pair>,
+    /// The rehearsal that is on.
+    drill: Option<Drill>,
+    /// The one that has ended, until somebody takes its result.
+    pub drilled: Option<DrillStanding>,
     /// While all is well and nothing is heard.
     rest: Option<Rest>,
     /// Whether anything may have changed since people were last told.
@@ -123,6 +130,8 @@ impl PoolWatch {
             order: Vec::new(),
             members: Vec::new(),
             pairs: Vec::new(),
+            drill: None,
+            drilled: None,
             rest: None,
             is_news: true,
         };
@@ -134,6 +143,7 @@ impl PoolWatch {
     /// it is now. Pairs that were not weighed yet are under old numbers and lost.
     pub fn adopt(&mut self, watches: Vec<Watch>, pool: &Pool, now: Instant) {
         self.wake();
+        self.drop_drill();
         self.watches = watches;
         self.origin.adopt(pool.rules.failover.sensitivity);
         self.pairs.clear();
@@ -179,10 +189,12 @@ impl PoolWatch {
         self.tell_limits(context, out);
         self.advance(context, out);
         self.keep_incident(context, out);
+        self.judge_drill(context);
         self.replan(Occasion::Decision, context, out);
         self.keep_cases(context);
         self.decide_parts(context, out);
-        self.rest = self.is_well().then(|| Rest::begin(context.now, self.deadline(context)));
+        let is_at_rest = self.drill.is_none() && self.is_well();
+        self.rest = is_at_rest.then(|| Rest::begin(context.now, self.deadline(context)));
     }
 
     /// What fails while our own network does says nothing about any upstream: at the thaw every score
@@ -347,33 +359,9 @@ impl PoolWatch {
         }
         due.extend(self.incident.map(|incident| incident.last_failing + INCIDENT_ENDS_AFTER));
         due.extend(self.origin.deadline(now));
+        due.extend(self.drill.as_ref().map(|drill| drill.until));
         due.extend(self.parts.iter().filter_map(|part| part.deadline(context)));
         due.into_iter().filter(|at| *at > now).min()
-    }
-
-    /// Whether a few milliseconds matter: something may be failing wholly, or nearly so. Few per
-    /// cent take seconds to tell from chance, and a trickle has nothing to lose.
-    pub fn in_doubt(&self) -> bool {
-        self.rest.is_none()
-            && self.all().flat_map(|pool| &pool.watches).any(|watch| match watch.health {
-                Health::Healthy | Health::Suspect | Health::Ramping { .. } => {
-                    watch.scores().may_be_cascade() || watch.is_acute()
-                }
-                Health::HalfOpen { .. } | Health::Ejected { .. } => false,
-            })
-    }
-
-    /// Whether one of its upstreams is so doubtful that all should be probed often. A gray alert
-    /// has been told; probing for hours would find nothing more.
-    pub fn is_urgent(&self) -> bool {
-        self.all().flat_map(|pool| &pool.watches).any(|watch| {
-            match (watch.health, watch.standing) {
-                (Health::Suspect, Standing::Nothing | Standing::Withheld { .. }) => true,
-                (Health::Suspect, Standing::Gray)
-                | (Health::Healthy | Health::Ramping { .. }, _) => watch.probes.failed > 0,
-                (Health::HalfOpen { .. } | Health::Ejected { .. }, _) => false,
-            }
-        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 
 use super::snapshot::View;
+use crate::model::drill::DrillRecord;
 use crate::model::health::{PoolStanding, ProviderHealth, UpstreamStanding};
 use crate::model::operator::StandingOrder;
 use crate::model::unit::Generation;
@@ -29,6 +30,8 @@ pub struct BoardView {
     pub providers: Vec<ProviderHealth>,
     /// What the operator ordered.
     pub orders: Arc<[StandingOrder]>,
+    /// Drills that are on, then the last that ended.
+    pub drills: Arc<[DrillRecord]>,
     /// The last [`RECENT`] entries of the journal, oldest first.
     pub recent: Arc<VecDeque<Arc<Entry>>>,
 }

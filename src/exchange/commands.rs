@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::model::drill::{DrillRecord, NoDrill};
 use crate::model::id::Label;
 use crate::model::operator::{Order, Target};
-use crate::model::place::Residency;
 use crate::model::topology::Topology;
-use crate::model::unit::Generation;
+use crate::model::unit::{Generation, Permille};
 
 /// Commands waiting for the loop, at most.
 const CAPACITY: usize = 16;
@@ -22,6 +22,35 @@ pub enum Command {
     Adopt(Adoption),
     /// Obey the operator.
     Obey(Instruction),
+    /// Rehearse a failover.
+    Drill(DrillRequest),
+}
+
+/// A drill that the operator wants, or wants no more.
+#[derive(Debug)]
+pub struct DrillRequest {
+    /// Of which service.
+    pub service: Label,
+    /// What.
+    pub word: DrillWord,
+    /// Told what came of it.
+    pub done: oneshot::Sender<Result<DrillRecord, NoDrill>>,
+}
+
+/// What the operator says of a drill.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DrillWord {
+    /// It is to begin.
+    Begin {
+        /// Of the service's requests.
+        share: Permille,
+        /// How long, at most.
+        lasts: Duration,
+        /// Why, for the journal.
+        reason: Box<str>,
+    },
+    /// It is to end.
+    Stop,
 }
 
 /// What the operator wants.
@@ -86,17 +115,14 @@ pub enum Disobeyed {
         provider: Label,
     },
     /// Policy keeps the provider out, and no order changes that.
-    #[error(
-        "residency {} keeps {provider} out of {service}; no order changes that",
-        residency.as_str()
-    )]
+    #[error("{service} may not go through {provider}, for {because}; no order changes that")]
     Barred {
         /// Of which service.
         service: Label,
         /// Whom.
         provider: Label,
-        /// By which rule.
-        residency: Residency,
+        /// What the rule finds, as `its seat is in US`.
+        because: Box<str>,
     },
     /// More stand already than anybody keeps an eye on.
     #[error("{0} orders stand already; take some back first")]
@@ -172,12 +198,29 @@ impl CommandSender {
         word: Word,
     ) -> Result<Result<Obeyed, Disobeyed>, Unheard> {
         let (done, reply) = oneshot::channel();
-        let command = Command::Obey(Instruction { target, word, done });
+        self.say(Command::Obey(Instruction { target, word, done }))?;
+        Ok(reply.await.map_err(|_| SteeringEnded)?)
+    }
+
+    /// Begins or stops a drill; ends when that is in force, not when the drill has ended.
+    ///
+    /// # Errors
+    /// When nobody listens; the inner one when this is no time for it.
+    pub async fn rehearse(
+        &self,
+        service: Label,
+        word: DrillWord,
+    ) -> Result<Result<DrillRecord, NoDrill>, Unheard> {
+        let (done, reply) = oneshot::channel();
+        self.say(Command::Drill(DrillRequest { service, word, done }))?;
+        Ok(reply.await.map_err(|_| SteeringEnded)?)
+    }
+
+    fn say(&self, command: Command) -> Result<(), Unheard> {
         self.0.try_send(command).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => Unheard::Busy,
             mpsc::error::TrySendError::Closed(_) => Unheard::Ended(SteeringEnded),
-        })?;
-        Ok(reply.await.map_err(|_| SteeringEnded)?)
+        })
     }
 }
 

@@ -6,6 +6,7 @@ pub mod allowance;
 pub mod cell;
 pub mod client;
 pub mod control_target;
+pub mod drill;
 #[cfg(test)]
 pub(crate) mod example;
 pub mod health;

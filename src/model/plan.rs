@@ -108,6 +108,8 @@ pub enum Place {
     EuFirst,
     /// Behind others because it shares a substrate with one that failed.
     SharedFate,
+    /// It takes a share of the first choice's to rehearse a failover.
+    Drill,
     /// Being tried with a trickle.
     HalfOpen,
     /// Being admitted step by step.
@@ -125,6 +127,7 @@ impl Place {
             Self::Fallback => "fallback",
             Self::EuFirst => "eu_first",
             Self::SharedFate => "shared_fate",
+            Self::Drill => "drill",
             Self::HalfOpen => "half_open",
             Self::Ramping => "ramping",
             Self::LeastBad => "least_bad",

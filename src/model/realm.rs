@@ -41,6 +41,17 @@ pub enum Bar {
     Lacks(Label),
 }
 
+impl Bar {
+    /// Why the provider is kept out, in words.
+    pub fn words(&self, provider: &Provider) -> String {
+        match (self, provider.footing.outside) {
+            (Self::Residency, Some(outside)) => outside.to_string(),
+            (Self::Residency, None) => "it is outside the EU".to_owned(),
+            (Self::Lacks(qualification), _) => format!("it lacks {qualification}"),
+        }
+    }
+}
+
 impl Charter {
     /// A residency, and nothing required besides.
     pub fn of(residency: Residency) -> Self {
@@ -128,11 +139,14 @@ impl Realms {
         std::iter::once(self.whole()).chain(self.narrower())
     }
 
-    /// The charters that some route of the pool has.
-    pub fn charters(&self) -> impl Iterator<Item = &Charter> {
-        let narrower = self.narrower();
-        let whole = narrower.is_empty().then(|| self.whole());
-        whole.into_iter().chain(narrower).map(Realm::charter)
+    /// The realms that some route belongs to, as plans are listed by
+    /// [`of_realms`](super::plan::PoolPlan::of_realms).
+    pub fn in_use(&self) -> &[Realm] {
+        if self.0.narrower.is_empty() {
+            std::slice::from_ref(&self.0.whole)
+        } else {
+            &self.0.narrower
+        }
     }
 
     fn of(own: &Charter, charters: &[Charter], members: &[(UpstreamId, &Provider)]) -> Self {

@@ -11,6 +11,8 @@ impl Permille {
     pub const ZERO: Self = Self(0);
     /// Everything.
     pub const ALL: Self = Self(1000);
+    /// A tenth.
+    pub const TENTH: Self = Self(100);
 
     /// `None` above 1000.
     pub const fn new(value: u16) -> Option<Self> {

@@ -39,6 +39,7 @@ use crate::model::refusal::Refusal;
 use crate::model::signal::Witness;
 use crate::model::topology::Pool;
 use crate::model::unit::Permille;
+use crate::request::gate;
 use crate::request::sticky::{self, Stuck};
 
 /// A request that has a pool, and everything its attempts share.
@@ -269,7 +270,29 @@ impl Transaction {
         let is_free = |c: &Candidate| {
             self.view.states.upstream(c.upstream()).admits() == Permille::ALL && self.has_room(c)
         };
-        let mut candidates = open.filter(|c| (fail_open || is_left(c)) && !is_out(c) && is_free(c));
+        let mut candidates = open.filter(|c| {
+            (fail_open || is_left(c)) && !is_out(c) && is_free(c) && self.is_still_permitted(c)
+        });
         candidates.next()
+    }
+
+    /// Whether a configuration that came since this request read its own lets the upstream carry it
+    /// too: what a route has forbidden meanwhile is no place to flee to.
+    fn is_still_permitted(&self, candidate: &Candidate) -> bool {
+        let now = self.worker.snapshots.current();
+        if Arc::ptr_eq(&now.routing.topology, &self.view.routing.topology) {
+            return true;
+        }
+        let serial = self.view.states.upstream(candidate.upstream()).serial;
+        let permitted = || {
+            let authority = self.head.authority.to_str().ok()?;
+            let host = gate::host_of(authority)?.to_ascii_lowercase();
+            let found = now.routing.matcher.find(&host, self.head.path_and_query.path())?;
+            let pool = now.routing.topology.pool(found.pool);
+            let realm = pool.realms.find(found.realm)?;
+            let is_same = |id: &&UpstreamId| now.states.upstream(**id).serial == serial;
+            Some(realm.admits(*pool.upstreams.iter().find(is_same)?))
+        };
+        permitted().unwrap_or(false)
     }
 }

@@ -79,6 +79,10 @@ families! {
         "1 while the origin itself is found at fault.";
     COMMON_CAUSE: Gauge "bascule_common_cause" ["service"]
         "1 while our own network or resolver is found at fault and the plan is frozen.";
+    DRILL_ACTIVE: Gauge "bascule_drill_active" ["service"]
+        "1 while a failover of the service is rehearsed.";
+    DRILLS: Counter "bascule_drills_total" ["service", "result"]
+        "Rehearsed failovers that have ended.";
     PARTS_MOVED: Gauge "bascule_parts_moved" ["service"]
         "Parts of a service's requests that are served by others than the rest.";
     FAIL_OPEN: Gauge "bascule_fail_open" ["service"]

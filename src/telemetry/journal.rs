@@ -100,6 +100,8 @@ pub enum Event {
     CommonCause,
     /// What an upstream can hold was found to be less than it is asked for, or more again.
     Limit,
+    /// A failover was rehearsed: begun, or ended with its result.
+    Drill,
     /// What the operator ordered, took back or let lapse.
     Order,
     /// The same, for one upstream.

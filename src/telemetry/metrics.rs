@@ -15,6 +15,7 @@ use prometheus::{
 
 use super::families::{self, Family};
 use super::labels::{CertificateSide, Kept, ReloadResult, Written};
+use crate::model::drill::DrillEnd;
 use crate::model::id::{Label, UpstreamKey};
 use crate::model::signal::ProbeResult;
 
@@ -39,6 +40,7 @@ pub struct Metrics {
     probe_duration: HistogramVec,
     origin_probes: IntCounterVec,
     dns_failures: IntCounterVec,
+    drills: IntCounterVec,
     reloads: IntCounterVec,
     reload_failed: IntGauge,
     config_generation: IntGauge,
@@ -88,6 +90,7 @@ impl Metrics {
             probe_duration: histograms(&families::PROBE_DURATION, &PROBE_BOUNDS, &registry),
             origin_probes: counters(&families::ORIGIN_PROBES, &registry),
             dns_failures: counters(&families::DNS_FAILURES, &registry),
+            drills: counters(&families::DRILLS, &registry),
             reloads: counters(&families::CONFIG_RELOADS, &registry),
             reload_failed: registered(
                 IntGauge::with_opts(options(&families::CONFIG_RELOAD_FAILED)),
@@ -163,6 +166,11 @@ impl Metrics {
     /// A probe of an origin itself ended.
     pub fn origin_probe(&self, service: &Label, result: ProbeResult) {
         self.origin_probes.with_label_values(&[service.as_str(), result.as_str()]).inc();
+    }
+
+    /// A rehearsed failover ended.
+    pub fn drilled(&self, service: &Label, end: DrillEnd) {
+        self.drills.with_label_values(&[service.as_str(), end.as_str()]).inc();
     }
 
     /// A look-up brought no address. The name is one of the file's.

@@ -13,7 +13,7 @@ use bascule::model::operator::{self, AdminState, Order, Override, Target};
 use bascule::model::outcome::{FailureKind, Marker, MethodClass};
 use bascule::model::place::{Area, Country, Footing, Jurisdiction, Residency};
 use bascule::model::plan::{Candidate, PoolMode, PoolPlan};
-use bascule::model::realm::{Charter, Charters, RealmId, Realms};
+use bascule::model::realm::{Charter, Charters, Realm, RealmId, Realms};
 use bascule::model::signal::{
     ControlReport, Counts, DURATION_BUCKETS, HostCounts, HostSample, Note, OriginReport, Pair,
     PairEnd, ProbeReport, ProbeResult, Reply, ResolutionReport, Sample, Signal, Subject, Witness,
@@ -48,7 +48,7 @@ fn whatever_the_detector_is_told_its_plans_stay_sound() {
     if std::env::var("BASCULE_SEED").is_err() {
         assert!(seen.ejections > 100 && seen.failbacks > 10 && seen.fail_opens > 3, "{seen:?}");
         assert!(seen.orders > 100 && seen.restarts > 50, "{seen:?}");
-        assert!(seen.slices > 10 && seen.frozen > 10, "{seen:?}");
+        assert!(seen.slices > 10 && seen.frozen > 10 && seen.drills > 10, "{seen:?}");
     }
 }
 
@@ -72,6 +72,7 @@ struct Seen {
     slices: usize,
     frozen: usize,
     restarts: usize,
+    drills: usize,
 }
 
 impl Seen {
@@ -83,6 +84,7 @@ impl Seen {
         self.slices += other.slices;
         self.frozen += other.frozen;
         self.restarts += other.restarts;
+        self.drills += other.drills;
     }
 }
 
@@ -178,6 +180,9 @@ impl Walk {
             if self.dice.chance(0.01) {
                 self.order();
             }
+            if self.dice.chance(0.01) {
+                self.rehearse();
+            }
             self.tell();
             let before = self.healths();
             let transitions = self.detector.decide(self.now);
@@ -261,6 +266,26 @@ impl Walk {
         let transitions = self.detector.obey(overrides, self.now);
         self.check(&transitions, &before);
         assert_eq!(self.healths(), before, "BASCULE_SEED={}: an order moved a belief", self.seed);
+    }
+
+    /// A drill of some service, or the end of one; most are refused, for something is always wrong.
+    fn rehearse(&mut self) {
+        let service = label(["one", "two", "three"][self.dice.below(3)]);
+        let before = self.healths();
+        let share = Permille::new(1 + self.dice.below(500) as u16).expect("a share");
+        let lasts = Duration::from_secs(1 + self.dice.below(600) as u64);
+        let transitions = if self.dice.chance(0.2) {
+            self.detector.stop_drill(&service, self.now).unwrap_or_default()
+        } else {
+            match self.detector.begin_drill(&service, (share, lasts), self.now) {
+                Ok((_, transitions)) => {
+                    self.seen.drills += 1;
+                    transitions
+                }
+                Err(_) => Vec::new(),
+            }
+        };
+        self.check(&transitions, &before);
     }
 
     fn admin(&self, upstream: UpstreamId) -> AdminState {
@@ -399,7 +424,7 @@ impl Walk {
             self.check_transition(transition, before);
         }
         for ((_, pool), plan) in self.topology.pools().zip(self.detector.plans()) {
-            let charters: Vec<&Charter> = pool.realms.charters().collect();
+            let charters: Vec<&Charter> = pool.realms.in_use().iter().map(Realm::charter).collect();
             for plan in plan.all() {
                 self.check_serving((pool, &charters), plan);
                 assert_eq!(plan.of_realms().len(), charters.len(), "BASCULE_SEED={seed}");

@@ -117,6 +117,7 @@ fn is_return(line: &Line) -> bool {
         | Event::Provider
         | Event::CommonCause
         | Event::Limit
+        | Event::Drill
         | Event::Order
         | Event::AdminState
         | Event::IncidentBegan
@@ -141,6 +142,7 @@ impl Incident<'_> {
             | Event::Failback
             | Event::GrayAlert
             | Event::Limit
+            | Event::Drill
             | Event::Order
             | Event::AdminState
             | Event::IncidentBegan

@@ -74,8 +74,8 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
 
     let mut places = Places::default();
     let trusted_proxies = settings::trusted(context, trusted_proxies, &mut places.trusted_proxies);
-    let trusts_nobody = trusted_proxies.is_empty();
-    let listeners = listeners::listeners(context, listeners, trusts_nobody, &mut places.listeners);
+    let nobody = trusted_proxies.is_empty();
+    let listeners = listeners::listeners(context, listeners, nobody, &mut places.listeners);
     let admin_place = admin.as_ref().map(|admin| admin.place);
     let admin = listeners::admin(context, admin);
     places.admin = admin_place.filter(|_| admin.is_some());
@@ -87,10 +87,8 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         all_providers.extend(providers);
         all_services.extend(services);
     }
-    let providers = {
-        let area = provenance::area(context, eu_also);
-        providers::providers(context, all_providers, &area, whole)
-    };
+    let area = provenance::area(context, eu_also);
+    let providers = providers::providers(context, all_providers, &area, whole);
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
     let published = services::Published { defaults, services: all_services, providers, addresses };
     let topology = services::topology(context, published, &mut places.services, whole);

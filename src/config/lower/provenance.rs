@@ -6,8 +6,7 @@ use crate::config::tree::At;
 use crate::config::values::Flaw;
 use crate::model::id::Label;
 use crate::model::place::{Area, Country, Residency};
-use crate::model::realm::{Bar, Charter};
-use crate::model::topology::Provider;
+use crate::model::realm::Charter;
 
 /// Countries or qualifications of one list.
 const MOST: usize = 64;
@@ -62,15 +61,6 @@ pub(super) fn charter(
         listed @ Some(_) => qualifications(context, listed),
     };
     Charter { residency, require }
-}
-
-/// Why a provider may not carry something, in words.
-pub(super) fn because(bar: &Bar, provider: &Provider) -> String {
-    match (bar, provider.footing.outside) {
-        (Bar::Residency, Some(outside)) => outside.to_string(),
-        (Bar::Residency, None) => "it is outside the EU".to_owned(),
-        (Bar::Lacks(qualification), _) => format!("it lacks {qualification}"),
-    }
 }
 
 fn entries(

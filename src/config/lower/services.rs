@@ -14,7 +14,7 @@ use crate::config::complaint::Place;
 use crate::config::raw::{RawRoute, RawRules, RawService, RawUpstream};
 use crate::config::tree::{At, Named};
 use crate::config::values;
-use crate::model::id::{PoolId, UpstreamId, UpstreamKey};
+use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
 use crate::model::realm::{Bar, Charter, Charters, RealmId, Realms};
 use crate::model::topology::{
     Asks, Barred, Endpoint, EndpointHost, HostPattern, HttpRule, Pool, Route, Scheme, Topology,
@@ -79,6 +79,9 @@ pub(super) fn topology(
     builder.topology
 }
 
+/// A list of the file, where it is there.
+type Listed<T> = Option<At<Vec<At<T>>>>;
+
 struct Builder<'a> {
     context: &'a Context<'a>,
     providers: Providers,
@@ -132,9 +135,20 @@ impl Builder<'_> {
             access,
             sticky,
         };
-        let RulePlaces { probe, failover, methods } = RulePlaces::of(&raw, self.default_places);
-        let Terms { charter, mut rules } = rules::terms(self.context, raw, &self.defaults);
+        let places = RulePlaces::of(&raw, self.default_places);
+        let terms = rules::terms(self.context, raw, &self.defaults);
+        self.pool((name, label), terms, (routes, upstreams), places)
+    }
 
+    /// A service by its terms.
+    fn pool(
+        &mut self,
+        (name, label): (At<String>, Option<Label>),
+        Terms { charter, mut rules }: Terms,
+        (routes, upstreams): (Listed<RawRoute>, Listed<RawUpstream>),
+        places: RulePlaces,
+    ) -> Option<ServicePlaces> {
+        let RulePlaces { probe, failover, methods } = places;
         let pool = PoolId::new(self.topology.pools.len());
         let mut charters = Charters::default();
         let routes = self.routes((&name, &charter), routes, pool, &mut charters);
@@ -143,11 +157,10 @@ impl Builder<'_> {
             HostPattern::Exact(host) => Some(host.clone()),
             HostPattern::Wildcard(_) | HostPattern::Any => None,
         });
-        let service = label?;
         // What all routes agree on is what the service says.
         let charter = if let [only] = charters.all() { only.clone() } else { charter };
         let mut pool = Pool {
-            service,
+            service: label?,
             residency: charter.residency,
             realms: Realms::default(),
             upstreams: Vec::new(),
@@ -277,7 +290,7 @@ impl Builder<'_> {
             if bars.len() == charters.all().len()
                 && let Some(bar) = bars.first()
             {
-                let because = provenance::because(bar, provider).into();
+                let because = bar.words(provider).into();
                 let (provider, jurisdiction) = (provider.name.clone(), provider.jurisdiction);
                 self.refuse_probe_of_barred(pool, &endpoint, place);
                 pool.barred.push(Barred { provider, jurisdiction, because });

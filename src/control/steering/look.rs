@@ -21,8 +21,16 @@ pub(super) fn first(
     now: Instant,
 ) -> BoardView {
     let (upstreams, pools, providers) = (Vec::new(), Vec::new(), Vec::new());
-    let mut board =
-        BoardView { at: clock::wall(), view, upstreams, pools, providers, orders, recent };
+    let mut board = BoardView {
+        at: clock::wall(),
+        view,
+        upstreams,
+        pools,
+        providers,
+        orders,
+        drills: Arc::new([]),
+        recent,
+    };
     again(detector, &mut board, now);
     board
 }

@@ -63,7 +63,9 @@ impl Steering {
         let about = topology.upstreams.iter().filter(|upstream| target.covers(&upstream.key));
         let mut closed: Vec<Label> = about
             .clone()
-            .filter(|upstream| routing.plan(upstream.pool).mode == PoolMode::FailClosed)
+            .filter(|upstream| {
+                routing.plan(upstream.pool).in_use().any(|plan| plan.mode == PoolMode::FailClosed)
+            })
             .map(|upstream| upstream.key.service.clone())
             .collect();
         closed.dedup();
@@ -78,7 +80,7 @@ impl Steering {
     }
 
     /// The snapshot in force once the detector's plans are.
-    fn next_generation(&self) -> Generation {
+    pub(super) fn next_generation(&self) -> Generation {
         let routing = &self.publisher.current().routing;
         let stays = same(&self.detector.plans(), &routing.plans);
         if stays { routing.generation } else { routing.generation.next() }

@@ -7,6 +7,7 @@ use crate::exchange::state::UpstreamState;
 use crate::model::cell::{Cell, HostId};
 use crate::model::example::{self, Example};
 use crate::model::health::HealthTag;
+use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::{AdminState, Order, Target};
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
 use crate::model::signal::{PairEnd, ProbeResult, Subject, Witness};

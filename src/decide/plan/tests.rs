@@ -236,3 +236,58 @@ fn a_standby_is_kept_warm_where_the_law_and_its_health_allow_it() {
         assert_eq!(warm(residency, &seats), expected, "{shows}");
     }
 }
+
+/// One in the EU and two outside, in every order of the file, in every state that each can be in.
+#[test]
+fn under_prefer_eu_the_one_inside_serves_whenever_it_can_once_the_first_is_left() {
+    use Health::{Healthy, Suspect};
+    let now = start();
+    let healths =
+        [Healthy, Suspect, ejected(now), half_open(now), ramping(now, 0), ramping(now, 4)];
+    let admins = [AdminState::Auto, AdminState::Draining, AdminState::ForcedIn];
+    let doubts = [Doubt::None, Doubt::Standing];
+    let is_first = |place: usize, inside: usize| place != inside && place == 0;
+    let mut looked_at = 0;
+    for inside in 0..3 {
+        for state in 0..(healths.len() * admins.len() * doubts.len()).pow(3) {
+            let mut rest = state;
+            let mut next = |most: usize| {
+                let it = rest % most;
+                rest /= most;
+                it
+            };
+            let members: Vec<Member> = (0..3)
+                .map(|place| {
+                    let law = if place == inside { Jurisdiction::Eu } else { Jurisdiction::NonEu };
+                    let health = healths[next(healths.len())];
+                    let admin = admins[next(admins.len())];
+                    let doubt = doubts[next(doubts.len())];
+                    let member = member(place, law, health);
+                    Member { admin, contender: Contender { doubt, ..member.contender }, ..member }
+                })
+                .collect();
+            let Some(able) = members[inside].in_force() else { continue };
+            let is_able =
+                matches!(able.health, Healthy | Suspect) && able.contender.doubt == Doubt::None;
+            let layout = Layout {
+                members,
+                residency: Residency::PreferEu,
+                realms: realms(),
+                ..Layout::default()
+            };
+            let plan = compile(&layout);
+            let first = plan.first().expect("somebody").index();
+            if !is_able || is_first(first, inside) {
+                continue;
+            }
+            looked_at += 1;
+            assert_eq!(first, inside, "{layout:?}");
+            // And who is tried next when the first choice fails is the one inside, too.
+            let order: Vec<usize> =
+                plan.candidates().iter().map(|it| it.upstream().index()).collect();
+            let others = order.iter().filter(|place| **place != 0 || inside == 0);
+            assert_eq!(others.into_iter().next(), Some(&inside), "{layout:?}");
+        }
+    }
+    assert!(looked_at > 10_000, "{looked_at}");
+}

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::super::attribution::PROVIDER;
 use super::super::course::{Change, Occasion};
-use super::super::plan::{self, Experiment, Layout};
+use super::super::drill::Drill;
+use super::super::plan::{self, Experiment, Layout, Loan};
 use super::super::rank::{self, Contender, Fate};
 use super::super::watch::Standing;
 use super::{Context, PoolWatch};
@@ -51,8 +52,10 @@ impl PoolWatch {
         let residency = realms.whole().charter().residency;
         let (trickle, experiment) = (self.trickle(), None);
         let aside = self.aside(context);
+        let loan = |drill: &Drill| Loan { from: drill.from, to: drill.to, share: drill.share };
+        let drill = self.drill.as_ref().map(loan);
         let mut layout =
-            Layout { members, residency, realms, trickle, aside, least_bad, experiment };
+            Layout { members, residency, realms, trickle, aside, least_bad, experiment, drill };
         layout.experiment = self.experiment(&layout, context);
         let change = Change { context, watches: &self.watches };
         self.course.set(layout, occasion, &change, out);

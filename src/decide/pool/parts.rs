@@ -93,6 +93,9 @@ impl PoolWatch {
             }
         }
         self.watches[place].sample(&rest, now);
+        if let Some(drill) = &mut self.drill {
+            drill.sample(sample);
+        }
         self.origin.sample(sample, now);
     }
 
@@ -149,6 +152,7 @@ impl PoolWatch {
             let counted = vec![Counts::default(); self.watches.len()];
             let mut part = self.clone();
             part.parts.clear();
+            (part.drill, part.drilled) = (None, None);
             part.watches[place].begin_with(scores);
             for watch in &mut part.watches {
                 watch.cells.reset();

@@ -56,3 +56,30 @@ impl PoolWatch {
             && self.watches.iter().all(is_well)
     }
 }
+
+impl PoolWatch {
+    /// Whether a few milliseconds matter: something may be failing wholly, or nearly so. Few per
+    /// cent take seconds to tell from chance, and a trickle has nothing to lose.
+    pub fn in_doubt(&self) -> bool {
+        self.rest.is_none()
+            && self.all().flat_map(|pool| &pool.watches).any(|watch| match watch.health {
+                Health::Healthy | Health::Suspect | Health::Ramping { .. } => {
+                    watch.scores().may_be_cascade() || watch.is_acute()
+                }
+                Health::HalfOpen { .. } | Health::Ejected { .. } => false,
+            })
+    }
+
+    /// Whether one of its upstreams is so doubtful that all should be probed often. A gray alert
+    /// has been told; probing for hours would find nothing more.
+    pub fn is_urgent(&self) -> bool {
+        self.all().flat_map(|pool| &pool.watches).any(|watch| {
+            match (watch.health, watch.standing) {
+                (Health::Suspect, Standing::Nothing | Standing::Withheld { .. }) => true,
+                (Health::Suspect, Standing::Gray)
+                | (Health::Healthy | Health::Ramping { .. }, _) => watch.probes.failed > 0,
+                (Health::HalfOpen { .. } | Health::Ejected { .. }, _) => false,
+            }
+        })
+    }
+}

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 pub mod certificates;
 pub mod client;
+pub mod counter;
 pub mod load;
 pub mod log;
 pub mod metrics;

@@ -48,6 +48,14 @@ impl Recipe {
         self.reached(upstream, seat, url, "")
     }
 
+    /// Adds an upstream that is no stand-in of the harness, in cleartext.
+    #[must_use]
+    pub fn provider(mut self, name: &str, seat: &str, url: &str) -> Self {
+        self.providers.push((name.to_owned(), seat.to_owned()));
+        self.upstreams.push(format!("{{ provider: {name}, url: \"{url}\" }}"));
+        self
+    }
+
     fn reached(mut self, upstream: &FakeUpstream, seat: &str, url: &str, keys: &str) -> Self {
         let (name, http) = (upstream.name(), upstream.http_rule());
         let trust = if url.starts_with("https:") { ", ca_file: ca.pem" } else { "" };

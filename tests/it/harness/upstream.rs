@@ -68,6 +68,8 @@ pub enum Act {
     Refuse,
     /// 200, and half of the body it announced.
     CutBody,
+    /// 200, and a body that never ends and hardly comes. HTTP/1.1 only.
+    Drip,
     /// Serves, then ends the connection without having announced it.
     ServeAndLeave,
     /// Serves GET, and answers anything else with 500.
@@ -363,6 +365,13 @@ async fn serve_http1(shared: Arc<Shared>, number: usize, mut wire: Wire) {
                 whole.truncate(whole.len() - 4096);
                 // The peer may have gone; then there is nothing left to cut.
                 wire.send(whole).await.ok();
+                return;
+            }
+            Act::Drip => {
+                wire.send("HTTP/1.1 200 Said\r\ncontent-length: 8192\r\n\r\n").await.ok();
+                while wire.send("x").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
                 return;
             }
             Act::Silent => {

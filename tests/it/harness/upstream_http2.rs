@@ -95,6 +95,7 @@ async fn stream(
         }
         Act::Reset
         | Act::Hang
+        | Act::Drip
         | Act::Refuse
         | Act::HandOver
         | Act::ServeOnlyGet

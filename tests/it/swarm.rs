@@ -270,23 +270,19 @@ impl Walk {
     }
 
     /// A drill of some service, or the end of one; most are refused, for something is always wrong.
+    /// What it makes of the plans is looked at after the next conclusion: one may be overdue here.
     fn rehearse(&mut self) {
         let service = label(["one", "two", "three"][self.dice.below(3)]);
-        let before = self.healths();
         let share = Permille::new(1 + self.dice.below(500) as u16).expect("a share");
         let lasts = Duration::from_secs(1 + self.dice.below(600) as u64);
         let transitions = if self.dice.chance(0.2) {
             self.detector.stop_drill(&service, self.now).unwrap_or_default()
         } else {
-            match self.detector.begin_drill(&service, (share, lasts), self.now) {
-                Ok((_, transitions)) => {
-                    self.seen.drills += 1;
-                    transitions
-                }
-                Err(_) => Vec::new(),
-            }
+            let begun = self.detector.begin_drill(&service, (share, lasts), self.now);
+            self.seen.drills += usize::from(begun.is_ok());
+            begun.map(|(_, transitions)| transitions).unwrap_or_default()
         };
-        self.check(&transitions, &before);
+        assert!(transitions.is_empty(), "BASCULE_SEED={}: a drill moved a place", self.seed);
     }
 
     fn admin(&self, upstream: UpstreamId) -> AdminState {

@@ -95,7 +95,7 @@ async fn a_proxy_that_should_be_trusted_is_noticed() {
         }
     };
     within("the suspicion", noticed).await;
-    assert!(stage.proxy.log.text().contains("127.0.0.0/24"));
+    stage.proxy.log.wait("its network", 1, |line| line.text.contains("127.0.0.0/24")).await;
 }
 
 #[tokio::test]

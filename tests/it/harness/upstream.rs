@@ -251,10 +251,12 @@ impl FakeUpstream {
     /// Stops listening and drops every connection, as a process that dies.
     pub async fn close(&self) {
         let mut entrance = self.entrance.lock().await;
+        // Before the listener goes: nobody else can take the port in between.
+        let kept = bound(self.address);
         if let Entrance::Open(mut tasks) = std::mem::replace(&mut *entrance, Entrance::Moving) {
             tasks.shutdown().await;
         }
-        *entrance = Entrance::Closed(bound(self.address));
+        *entrance = Entrance::Closed(kept);
     }
 
     /// Listens again, on the same address.
@@ -263,8 +265,9 @@ impl FakeUpstream {
         let socket = match std::mem::replace(&mut *entrance, Entrance::Moving) {
             Entrance::Closed(socket) => socket,
             Entrance::Open(mut tasks) => {
+                let kept = bound(self.address);
                 tasks.shutdown().await;
-                bound(self.address)
+                kept
             }
             Entrance::Moving => panic!("an earlier opening or closing failed"),
         };
@@ -279,6 +282,7 @@ impl FakeUpstream {
 fn bound(address: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("socket");
     socket.set_reuse_address(true).expect("option");
+    socket.set_reuse_port(true).expect("option");
     socket.set_nonblocking(true).expect("option");
     socket.bind(&address.into()).expect("the port is ours");
     socket

@@ -9,8 +9,11 @@ use super::*;
 use crate::admin::openapi;
 use crate::admin::operations::{OPERATIONS, Verb};
 use crate::exchange::commands::{Command, CommandReceiver, Disobeyed, Obeyed, Word};
+use crate::exchange::commands::{DrillRequest, DrillWord};
 use crate::exchange::reload::{Loaded, NotLoaded, ReloadReceiver};
+use crate::model::drill::{DrillEnd, DrillRecord, DrillSide, NoDrill};
 use crate::model::operator::Target;
+use crate::model::unit::Permille;
 
 /// One try: what it shows, where, the head without its host, the body, and the status.
 struct Try {
@@ -25,11 +28,13 @@ fn tries(path: &'static str, request: &str, body: &'static str, status: u16) -> 
 }
 
 const JSON: &str = "\r\nContent-Type: application/json";
+const DRILL: &str = r#"{"service":"portal","share":"5%","for":"10m","reason":"why"}"#;
 const ORDER: &str = r#"{"target":"bunny","order":"drain","for":"30m","reason":"why"}"#;
 
 #[rustfmt::skip]
 fn all() -> Vec<Try> {
     let post = format!("POST /v1/overrides HTTP/1.1{JSON}");
+    let drill = format!("POST /v1/drills HTTP/1.1{JSON}");
     let long = Box::leak("x".repeat(17 * 1024).into_boxed_str());
     vec![
         tries("/",               "GET / HTTP/1.1",                                       "", 200),
@@ -59,16 +64,55 @@ fn all() -> Vec<Try> {
         tries("/v1/overrides/{provider}/{service}", "DELETE /v1/overrides/bunny/portal HTTP/1.1",  "", 200),
         tries("/v1/overrides/{provider}/{service}", "DELETE /v1/overrides/nobody/portal HTTP/1.1", "", 404),
         tries("/v1/overrides/{provider}/{service}", "DELETE /v1/overrides/fastly/portal HTTP/1.1", "", 409),
+        tries("/v1/drills",      "GET /v1/drills HTTP/1.1",                              "", 200),
+        tries("/v1/drills",      &drill,                                              DRILL, 200),
+        tries("/v1/drills",      &drill,                                               "{}", 400),
+        tries("/v1/drills",      &drill, r#"{"service":"nobody"}"#,                          404),
+        tries("/v1/drills",      &drill, r#"{"service":"busy"}"#,                            409),
+        tries("/v1/drills",      &drill,                                               long, 413),
+        tries("/v1/drills",      "POST /v1/drills HTTP/1.1",                          DRILL, 415),
+        tries("/v1/drills/{service}", "DELETE /v1/drills/portal HTTP/1.1",               "", 200),
+        tries("/v1/drills/{service}", "DELETE /v1/drills/nobody HTTP/1.1",               "", 404),
         tries("/v1/reload",      "POST /v1/reload HTTP/1.1",                             "", 200),
         tries("/v1/reload",      "POST /v1/reload HTTP/1.1",                             "", 422),
         tries("/v1/reload",      "POST /v1/reload HTTP/1.1",                             "", 503),
     ]
 }
 
+/// Begins and ends drills of the portal, has one of busy on, and knows no other service.
+fn rehearse(DrillRequest { service, word, done }: DrillRequest) {
+    let record = |ended| DrillRecord {
+        service: service.clone(),
+        from: example::label("bunny"),
+        to: example::label("fastly"),
+        share: Permille::new(50).expect("a share"),
+        began: UNIX_EPOCH,
+        until: UNIX_EPOCH + Duration::from_secs(600),
+        reason: "why".into(),
+        first: DrillSide::default(),
+        fallback: DrillSide::default(),
+        ended,
+    };
+    let told = match (service.as_str(), word) {
+        ("portal", DrillWord::Begin { .. }) => Ok(record(None)),
+        ("portal", DrillWord::Stop) => Ok(record(Some((DrillEnd::Stopped, UNIX_EPOCH)))),
+        ("busy", _) => Err(NoDrill::Running(service)),
+        _ => Err(NoDrill::NoService(service)),
+    };
+    done.send(told).ok();
+}
+
 /// Obeys whoever asks for bunny, knows no nobody, and lets no policy be broken for fastly.
 async fn steer(mut commands: CommandReceiver) {
     while let Some(command) = commands.next().await {
-        let Command::Obey(instruction) = command else { continue };
+        let instruction = match command {
+            Command::Obey(instruction) => instruction,
+            Command::Drill(request) => {
+                rehearse(request);
+                continue;
+            }
+            _ => continue,
+        };
         let provider = match &instruction.target {
             Target::Provider(provider) | Target::Upstream { provider, .. } => provider.clone(),
         };
@@ -149,7 +193,11 @@ async fn the_document_tells_of_every_answer_and_of_no_other() {
             operation.url_path.replace("{provider}", "bunny").replace("{service}", "portal");
         let head = format!("{verb} {url_path} HTTP/1.1{JSON}\r\n");
         let tells = |status| operation.all_answers().any(|answer| answer.status == status);
-        let body = if operation.takes.is_some() { ORDER } else { "" };
+        let body = match operation.url_path {
+            _ if operation.takes.is_none() => "",
+            "/v1/drills" => DRILL,
+            _ => ORDER,
+        };
         for (status, host, address, more) in [
             (401, "localhost", secret.address, ""),
             (403, "localhost", alone.address, "Origin: http://evil.example\r\n"),
@@ -170,7 +218,9 @@ async fn the_document_tells_of_every_answer_and_of_no_other() {
             teller.heard(operation.url_path, &head, 503, &answer);
         }
     }
-    late(&mut teller, known.address).await;
+    for url_path in ["/v1/overrides", "/v1/drills"] {
+        late(&mut teller, known.address, url_path).await;
+    }
     assert_eq!(teller.seen, told(), "seen on the left, told on the right");
 }
 
@@ -192,8 +242,8 @@ async fn crowd(teller: &mut Teller, address: SocketAddr, head: &str) {
 }
 
 /// A body that never comes. `100 Continue` says that it is waited for; then the clock is turned.
-async fn late(teller: &mut Teller, address: SocketAddr) {
-    let head = format!("POST /v1/overrides HTTP/1.1{JSON}\r\n");
+async fn late(teller: &mut Teller, address: SocketAddr, url_path: &str) {
+    let head = format!("POST {url_path} HTTP/1.1{JSON}\r\n");
     let mut client = TcpStream::connect(address).await.expect("connect");
     let request = format!(
         "{head}Host: localhost\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: 9\r\n\r\n"
@@ -207,7 +257,7 @@ async fn late(teller: &mut Teller, address: SocketAddr) {
     tokio::time::resume();
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.expect("an answer");
-    teller.heard("/v1/overrides", &head, 408, &answer);
+    teller.heard(url_path, &head, 408, &answer);
 }
 
 /// Everything that the table tells of.

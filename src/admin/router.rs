@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::body::AdminBody;
 use super::command::{self, ObeyedView, Refused};
@@ -42,7 +43,7 @@ pub struct Desk {
     /// Who loads the file.
     pub reloads: ReloadSender,
     /// What must be shown; `None`: nothing.
-    pub token: Option<Token>,
+    pub token: watch::Receiver<Option<Token>>,
     /// When the process began to serve.
     pub started: Instant,
 }
@@ -76,7 +77,9 @@ impl Desk {
         // What is not there is told to nobody but whoever may know what is.
         let mut accesses = operations::at(url_path).map(|operation| operation.access).peekable();
         let is_open = accesses.peek().is_some() && accesses.all(|access| access == Access::Anybody);
-        if !is_open && let Err(stranger) = guard::admit(self.token.as_ref(), request.headers()) {
+        if !is_open
+            && let Err(stranger) = guard::admit(self.token.borrow().as_ref(), request.headers())
+        {
             return turned_away(stranger);
         }
         let mut possible = operations::at(url_path).peekable();

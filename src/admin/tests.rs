@@ -192,6 +192,7 @@ async fn serve_with(
     edge.replace(vec![Arc::new(listener)]);
     let (evidence, _) = evidence::channel();
     let sources = Sources { board: board.clone(), edge, evidence, metrics: counted() };
+    let token = watch::channel(token).1;
     let desk = Desk { sources, commands, reloads, token, started: clock::now() };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");

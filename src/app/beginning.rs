@@ -43,8 +43,12 @@ pub(super) fn bind_admin(
     };
     socket.set_nonblocking(true).map_err(refused)?;
     let address = socket.local_addr().map_err(refused)?;
-    let token = admin.token.as_ref().and_then(|token| Token::new(token.expose()));
-    Ok(AdminSocket { socket, address, token })
+    Ok(AdminSocket { socket, address, token: token_of(admin) })
+}
+
+/// What has to be shown there.
+pub(super) fn token_of(admin: &Admin) -> Option<Token> {
+    admin.token.as_ref().and_then(|token| Token::new(token.expose()))
 }
 
 /// Starts to keep what outlives the process, where the file says so; with what was kept before. What the

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
-use super::beginning::AdminSocket;
+use super::beginning::{AdminSocket, token_of};
 use super::listeners::{ListenError, Listeners};
 use super::{Source, announce, settings_of};
 use crate::admin::live::Phase;
@@ -25,7 +25,7 @@ use crate::admin::scrape::Sources;
 use crate::admin::server;
 use crate::admin::token::Token;
 use crate::clock;
-use crate::config::{Config, Resolver};
+use crate::config::{Admin, Config, Resolver};
 use crate::control::dns::Dns;
 use crate::control::keeper::LastWord;
 use crate::control::names::Names;
@@ -126,13 +126,16 @@ pub(super) fn spawn(mut parts: Parts) -> Result<Plane, PlaneError> {
     let (shutdown, shut) = watch::channel(false);
     let address = admin.as_ref().map(|admin| admin.address);
     let (reloads, wishes) = wishes::channel();
+    let (tokens, shown) = watch::channel(None);
+    let key = Key { address, tokens };
     let mut threads = Vec::new();
     if let Some(admin) = admin {
-        let desk = desk(&parts, admin.token, reloads);
+        key.tokens.send_replace(admin.token);
+        let desk = desk(&parts, shown, reloads);
         let (shut, phase, beat) = (shut.clone(), parts.phase.clone(), parts.beats[1].take());
         threads.push(thread("admin", move || attend(desk, admin.socket, phase, beat, shut))?);
     }
-    threads.push(thread("control", move || run(parts, wishes, shut))?);
+    threads.push(thread("control", move || run(parts, key, wishes, shut))?);
     Ok(Plane { shutdown, threads, admin: address, last_word })
 }
 
@@ -153,7 +156,7 @@ fn thread<F: Future<Output = ()>>(
     spawned.map_err(PlaneError::Thread)
 }
 
-fn desk(parts: &Parts, token: Option<Token>, reloads: ReloadSender) -> Desk {
+fn desk(parts: &Parts, token: watch::Receiver<Option<Token>>, reloads: ReloadSender) -> Desk {
     let sources = Sources {
         board: parts.handles.board.clone(),
         edge: Arc::clone(&parts.edge),
@@ -189,7 +192,7 @@ async fn attend(
 }
 
 /// Everything ends with this future: the tasks are the runtime's, and the runtime ends after it.
-async fn run(mut parts: Parts, wishes: ReloadReceiver, shutdown: watch::Receiver<bool>) {
+async fn run(mut parts: Parts, key: Key, wishes: ReloadReceiver, shutdown: watch::Receiver<bool>) {
     if let Some(beat) = parts.beats[0].take() {
         spawn_local(beat.keep());
     }
@@ -224,6 +227,7 @@ async fn run(mut parts: Parts, wishes: ReloadReceiver, shutdown: watch::Receiver
             senders: parts.senders,
             aim: parts.aim,
             control_targets,
+            key,
             fixed: Fixed::of(&parts.config),
         };
         let (metrics, cores) = (parts.metrics, cores());
@@ -276,7 +280,28 @@ struct Force {
     senders: Vec<mpsc::Sender<worker::Command>>,
     aim: Aim,
     control_targets: watch::Sender<Arc<[ControlTarget]>>,
+    key: Key,
     fixed: Fixed,
+}
+
+/// What opens the operator's door.
+struct Key {
+    /// Where it is, until the next start.
+    address: Option<SocketAddr>,
+    tokens: watch::Sender<Option<Token>>,
+}
+
+impl Key {
+    /// Goes by the file's token from now on, so that one that leaked is worth nothing a moment after it was
+    /// replaced. A door that others can reach is never left without: the file may have moved it
+    /// somewhere that needs none, but it moves at the next start.
+    fn turn(&self, admin: Option<&Admin>) {
+        let token = admin.and_then(token_of);
+        let is_ours = self.address.is_none_or(|address| address.ip().is_loopback());
+        if token.is_some() || is_ours && admin.is_some() {
+            self.tokens.send_replace(token);
+        }
+    }
 }
 
 /// Why a valid configuration was not put into force; the old one serves on.
@@ -307,6 +332,7 @@ impl Applier for Force {
         let before: Vec<SocketAddr> = self.listeners.addresses().collect();
         let after = self.listeners.put_into_force(prepared, &self.senders);
         announce(after.into_iter().filter(|address| !before.contains(address)), "clients");
+        self.key.turn(config.admin.as_ref());
         self.fixed.compare(&config);
         Ok(())
     }

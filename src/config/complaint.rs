@@ -129,8 +129,8 @@ impl Spot {
         let Self { file, place } = self;
         let mut files = Files::default();
         let line = match files.open(file) {
-            Ok(number) => files.line(number, place.line),
-            Err(_) => String::new(),
+            Ok(number) => shown(&files, Place { file: number, ..*place }),
+            Err(_) => Vec::new(),
         };
         Complaint {
             severity,
@@ -245,7 +245,7 @@ fn bounded(what: impl fmt::Display) -> String {
 }
 
 fn finished(Draft { severity, place, message }: Draft, files: &Files) -> Complaint {
-    let line = files.line(place.file, place.line);
+    let line = shown(files, place);
     Complaint {
         severity,
         file: files.name(place.file).map(Path::to_path_buf).unwrap_or_default(),
@@ -256,9 +256,19 @@ fn finished(Draft { severity, place, message }: Draft, files: &Files) -> Complai
     }
 }
 
+/// The line of a place, masked.
+fn shown(files: &Files, place: Place) -> Vec<char> {
+    let line = files.line(place.file, place.line);
+    let of_set = |head: &str| head.trim_start().trim_start_matches("- ").starts_with(SET);
+    match files.head(place.file, place.line).is_some_and(of_set) {
+        true => masked_as(Within::Set, &line),
+        false => masked_as(Within::Anything, &line),
+    }
+}
+
 impl Excerpt {
-    fn new(line: &str, place: Place) -> Self {
-        let characters: Vec<char> = masked(line).collect();
+    /// Of a line that is masked already.
+    fn new(characters: &[char], place: Place) -> Self {
         let start = (place.column.max(1) as usize - 1).min(characters.len());
         let end = (start + place.length as usize).min(characters.len());
         // A long line is shown from a little before the place that is meant.
@@ -273,14 +283,69 @@ impl Excerpt {
     }
 }
 
+/// The key whose fields are sent to an upstream: keys of it, often.
+const SET: &str = "set:";
+
+/// Whose block a line is one of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Within {
+    /// Of `set:`.
+    Set,
+    /// Of any other key.
+    Anything,
+}
+
 /// The characters of a source line, one for one, without what could be a secret (the password of an
-/// URL, what follows `value:`) and without what a terminal would obey.
-fn masked(line: &str) -> impl Iterator<Item = char> {
+/// URL, what follows `value:`, fields of `set:`) and without what a terminal would obey.
+fn masked_as(within: Within, line: &str) -> Vec<char> {
     let mut characters: Vec<char> =
         line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match within {
+        Within::Set => mask_fields(&mut characters),
+        Within::Anything => {
+            let plain: String = characters.iter().collect();
+            if let Some(at) = plain.find(SET) {
+                let from = plain[..at].chars().count() + SET.len();
+                mask_fields(&mut characters[from..]);
+            }
+        }
+    }
     mask_values(&mut characters);
     mask_credentials(&mut characters);
-    characters.into_iter()
+    characters
+}
+
+/// `X-Key: secret` → `X-Key: ******`, each of them, up to the brace that closes what was open before.
+fn mask_fields(characters: &mut [char]) {
+    let (mut at, mut depth) = (0, 0_i32);
+    while at < characters.len() && depth >= 0 {
+        match characters[at] {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ':' => {
+                let blank = |c: &&char| **c == ' ';
+                let start = at + 1 + characters[at + 1..].iter().take_while(blank).count();
+                if characters.get(start).is_some_and(|first| *first != '{') {
+                    at = mask_scalar(characters, start);
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+        if depth == 0 && characters[at - 1] == '}' {
+            return;
+        }
+    }
+}
+
+/// Masks the scalar that begins here, unless it is a reference; where it ends.
+fn mask_scalar(characters: &mut [char], start: usize) -> usize {
+    let end = scalar_end(characters, start);
+    if !characters[start..end].iter().collect::<String>().contains("${") {
+        characters[start..end].fill(MASK);
+    }
+    end
 }
 
 /// What stands in for one character of a secret.
@@ -307,11 +372,7 @@ fn mask_values(characters: &mut [char]) {
         while characters.get(start) == Some(&' ') {
             start += 1;
         }
-        let end = scalar_end(characters, start);
-        let is_reference = characters[start..end].iter().collect::<String>().contains("${");
-        if !is_reference {
-            characters[start..end].fill(MASK);
-        }
+        mask_scalar(characters, start);
     }
 }
 
@@ -349,7 +410,7 @@ mod tests {
     use super::*;
 
     fn shown(line: &str) -> String {
-        masked(line).collect()
+        masked_as(Within::Anything, line).into_iter().collect()
     }
 
     #[test]
@@ -365,10 +426,20 @@ mod tests {
             ("url: https://u:p@edge.example/x", "url: https://***@edge.example/x"),
             ("url: https://edge.example/@x", "url: https://edge.example/@x"),
             ("red \u{1b}[31m", "red  [31m"),
+            ("{ set: { X-Key: s3cret, B: \"t\" }, url: x }", "{ set: { X-Key: ******, B: *** }, url: x }"),
+            ("headers: { set: { X-Key: \"${file:k}\" } }", "headers: { set: { X-Key: \"${file:k}\" } }"),
+            ("set: { X-Key: s3cret", "set: { X-Key: ******"),
+            ("X-Key: s3cret", "X-Key: s3cret"),
         ];
         for (line, expected) in table {
             assert_eq!(shown(line), expected, "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_field_of_set_is_shown_without_its_value() {
+        let shown: String = masked_as(Within::Set, "  X-Key: 's3cret'").into_iter().collect();
+        assert_eq!(shown, "  X-Key: ********");
     }
 
     #[test]
@@ -394,7 +465,7 @@ mod tests {
     fn a_long_line_is_cropped_around_the_place_that_is_meant() {
         let line = format!("{}HERE{}", "a".repeat(500), "b".repeat(500));
         let place = Place { file: 0, line: 1, column: 501, length: 4 };
-        let excerpt = Excerpt::new(&line, place);
+        let excerpt = Excerpt::new(&line.chars().collect::<Vec<_>>(), place);
         assert!(excerpt.text.chars().count() <= MAX_EXCERPT);
         let meant: String =
             excerpt.text.chars().skip(excerpt.offset).take(excerpt.length).collect();

@@ -85,6 +85,15 @@ impl Files {
         self.source(file).lines().nth(skip).unwrap_or_default().to_owned()
     }
 
+    /// The line that the block of a line stands under: the nearest one before it that is indented less.
+    pub(super) fn head(&self, file: u32, line: u32) -> Option<&str> {
+        let indent = |text: &str| text.len() - text.trim_start().len();
+        let mut before =
+            self.source(file).lines().take(line as usize).collect::<Vec<_>>().into_iter();
+        let own = indent(before.next_back()?);
+        before.rfind(|text| !text.trim().is_empty() && indent(text) < own)
+    }
+
     /// A name as written in one of the files, seen from where that file is.
     pub(super) fn beside(&self, file: u32, written: &str) -> PathBuf {
         let folder = self.name(file).and_then(Path::parent).unwrap_or(Path::new(""));

@@ -35,11 +35,14 @@ pub fn refuses(rule: &PathRule, target: &str) -> bool {
     target.len() > LONGEST || climbs(url_path) || towards(rule, target).starts_with("//")
 }
 
-/// Whether a segment is `.` or `..` to any server: also as `%2e`, behind `%2f` or `%5c`, or with a
-/// parameter behind it.
+/// Whether a segment is `.` or `..` to any server: also as `%2e`, behind `%2f` or `%5c`, coded twice, or
+/// with a parameter behind it.
 fn climbs(url_path: &str) -> bool {
     let mut plain = Cow::Borrowed(url_path);
-    for (code, character) in [("%2e", "."), ("%2f", "/"), ("%5c", "/")] {
+    // Twice coded first: an edge and an origin may each decode once.
+    for (code, character) in
+        [("%252e", "."), ("%252f", "/"), ("%255c", "/"), ("%2e", "."), ("%2f", "/"), ("%5c", "/")]
+    {
         for code in [code.to_owned(), code.to_uppercase()] {
             if plain.contains(&code) {
                 plain = Cow::Owned(plain.replace(&code, character));
@@ -96,8 +99,11 @@ fn reference(rule: &PathRule, (host, public): (&str, &str), target: &str) -> Opt
     let is_path = target.starts_with('/') && !target.starts_with("//");
     (is_path && below(target, &rule.add).is_some()).then_some(())?;
     let target = exchanged(target, &rule.add, &rule.strip);
-    // What begins with two slashes would name a host.
-    (!target.starts_with("//")).then_some(())?;
+    // What begins with two slashes would name a host, and browsers take a backslash for one and leave
+    // tabs out (WHATWG URL, section 4.4).
+    let second = target.as_bytes().get(1).copied();
+    (!second.is_some_and(|byte| matches!(byte, b'/' | b'\\') || byte.is_ascii_control()))
+        .then_some(())?;
     match host.eq_ignore_ascii_case(public) {
         true => Some(format!("{before}{target}")),
         false => Some(target),
@@ -180,6 +186,7 @@ mod tests {
             "/v1/..%2fadmin",
             "/v1/x%2F..%5cadmin",
             "/v1/..;x=1/admin",
+            "/v1/%252E%252e/admin",
         ] {
             assert!(refuses(&rule, bad), "{bad}");
             assert!(!refuses(&PathRule::default(), bad), "{bad}: nothing is put before it");
@@ -230,6 +237,13 @@ mod tests {
         assert_eq!(told(&added, "api.eu.example", "location", "/base"), "/");
         let host = "/base//evil.example";
         assert_eq!(told(&added, "api.eu.example", "location", host), host, "never to a host");
+        for host in ["/base/\\evil.example/", "/base/\t/evil.example"] {
+            assert_eq!(
+                told(&added, "api.eu.example", "location", host),
+                host,
+                "nor to a browser's"
+            );
+        }
     }
 
     #[test]

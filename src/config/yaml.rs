@@ -7,6 +7,7 @@
 //! end in an error in well under a second.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -16,8 +17,9 @@ use serde_yaml::{Location, Options, Spanned, UserMessageFormatter};
 use super::complaint::Place;
 use super::tree::{Node, Value};
 
-/// Scalars, lists and mappings of one text, references resolved.
-const MAX_NODES: usize = 500_000;
+/// Scalars, lists and mappings of one text, references resolved: as many as it has bytes, which is more
+/// than any needs that does not multiply itself by references, but within these.
+const NODES: RangeInclusive<usize> = 20_000..=500_000;
 /// Lists and mappings inside one another.
 const MAX_DEPTH: usize = 32;
 /// References (`*name`) of one text.
@@ -41,21 +43,22 @@ pub struct YamlError {
 /// # Errors
 /// The first mistake.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
-    serde_yaml::from_str_with_options(text, options(DuplicateKeyPolicy::Error)).map_err(told)
+    serde_yaml::from_str_with_options(text, options(text, DuplicateKeyPolicy::Error)).map_err(told)
 }
 
 /// Reads a text as it stands; duplicate keys are kept for the reader of the tree to name.
 pub(super) fn tree(file: u32, text: &str) -> Result<Node, YamlError> {
-    let options = options(DuplicateKeyPolicy::PassThrough);
+    let options = options(text, DuplicateKeyPolicy::PassThrough);
     let bare: Spanned<Bare> = serde_yaml::from_str_with_options(text, options).map_err(told)?;
     Ok(Planter { file, text }.node(bare))
 }
 
-fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
+fn options(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Options {
+    let nodes = text.len().clamp(*NODES.start(), *NODES.end());
     serde_yaml::options! {
         budget: serde_yaml::budget! {
-            max_nodes: MAX_NODES,
-            max_events: 4 * MAX_NODES,
+            max_nodes: nodes,
+            max_events: 4 * nodes,
             max_depth: MAX_DEPTH,
             max_aliases: MAX_ALIASES,
             max_documents: 1,
@@ -77,7 +80,9 @@ fn told(error: serde_yaml::Error) -> YamlError {
         "a second document begins here, and a file holds one".to_owned()
     } else if message.contains("limits breached") {
         format!(
-            "this is too much: at most {MAX_NODES} values, {MAX_DEPTH} levels deep, with {MAX_ALIASES} references"
+            "this is too much: at most {} values (as many as it has bytes), {MAX_DEPTH} levels deep, with \
+             {MAX_ALIASES} references",
+            NODES.end()
         )
     } else {
         message.to_owned()
@@ -249,7 +254,7 @@ mod tests {
             "{a: ".repeat(10_000),
             "- ".repeat(10_000),
             stairs.collect(),
-            format!("a: [{}]", "1,".repeat(MAX_NODES)),
+            format!("a: [{}]", "1,".repeat(*NODES.end())),
             "a: &a [*a]".to_owned(),
         ] {
             assert!(tree(0, &text).is_err(), "{}", text.chars().take(60).collect::<String>());

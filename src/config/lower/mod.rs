@@ -106,9 +106,9 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
     let trusted_proxies = settings::trusted(context, trusted_proxies, &mut places.trusted_proxies);
     let nobody = trusted_proxies.is_empty();
     let listeners = listeners::listeners(context, listeners, nobody, &mut places.listeners);
-    let admin_place = admin.as_ref().map(|admin| admin.place);
+    places.admin = admin.as_ref().map(|admin| admin.place);
     let admin = listeners::admin(context, admin);
-    places.admin = admin_place.filter(|_| admin.is_some());
+    places.admin = places.admin.filter(|_| admin.is_some());
     listeners::refuse_shared_addresses(context, &listeners, admin.as_ref(), &places);
 
     let mut all_providers: Vec<_> = providers.into_iter().collect();
@@ -117,19 +117,16 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         all_providers.extend(providers);
         all_services.extend(services);
     }
-    let providers = {
-        let area = provenance::area(context, eu_also);
-        providers::providers(context, all_providers, &area, whole)
-    };
+    let area = provenance::area(context, eu_also);
+    let providers = providers::providers(context, all_providers, &area, whole);
     places.providers.clone_from(&providers.places);
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
     let published = services::Published { defaults, services: all_services, providers, addresses };
     let topology = services::topology(context, published, &mut places.services, whole);
 
     let resolver = settings::resolver(context, resolver);
-    let control_targets =
-        settings::control_targets(context, control_targets, &mut places.control_targets)
-            .unwrap_or_else(|| settings::far_servers(&resolver));
+    let named = settings::control_targets(context, control_targets, &mut places.control_targets);
+    let control_targets = named.unwrap_or_else(|| settings::far_servers(&resolver));
     let config = Config {
         topology: topology.into(),
         listeners,

@@ -18,9 +18,10 @@ use crate::config::values;
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
 use crate::model::realm::{Bar, Charter, Charters, RealmId, Realms};
 use crate::model::topology::{
-    Asks, Barred, Endpoint, EndpointHost, HostPattern, HttpRule, Pool, Route, Scheme, Topology,
-    Upstream, covers,
+    Barred, Endpoint, EndpointHost, HostPattern, Pool, Route, Scheme, Topology, Upstream, covers,
 };
+
+mod probed;
 
 /// Services of one configuration.
 const MAX_SERVICES: usize = 10_000;
@@ -356,35 +357,6 @@ impl Builder<'_> {
                     self.context.complaints.error(*place, what, mend);
                 }
             }
-        }
-    }
-
-    /// gRPC is spoken over HTTP/2 only.
-    fn refuse_grpc_over_http1(&self, pool: &Pool, endpoint: &Endpoint, place: Place) {
-        let is_http1 = match (endpoint.http, endpoint.scheme) {
-            (HttpRule::Http1, _) | (HttpRule::Auto, Scheme::Http) => true,
-            (HttpRule::Http2, _) | (HttpRule::Auto, Scheme::Https) => false,
-        };
-        if is_http1 && pool.rules.probe.asks != Asks::Page {
-            let what = format!(
-                "the probes of service `{}` cannot ask here for the health of a gRPC server",
-                pool.service
-            );
-            let mend = "gRPC is spoken over HTTP/2; write `http: 2`, or `probe: { grpc: off }`";
-            self.context.complaints.error(place, what, mend);
-        }
-    }
-
-    /// A barred upstream must not be reached as the origin either: not even by a probe.
-    fn refuse_probe_of_barred(&self, pool: &Pool, barred: &Endpoint, place: Place) {
-        let origin = pool.rules.probe.origin.as_ref().map(|origin| &origin.endpoint);
-        let is_same =
-            |origin: &Endpoint| (&origin.host, origin.port) == (&barred.host, barred.port);
-        if origin.is_some_and(is_same) {
-            let what = format!("`probe.origin` of service `{}` leads here", pool.service);
-            let mend = "none of the service's routes may use this upstream, so not even a probe may go there; \
-                        name the origin itself";
-            self.context.complaints.error(place, what, mend);
         }
     }
 }

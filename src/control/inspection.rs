@@ -99,7 +99,7 @@ pub async fn inspect(
     names: Names,
     now: SystemTime,
 ) -> Vec<(Whom, Vec<Finding>)> {
-    let matcher = Matcher::new(&topology.routes);
+    let matcher = Matcher::new(&topology);
     let work = Rc::new(Work { topology, matcher, trust, names, now });
     let origins = work.topology.pools().filter(|(_, pool)| pool.rules.probe.origin.is_some());
     let mut waiting: Vec<Whom> = origins.map(|(id, _)| Whom::Origin(id)).collect();

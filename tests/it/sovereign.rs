@@ -211,6 +211,51 @@ async fn check_live_asks_nobody_outside_for_what_must_stay_inside() {
     assert_eq!(of_both, [4, 4], "who may carry both is asked for both");
 }
 
+#[tokio::test]
+async fn a_path_that_must_stay_inside_does_not_leave_by_another_spelling() {
+    let si = FakeUpstream::start("si", Transport::Plain).await;
+    let other = FakeUpstream::start("other", Transport::Plain).await;
+    let outside = Counter::start().await;
+    let recipe = Recipe::portal()
+        .provider("seat", "US", &outside.url())
+        .upstream(&si, "SI")
+        .route("{ host: www.portal.example, prefix: /patients, residency: eu-only }")
+        .probe("{ path: /, interval: 1h, timeout: 400ms }")
+        .beside("other", &other, "{ host: other.portal.example }");
+    let proxy = RunningProxy::start(&recipe).await;
+    for target in [
+        "/%70atients/1",
+        "//patients/1",
+        "/x/../patients/1",
+        "/./patients/1",
+        "/%2e/patients/1",
+        "/patients%2F1",
+        "/patients%5C1",
+        "/patients;x/1",
+    ] {
+        let answer = proxy.get(target).await;
+        assert_eq!(answer.status.as_u16(), 400, "{target}: {}", answer.text());
+        let elsewhere = Ask::get(target).host("other.portal.example");
+        let answer = proxy.send(Speak::Http1, &elsewhere).await;
+        assert_eq!(answer.served_by(), "other", "{target}: nothing there that it could leave");
+    }
+    let answer = proxy.get("/patients/1?page=//../%70").await;
+    assert_eq!(answer.served_by(), "si", "the query is no path");
+    assert_eq!(proxy.get("/caf%C3%A9").await.served_by(), "outside", "which needs its code");
+    let said = outside.said();
+    let targets: Vec<&str> = said
+        .split("\r\n\r\n")
+        .filter_map(|head| head.split(' ').nth(1))
+        .filter(|target| *target != "/")
+        .collect();
+    assert_eq!(targets, ["/caf%C3%A9"], "and probes");
+    let (_, why) = proxy.verb(&["explain", "http://www.portal.example//patients/1"]).await;
+    assert!(why.contains("the client gets 400"), "{why}");
+    let refused =
+        proxy.metrics().await.sum("bascule_requests_rejected_total", &[("reason", "bad_target")]);
+    assert_eq!(refused, 8.0);
+}
+
 /// One inside, two outside, in every order of the file; then the first choice fails.
 #[tokio::test]
 async fn prefer_eu_goes_inside_whatever_the_order_once_the_first_choice_is_left() {

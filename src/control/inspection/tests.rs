@@ -61,7 +61,7 @@ fn each_upstream_is_asked_for_the_host_that_its_probes_ask_for() {
     let probe = &mut topology.pools[0].rules.probe;
     (probe.host, probe.hosts) =
         (Some("www.example".into()), vec![(UpstreamId::new(1), "open.example".into())]);
-    let matcher = Matcher::new(&topology.routes);
+    let matcher = Matcher::new(&topology);
     let trust = Trust { upstreams: [None, None].into(), origins: vec![None] };
     let names = Names::new(&[], tls_client::bare(RootCertStore::empty()));
     let topology = Arc::new(topology);

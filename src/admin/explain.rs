@@ -16,8 +16,8 @@ use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::{AdminState, StandingOrder};
 use crate::model::outcome::MethodClass;
 use crate::model::plan::{Candidate, Place, Rescue};
-use crate::model::topology::{HostPattern, Route};
-use crate::routing::matcher::{Found, Matcher};
+use crate::model::topology::{HostPattern, Route, covers};
+use crate::routing::matcher::Found;
 use crate::telemetry::journal::rfc3339;
 
 /// Everything about one URL.
@@ -114,6 +114,15 @@ pub enum Unexplained {
         /// Of the URL.
         url_path: String,
     },
+    /// Another reading of it could belong to another route: the client gets 400.
+    #[error(
+        "The path {url_path} can be read in several ways, and the routes of its host differ in who may carry \
+         what: the client gets 400."
+    )]
+    Ambiguous {
+        /// Of the URL.
+        url_path: String,
+    },
 }
 
 impl Explanation {
@@ -137,7 +146,11 @@ impl Explanation {
             let url_path = uri.path().to_owned();
             Unexplained::NoRoute { host: host.clone(), url_path }
         };
-        let Found { pool: id, host: host_id, realm, .. } = found.ok_or_else(no_route)?;
+        let found = found.ok_or_else(no_route)?;
+        if found.is_ambiguous {
+            return Err(Unexplained::Ambiguous { url_path: uri.path().to_owned() });
+        }
+        let Found { pool: id, host: host_id, realm, .. } = found;
         let cell = Cell { class, host: host_id };
         let (topology, plan) = (&routing.topology, routing.plan(id).of_cell(cell).of_realm(realm));
         let slice = routing.plan(id).slice_of(cell).map(|slice| slice.words(topology, id));
@@ -186,8 +199,7 @@ impl Explanation {
 /// The route that the matcher went by: the most specific one of this pool that fits.
 fn route_view(routes: &[Route], pool: PoolId, (host, url_path): (&str, &str)) -> RouteView {
     let fits = |route: &&Route| {
-        route.pool == pool
-            && Matcher::new(std::slice::from_ref(route)).find(host, url_path).is_some()
+        route.pool == pool && route.host.covers(host) && covers(&route.prefix, url_path)
     };
     let rank = |route: &&Route| {
         let exactness = match route.host {

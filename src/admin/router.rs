@@ -141,7 +141,9 @@ impl Desk {
             Ok(explanation) => json(&explanation),
             Err(unexplained) => {
                 let status = match unexplained {
-                    Unexplained::NoUrl | Unexplained::NoMethod => StatusCode::BAD_REQUEST,
+                    Unexplained::NoUrl | Unexplained::NoMethod | Unexplained::Ambiguous { .. } => {
+                        StatusCode::BAD_REQUEST
+                    }
                     Unexplained::NoRoute { .. } => StatusCode::NOT_FOUND,
                 };
                 problem::answer(status, &unexplained.to_string())

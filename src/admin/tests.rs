@@ -71,7 +71,7 @@ fn board(now: Instant) -> BoardView {
     let plan = PoolPlan::new(topology.pools[0].realms.whole(), PoolMode::Normal, vec![serves]);
     let routing = RoutingSnapshot {
         generation: Generation::ZERO.next().next(),
-        matcher: Arc::new(Matcher::new(&topology.routes)),
+        matcher: Arc::new(Matcher::new(&topology)),
         topology: Arc::new(topology),
         plans: vec![Arc::new(plan)],
     };

@@ -13,9 +13,11 @@ use crate::model::control_target::ControlTarget;
 use crate::model::id::{Label, UpstreamId};
 use crate::model::place::{Jurisdiction, Residency};
 use crate::model::topology::{EndpointHost, HostRule, Pool, ProviderKind, Scheme, Topology};
+use crate::model::ways::Ways;
 
 mod credentials;
 mod known;
+mod spelling;
 
 /// Names of pages that are made to be probed and answer without touching anything that can fail.
 const STATIC_NAMES: [&str; 15] = [
@@ -52,10 +54,13 @@ pub(super) fn lint(config: &Config, places: &Places, complaints: &Complaints) {
     admin(config, places, complaints);
     control_targets(config, places, complaints);
     known::seats(&config.topology, places, complaints);
-    for ((_, pool), at) in config.topology.pools().zip(&places.services) {
+    let ways = Ways::of(&config.topology);
+    let divided = ways.divided();
+    for ((id, pool), at) in config.topology.pools().zip(&places.services) {
         let service = Service { topology: &config.topology, pool, places: at, complaints };
         service.ways_out();
         service.closed_routes();
+        spelling::service(&service, id, &divided);
         service.europe();
         service.substrates();
         known::service(&service, places);

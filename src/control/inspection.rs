@@ -5,7 +5,7 @@
 //!
 //! | asked | to see |
 //! |---|---|
-//! | the probe's page, under each whole host of the service | certificate, right host, marker, a cache before the page |
+//! | the probe's page, under each whole host of the service at which the upstream may carry it | certificate, right host, marker, a cache before the page |
 //! | a made-up path, twice | whether errors keep the marker, and are not kept |
 //! | another one, as if it had come through [`TOO_MANY`] proxies | whether the way leads back to a bascule, which refuses that (508) |
 //!
@@ -35,6 +35,7 @@ use crate::model::topology::{
     Asks, Endpoint, EndpointHost, HostPattern, HostRule, ProviderKind, Topology,
 };
 use crate::request::rewrite;
+use crate::routing::matcher::Matcher;
 
 mod judge;
 mod visit;
@@ -49,6 +50,8 @@ const VISIT: Duration = Duration::from_secs(10);
 const ALL: Duration = Duration::from_secs(300);
 /// Proxies that the request has come through by its own word: one more than a bascule lets pass.
 const TOO_MANY: usize = 33;
+/// How a made-up path begins.
+const MADE_UP: &str = "/bascule-check-";
 
 /// Whom a finding is about.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -96,7 +99,8 @@ pub async fn inspect(
     names: Names,
     now: SystemTime,
 ) -> Vec<(Whom, Vec<Finding>)> {
-    let work = Rc::new(Work { topology, trust, names, now });
+    let matcher = Matcher::new(&topology);
+    let work = Rc::new(Work { topology, matcher, trust, names, now });
     let origins = work.topology.pools().filter(|(_, pool)| pool.rules.probe.origin.is_some());
     let mut waiting: Vec<Whom> = origins.map(|(id, _)| Whom::Origin(id)).collect();
     waiting.extend(work.topology.upstreams().map(|(id, _)| Whom::Upstream(id)));
@@ -134,6 +138,7 @@ pub async fn inspect(
 /// What all share.
 struct Work {
     topology: Arc<Topology>,
+    matcher: Matcher,
     trust: Trust,
     names: Names,
     now: SystemTime,
@@ -153,24 +158,25 @@ impl Work {
             Ok(addresses) => addresses,
             Err(finding) => return vec![finding],
         };
-        let tls = self.trust.upstreams.get(id.index()).cloned().flatten();
-        let question = self.question(upstream.pool, upstream.endpoint.clone(), tls);
+        let question = self.question_to(id);
         if question.asks != Asks::Page {
             return self.health(&question, &addresses).await;
         }
         let provider = self.topology.provider_of(id);
         let is_edge = provider.kind == ProviderKind::Edge;
         let known = catalogue::known(provider.name.as_str()).filter(|_| is_edge);
-        let hosts = self.hosts(upstream.pool);
-        let asked: &[Box<str>] = match upstream.endpoint.host_rule {
-            HostRule::Public => &hosts,
-            HostRule::Upstream | HostRule::Literal(_) => &[],
+        let hosts = match upstream.endpoint.host_rule {
+            HostRule::Public => self.hosts(id),
+            HostRule::Upstream | HostRule::Literal(_) => Vec::new(),
         };
         let mut findings = Vec::new();
         // Without a whole host the question goes by the upstream's own, as probes do.
-        for host in asked.iter().map(Some).chain(asked.is_empty().then_some(None)) {
-            let question = Question { public_host: host.cloned(), ..question.clone() };
-            let visits = self.visits(&question, &addresses).await;
+        let of_its_own = hosts.is_empty().then_some(None);
+        for host in hosts.into_iter().map(Some).chain(of_its_own) {
+            let public_host = host.or_else(|| question.public_host.clone());
+            let made_up = self.made_up(id, public_host.as_deref());
+            let question = Question { public_host, ..question.clone() };
+            let visits = self.visits(&question, made_up, &addresses).await;
             let host = question.name();
             let provider = provider.name.as_str();
             let routes = &self.topology.routes;
@@ -184,10 +190,28 @@ impl Work {
         findings
     }
 
-    async fn visits(&self, question: &Question, addresses: &[SocketAddr]) -> Visits {
+    /// Where a path can be made up that the upstream may carry at a host: at the root, else below the
+    /// page itself, which nothing but the page's own route takes.
+    fn made_up(&self, id: UpstreamId, host: Option<&str>) -> String {
+        let upstream = self.topology.upstream(id);
+        let (rule, page) =
+            (&upstream.endpoint.path, &self.topology.pool(upstream.pool).rules.probe.path);
+        let at_root = format!("{}{MADE_UP}", rule.strip);
+        if host.is_none_or(|host| self.may_ask(id, host, &at_root)) {
+            return format!("{}{MADE_UP}", rule.add);
+        }
+        let page = page_only(page).trim_end_matches('/');
+        format!("{}{MADE_UP}", rewrite::towards(rule, page))
+    }
+
+    async fn visits(
+        &self,
+        question: &Question,
+        made_up: String,
+        addresses: &[SocketAddr],
+    ) -> Visits {
         let page = visit::page(question, addresses, 0).await;
-        let rule = &question.endpoint.path;
-        let made_up = || format!("{}/bascule-check-{:016x}", rule.add, fastrand::u64(..));
+        let made_up = || format!("{made_up}{:016x}", fastrand::u64(..));
         if !matches!(&page, Ok(seen) if !seen.is_loop()) {
             return Visits { page, errors: None, through_many: None };
         }
@@ -234,6 +258,16 @@ impl Work {
         judge::origin(&question, &seen, self.now)
     }
 
+    /// As its probes ask it.
+    fn question_to(&self, id: UpstreamId) -> Question {
+        let upstream = self.topology.upstream(id);
+        let tls = self.trust.upstreams.get(id.index()).cloned().flatten();
+        let probe = &self.topology.pool(upstream.pool).rules.probe;
+        let public_host = probe.host_for(id).map(Into::into);
+        let question = self.question(upstream.pool, upstream.endpoint.clone(), tls);
+        Question { public_host, ..question }
+    }
+
     fn question(
         &self,
         pool: PoolId,
@@ -254,18 +288,33 @@ impl Work {
         }
     }
 
-    /// The whole hosts that a service is published under.
-    fn hosts(&self, pool: PoolId) -> Vec<Box<str>> {
+    /// The whole hosts that an upstream's service is published under, and whose page it may carry.
+    fn hosts(&self, id: UpstreamId) -> Vec<Box<str>> {
+        let pool = self.topology.upstream(id).pool;
+        let page = page_only(&self.topology.pool(pool).rules.probe.path);
         let mut hosts: Vec<Box<str>> = Vec::new();
         for route in self.topology.routes.iter().filter(|route| route.pool == pool) {
             match &route.host {
-                HostPattern::Exact(host) if !hosts.contains(host) && hosts.len() < MOST_HOSTS => {
+                HostPattern::Exact(host)
+                    if hosts.len() < MOST_HOSTS
+                        && !hosts.contains(host)
+                        && self.may_ask(id, host, page) =>
+                {
                     hosts.push(host.clone());
                 }
                 HostPattern::Exact(_) | HostPattern::Wildcard(_) | HostPattern::Any => {}
             }
         }
         hosts
+    }
+
+    /// Whether an upstream may carry what a host has under a path, by whichever service that is
+    /// published. What no route takes is nobody's.
+    fn may_ask(&self, id: UpstreamId, host: &str, url_path: &str) -> bool {
+        let Some(found) = self.matcher.find(host, url_path) else { return true };
+        let realm = self.topology.pool(found.pool).realms.find(found.realm);
+        let provider = self.topology.provider_of(id);
+        realm.is_some_and(|realm| realm.charter().bar(provider).is_none())
     }
 
     async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Finding> {
@@ -282,6 +331,11 @@ impl Work {
             Err(error) => Err(judge::unreached(name, &Unreached::Name(error))),
         }
     }
+}
+
+/// A page without its query.
+fn page_only(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ impl Steering {
         let mut seeds = Seed { workers, serial: 0, now, instance };
         let states = Arc::new(States::adopt(&topology, &States::default(), &mut seeds));
         let detector = Detector::new(Arc::clone(&topology), seed, now);
-        let matcher = Arc::new(Matcher::new(&topology.routes));
+        let matcher = Arc::new(Matcher::new(&topology));
         let roster = Roster::of(&topology, &states);
         let generation = Generation::ZERO.next();
         let routing = RoutingSnapshot { generation, topology, matcher, plans: detector.plans() };
@@ -287,7 +287,7 @@ impl Steering {
             gone.retire();
         }
         let generation = before.routing.generation.next();
-        let matcher = Arc::new(Matcher::new(&topology.routes));
+        let matcher = Arc::new(Matcher::new(&topology));
         let routing = RoutingSnapshot { generation, topology, matcher, plans };
         self.publisher.publish(View { routing, states, tls });
         self.announce(&transitions);

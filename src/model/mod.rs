@@ -27,3 +27,4 @@ pub mod refusal;
 pub mod signal;
 pub mod topology;
 pub mod unit;
+pub mod ways;

@@ -58,6 +58,17 @@ impl Charter {
         Self { residency, require: Vec::new() }
     }
 
+    /// Whether the same providers are kept out; whom it prefers besides is no matter.
+    pub fn keeps_out_as(&self, other: &Self) -> bool {
+        self.keeps_out_at_least(other) && other.keeps_out_at_least(self)
+    }
+
+    /// Whether it keeps out whomever the other one does.
+    pub fn keeps_out_at_least(&self, other: &Self) -> bool {
+        (self.residency == Residency::EuOnly || other.residency != Residency::EuOnly)
+            && other.require.iter().all(|label| self.require.contains(label))
+    }
+
     /// Why the provider may not carry it; `None`: it may.
     pub fn bar(&self, provider: &Provider) -> Option<Bar> {
         if !self.residency.permits(provider.jurisdiction) {

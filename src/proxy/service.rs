@@ -192,6 +192,9 @@ fn way(client: &Client, view: &View, parts: &Parts, started: Instant) -> Result<
     let admitted = admitted.map_err(Turned::Away)?;
     let found = view.routing.matcher.find(&admitted.host, parts.uri.path());
     let found = found.ok_or(Turned::Away(Refusal::NoRoute))?;
+    if found.is_ambiguous {
+        return Err(Turned::Away(Refusal::BadTarget));
+    }
     let authority = authority_value(parts, &admitted).map_err(Turned::Away)?;
     Ok(Matched { found, authority, origin: client.origin(&parts.headers), started })
 }
@@ -240,7 +243,7 @@ fn transaction(
     incoming: Incoming,
 ) -> Transaction {
     let Matched { found, authority, origin, started } = matched;
-    let Found { pool, host, realm, spelling } = found;
+    let Found { pool, host, realm, spelling, .. } = found;
     let Rules { retry: rule, timeouts, .. } = &view.routing.topology.pool(pool).rules;
     let witness = witness(origin, &parts.method, parts.uri.path());
     let limit = client.settings.limits.max_request_body;

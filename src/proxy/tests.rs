@@ -155,7 +155,7 @@ fn run(addresses: &[SocketAddr]) -> Running {
         states: Arc::clone(&states),
         routing: RoutingSnapshot {
             generation: Generation::ZERO.next(),
-            matcher: Arc::new(Matcher::new(&topology.routes)),
+            matcher: Arc::new(Matcher::new(&topology)),
             plans: vec![Arc::new(in_order(&topology))],
             topology: Arc::new(topology),
         },

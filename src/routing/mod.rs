@@ -1,4 +1,5 @@
 //! What a request needs to know, as one immutable value.
 
 pub mod matcher;
+pub mod reading;
 pub mod snapshot;

@@ -135,7 +135,8 @@ fn matcher(times: usize) {
         pool: PoolId::new(number),
         realm: RealmId::WHOLE,
     };
-    let matcher = Matcher::new(&(0..HOSTS).map(route).collect::<Vec<_>>());
+    let routes = (0..HOSTS).map(route).collect();
+    let matcher = Matcher::new(&Topology { routes, ..Topology::default() });
     for number in 0..times {
         let host = ["www.s1.example", "www.s500.example", "www.s999.example"][number % 3];
         assert!(matcher.find(black_box(host), black_box("/news/2026/11/18")).is_some());

@@ -1,14 +1,17 @@
 //! What must stay in the EU stays there: a bare counter of connections and bytes stands outside, alive
 //! and well, while everything inside fails in every way.
 
+use std::fs;
+
 use http::Method;
 use serde_json::json;
 
+use crate::harness::PROBE;
 use crate::harness::client::{Ask, Speak};
 use crate::harness::counter::Counter;
 use crate::harness::load::{Load, Record, turn};
 use crate::harness::log::Line;
-use crate::harness::proxy::RunningProxy;
+use crate::harness::proxy::{RunningProxy, folder, run_to_end};
 use crate::harness::recipe::Recipe;
 use crate::harness::upstream::{Act, FakeUpstream, Script, Transport};
 
@@ -166,6 +169,91 @@ async fn a_request_in_flight_does_not_leave_once_a_new_file_forbids_it() {
     let answer = asked.join_next().await.expect("one").expect("no panic").expect("an answer");
     assert_eq!(answer.status.as_u16(), 502, "{}", answer.text());
     assert!(!outside.said().contains("/in-flight"), "{}", outside.said());
+}
+
+#[tokio::test]
+async fn check_live_asks_nobody_outside_for_what_must_stay_inside() {
+    let si = FakeUpstream::start("si", Transport::Plain).await;
+    let fr = FakeUpstream::start("fr", Transport::Plain).await;
+    let outside = Counter::start().await;
+    // The probe's page is all that may leave: not the other host, not the other paths of its own host.
+    let recipe = recipe(&outside, &si, &fr)
+        .route("{ host: open.portal.example }")
+        .route(&format!("{{ host: open.portal.example, prefix: {PROBE}, residency: any }}"))
+        .service("residency: eu-only");
+    let folder = folder();
+    fs::write(folder.path().join("bascule.yaml"), recipe.yaml()).expect("the folder is ours");
+    let ended = run_to_end(&folder, &["check", "--live"]).await;
+    assert!(ended.output.contains("live: 5 upstreams asked"), "{}", ended.output);
+    let said = outside.said();
+    let asked: Vec<(&str, &str)> = said
+        .split("\r\n\r\n")
+        .filter(|head| !head.is_empty())
+        .map(|head| {
+            let host = head.lines().find_map(|line| line.strip_prefix("host: "));
+            (head.split(' ').nth(1).unwrap_or_default(), host.unwrap_or_default())
+        })
+        .collect();
+    println!("outside: {asked:?}");
+    assert_eq!(
+        asked.len(),
+        3 * 4,
+        "each of the three: the page, and three times something made up"
+    );
+    for (target, host) in asked {
+        let below = target.strip_prefix(PROBE).expect("below the page that may leave");
+        assert!(below.is_empty() || below.starts_with("/bascule-check-"), "{target}");
+        assert_eq!(host, "open.portal.example");
+    }
+    let inside = [si.sightings().probes(), si.sightings().traffic()].concat();
+    let of_both = ["www.portal.example", "open.portal.example"]
+        .map(|name| inside.iter().filter(|seen| seen.get("host") == Some(name)).count());
+    assert_eq!(of_both, [4, 4], "who may carry both is asked for both");
+}
+
+#[tokio::test]
+async fn a_path_that_must_stay_inside_does_not_leave_by_another_spelling() {
+    let si = FakeUpstream::start("si", Transport::Plain).await;
+    let other = FakeUpstream::start("other", Transport::Plain).await;
+    let outside = Counter::start().await;
+    let recipe = Recipe::portal()
+        .provider("seat", "US", &outside.url())
+        .upstream(&si, "SI")
+        .route("{ host: www.portal.example, prefix: /patients, residency: eu-only }")
+        .probe("{ path: /, interval: 1h, timeout: 400ms }")
+        .beside("other", &other, "{ host: other.portal.example }");
+    let proxy = RunningProxy::start(&recipe).await;
+    for target in [
+        "/%70atients/1",
+        "//patients/1",
+        "/x/../patients/1",
+        "/./patients/1",
+        "/%2e/patients/1",
+        "/patients%2F1",
+        "/patients%5C1",
+        "/patients;x/1",
+    ] {
+        let answer = proxy.get(target).await;
+        assert_eq!(answer.status.as_u16(), 400, "{target}: {}", answer.text());
+        let elsewhere = Ask::get(target).host("other.portal.example");
+        let answer = proxy.send(Speak::Http1, &elsewhere).await;
+        assert_eq!(answer.served_by(), "other", "{target}: nothing there that it could leave");
+    }
+    let answer = proxy.get("/patients/1?page=//../%70").await;
+    assert_eq!(answer.served_by(), "si", "the query is no path");
+    assert_eq!(proxy.get("/caf%C3%A9").await.served_by(), "outside", "which needs its code");
+    let said = outside.said();
+    let targets: Vec<&str> = said
+        .split("\r\n\r\n")
+        .filter_map(|head| head.split(' ').nth(1))
+        .filter(|target| *target != "/")
+        .collect();
+    assert_eq!(targets, ["/caf%C3%A9"], "and probes");
+    let (_, why) = proxy.verb(&["explain", "http://www.portal.example//patients/1"]).await;
+    assert!(why.contains("the client gets 400"), "{why}");
+    let refused =
+        proxy.metrics().await.sum("bascule_requests_rejected_total", &[("reason", "bad_target")]);
+    assert_eq!(refused, 8.0);
 }
 
 /// One inside, two outside, in every order of the file; then the first choice fails.

@@ -7,6 +7,7 @@
 mod access;
 mod context;
 mod evidence;
+mod hosts;
 mod identity;
 mod listeners;
 mod marker;

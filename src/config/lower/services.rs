@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::ServicePlaces;
 use super::context::Context;
+use super::hosts;
 use super::path;
 use super::provenance;
 use super::providers::Providers;
@@ -18,7 +19,7 @@ use crate::config::values;
 use crate::model::id::{Label, PoolId, UpstreamId, UpstreamKey};
 use crate::model::realm::{Bar, Charter, Charters, RealmId, Realms};
 use crate::model::topology::{
-    Barred, Endpoint, EndpointHost, HostPattern, Pool, Route, Scheme, Topology, Upstream, covers,
+    Barred, Endpoint, EndpointHost, HostPattern, Pool, Route, Scheme, Topology, Upstream,
 };
 
 mod probed;
@@ -81,6 +82,7 @@ pub(super) fn topology(
             context.complaints.error(whole, format_args!("there are {count} {what}"), &mend);
         }
     }
+    hosts::refuse_unclear_prefixes(context, &builder.topology, &builder.routes);
     builder.topology
 }
 
@@ -95,7 +97,7 @@ struct Builder<'a> {
     default_places: RulePlaces,
     topology: Topology,
     names: HashMap<String, Place>,
-    routes: HashMap<(HostPattern, Box<str>), (Box<str>, Place)>,
+    routes: hosts::Taken,
 }
 
 impl Builder<'_> {
@@ -179,7 +181,9 @@ impl Builder<'_> {
         let upstreams = self.admit(&mut pool, &charters, drafts);
         self.topology.pools.push(pool);
         self.topology.settle(&charter, &charters);
-        self.probe_hosts(&routes, &upstreams);
+        if let Some(pool) = self.topology.pools.last_mut() {
+            hosts::of_probes(self.context, pool, &routes, &upstreams);
+        }
         self.topology.routes.extend(routes);
         Some(ServicePlaces { name: name.place, upstreams, probe, failover, methods })
     }
@@ -321,43 +325,6 @@ impl Builder<'_> {
             places.push(place);
         }
         places
-    }
-
-    /// A probe asks for content too: where routes differ, each upstream is asked for a host at which
-    /// the path of the probe is something that it may carry.
-    fn probe_hosts(&mut self, routes: &[Route], places: &[Place]) {
-        let Some(pool) = self.topology.pools.last_mut() else { return };
-        if pool.realms.narrower().is_empty() {
-            return;
-        }
-        let path_only = pool.rules.probe.path.split('?').next().unwrap_or("/").to_owned();
-        for (upstream, place) in pool.upstreams.iter().zip(places) {
-            // The path's own route at a host is the one with the longest prefix.
-            let own = |route: &&Route| {
-                let takes = |it: &&Route| it.host == route.host && covers(&it.prefix, &path_only);
-                routes.iter().filter(takes).max_by_key(|it| it.prefix.len())
-            };
-            let may = |route: &&Route| {
-                let realm = own(route).and_then(|own| pool.realms.find(own.realm));
-                matches!(route.host, HostPattern::Exact(_))
-                    && realm.is_some_and(|realm| realm.admits(*upstream))
-            };
-            match routes.iter().find(may).map(|route| &route.host) {
-                Some(HostPattern::Exact(host)) => {
-                    pool.rules.probe.hosts.push((*upstream, host.clone()));
-                }
-                Some(HostPattern::Wildcard(_) | HostPattern::Any) | None => {
-                    let what = format!(
-                        "probes of service `{}` ask for `{path_only}`, and no route lets this upstream carry that \
-                         at a whole host",
-                        pool.service
-                    );
-                    let mend = "not even a probe may go where its content may not; choose another `probe.path`, or \
-                                add a route with an exact host";
-                    self.context.complaints.error(*place, what, mend);
-                }
-            }
-        }
     }
 }
 

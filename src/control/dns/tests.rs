@@ -224,7 +224,7 @@ async fn a_book_is_filled_and_renewed_when_somebody_asks() {
     let states = Arc::new(States::adopt(&topology, &States::default(), &mut seed));
     let routing = RoutingSnapshot {
         generation: Generation::ZERO.next(),
-        matcher: Arc::new(Matcher::new(&topology.routes)),
+        matcher: Arc::new(Matcher::new(&topology)),
         topology: Arc::new(topology),
         plans: vec![Arc::new(PoolPlan::default())],
     };

@@ -53,3 +53,19 @@ async fn it_ends_however_many_are_mute_and_says_who_was_not_asked() {
     assert!((40..=40 + AT_ONCE).contains(&left), "{left} were left");
     assert!(took < ALL + VISIT, "{took:?}");
 }
+
+#[test]
+fn each_upstream_is_asked_for_the_host_that_its_probes_ask_for() {
+    let of = |provider| Example { service: "s", provider, seat: "SI", host: "127.0.0.1", port: 1 };
+    let mut topology = example::topology(&[of("one"), of("other")]);
+    let probe = &mut topology.pools[0].rules.probe;
+    (probe.host, probe.hosts) =
+        (Some("www.example".into()), vec![(UpstreamId::new(1), "open.example".into())]);
+    let matcher = Matcher::new(&topology);
+    let trust = Trust { upstreams: [None, None].into(), origins: vec![None] };
+    let names = Names::new(&[], tls_client::bare(RootCertStore::empty()));
+    let topology = Arc::new(topology);
+    let work = Work { topology, matcher, trust, names, now: SystemTime::UNIX_EPOCH };
+    let asked = [0, 1].map(|n| work.question_to(UpstreamId::new(n)).public_host);
+    assert_eq!(asked, [Some("www.example".into()), Some("open.example".into())]);
+}

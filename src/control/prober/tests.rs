@@ -62,7 +62,7 @@ fn view(generation: Generation, topology: Topology, before: &States, seed: &mut 
     let states = Arc::new(States::adopt(&topology, before, seed));
     let plans = topology.pools.iter().map(|_| Arc::new(PoolPlan::default())).collect();
     let tls = topology.upstreams.iter().map(|_| None).collect();
-    let matcher = Arc::new(Matcher::new(&topology.routes));
+    let matcher = Arc::new(Matcher::new(&topology));
     let routing = RoutingSnapshot { generation, topology: Arc::new(topology), matcher, plans };
     View { routing, states, tls }
 }

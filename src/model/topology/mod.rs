@@ -335,6 +335,20 @@ pub enum HostPattern {
     Any,
 }
 
+impl HostPattern {
+    /// Whether it takes a host (lower case, no port).
+    pub fn covers(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => **name == *host,
+            // One label: what stands before the first dot.
+            Self::Wildcard(suffix) => {
+                host.find('.').is_some_and(|dot| dot > 0 && host[dot..] == **suffix)
+            }
+            Self::Any => true,
+        }
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -20,7 +20,7 @@
 use std::sync::Arc;
 
 use super::id::{Label, UpstreamId};
-use super::place::Residency;
+use super::place::{Jurisdiction, Residency};
 use super::topology::{Provider, Topology};
 
 /// What may carry the requests of a route.
@@ -56,6 +56,11 @@ impl Charter {
     /// A residency, and nothing required besides.
     pub fn of(residency: Residency) -> Self {
         Self { residency, require: Vec::new() }
+    }
+
+    /// Whether anybody may carry it.
+    pub fn is_open(&self) -> bool {
+        self.residency.permits(Jurisdiction::NonEu) && self.require.is_empty()
     }
 
     /// Why the provider may not carry it; `None`: it may.

@@ -194,7 +194,8 @@ fn ground(
     mut inheritance: Inheritance,
     edge: &Arc<Edge>,
 ) -> Result<Ground, StartError> {
-    let bind_admin = |admin| bind_admin(admin, &mut inheritance);
+    let named: Vec<SocketAddr> = config.listeners.iter().map(|one| one.address).collect();
+    let bind_admin = |admin| bind_admin(admin, &named, &mut inheritance);
     let admin = config.admin.as_ref().map(bind_admin).transpose()?;
     let lent = admin.as_ref().map(AdminSocket::lend).transpose()?;
     let mut listeners = Listeners::new(config.workers, Arc::clone(edge), inheritance);

@@ -2,6 +2,7 @@
 //! process before it knew. Each socket is handed to the listener of the file with its address.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use crate::net::activation::Activated;
 use crate::net::handover::Estate;
@@ -12,8 +13,8 @@ pub struct Inheritance {
     /// From the process that is replaced: each is taken once.
     handed: Vec<Handed>,
     /// From a supervisor, which keeps them for as long as its unit stands: an address that a reload takes
-    /// away and another one brings back is found again.
-    activated: Vec<Activated>,
+    /// away and another one brings back is found again, by every process that takes over too.
+    activated: Arc<[Activated]>,
     memory: Option<Vec<u8>>,
 }
 
@@ -43,12 +44,17 @@ impl Inheritance {
             Some(Handed { role, address: socket.local_addr().ok()?, socket })
         });
         let memory = Some(estate.memory).filter(|memory| !memory.is_empty());
-        Self { handed: handed.collect(), activated: Vec::new(), memory }
+        Self { handed: handed.collect(), activated: estate.activated, memory }
     }
 
     /// From a supervisor.
     pub fn activated(activated: Vec<Activated>) -> Self {
-        Self { activated, ..Self::default() }
+        Self { activated: activated.into(), ..Self::default() }
+    }
+
+    /// A supervisor's sockets once more, for a process that takes over.
+    pub(super) fn lend(&self) -> Arc<[Activated]> {
+        Arc::clone(&self.activated)
     }
 
     /// What the process before this one remembered, once.
@@ -87,7 +93,8 @@ impl Inheritance {
     /// Lets go of what no listener wanted, and says so: clients that wait there are not served. To be
     /// called once all have claimed theirs.
     pub(super) fn settle(&mut self, in_force: &[SocketAddr]) {
-        for Handed { address, .. } in self.handed.drain(..) {
+        let is_kept = |at: SocketAddr| self.activated.iter().any(|one| one.address == at);
+        for Handed { address, .. } in self.handed.drain(..).filter(|one| !is_kept(one.address)) {
             tracing::info!(%address, "no listener of the file takes this socket over: closed");
         }
         for one in self.activated.iter().filter(|one| !in_force.contains(&one.address)) {
@@ -111,7 +118,7 @@ mod tests {
     #[test]
     fn port_0_takes_what_no_other_listener_names() {
         let ((first, one), (second, other)) = (socket(), socket());
-        let estate = Estate { clients: vec![one, other], admin: None, memory: Vec::new() };
+        let estate = Estate { clients: vec![one, other], admin: None, ..Estate::default() };
         let mut inherited = Inheritance::handed(estate);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let claimed = inherited.claim(Role::Clients, any, &[first]).expect("descriptors");
@@ -126,7 +133,7 @@ mod tests {
     #[test]
     fn port_0_takes_nothing_that_was_for_somebody_else() {
         let ((clients, one), (operator, other)) = (socket(), socket());
-        let estate = Estate { clients: vec![one], admin: Some(other), memory: Vec::new() };
+        let estate = Estate { clients: vec![one], admin: Some(other), ..Estate::default() };
         let mut inherited = Inheritance::handed(estate);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let port = |sockets: Vec<TcpListener>| {
@@ -146,7 +153,7 @@ mod tests {
     #[test]
     fn an_address_that_is_named_is_taken_over_whatever_it_was_for() {
         let (address, socket) = socket();
-        let estate = Estate { clients: vec![socket], admin: None, memory: Vec::new() };
+        let estate = Estate { clients: vec![socket], admin: None, ..Estate::default() };
         let mut inherited = Inheritance::handed(estate);
         assert_eq!(inherited.claim(Role::Admin, address, &[]).expect("descriptors").len(), 1);
     }
@@ -154,18 +161,28 @@ mod tests {
     #[test]
     fn a_supervisors_socket_can_be_taken_again_after_a_reload_gave_it_up() {
         let (address, socket) = socket();
-        let mut inherited =
-            Inheritance::activated(vec![Activated { name: "web".to_owned(), address, socket }]);
+        let web = Activated::new("web".to_owned(), socket).expect("an address");
+        let mut inherited = Inheritance::activated(vec![web]);
+        let mut claim = |at| inherited.claim(Role::Clients, at, &[address]).expect("descriptors");
         for _ in 0..2 {
-            assert_eq!(
-                inherited.claim(Role::Clients, address, &[address]).expect("descriptors").len(),
-                1
-            );
+            assert_eq!(claim(address).len(), 1);
         }
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        assert!(
-            inherited.claim(Role::Clients, any, &[]).expect("descriptors").is_empty(),
-            "not asked for"
-        );
+        assert!(claim(any).is_empty(), "not asked for");
+    }
+
+    #[test]
+    fn and_by_the_process_that_takes_over_too_which_hands_it_on() {
+        let (address, socket) = socket();
+        let served = socket.try_clone().expect("descriptors");
+        let web = Activated::new("web".to_owned(), socket).expect("an address");
+        let activated = Inheritance::activated(vec![web]).lend();
+        let estate = Estate { clients: vec![served], activated, ..Estate::default() };
+        let mut inherited = Inheritance::handed(estate);
+        for _ in 0..3 {
+            let claimed = inherited.claim(Role::Clients, address, &[address]);
+            assert_eq!(claimed.expect("descriptors").len(), 1);
+        }
+        assert_eq!(inherited.lend()[0].address, address);
     }
 }

@@ -115,7 +115,9 @@ impl Refused {
             }
             Self::NoDrill(NoDrill::NoService(_) | NoDrill::NotRunning(_)) => StatusCode::NOT_FOUND,
             Self::NoDrill(NoDrill::Running(_) | NoDrill::Trouble(..)) => StatusCode::CONFLICT,
-            Self::Unheard(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unheard(_) | Self::NoDrill(NoDrill::HandingOver) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use super::inherit::Inheritance;
+use super::inherit::{Inheritance, Role};
 use super::plane::PlaneError;
 use crate::admin::token::Token;
 use crate::clock;
@@ -30,13 +30,14 @@ impl AdminSocket {
     }
 }
 
-/// Takes the operator's address over, or binds it.
+/// Takes the operator's address over, or binds it; `named` are those of the listeners.
 pub(super) fn bind_admin(
     admin: &Admin,
+    named: &[SocketAddr],
     inherited: &mut Inheritance,
 ) -> Result<AdminSocket, PlaneError> {
     let refused = |source| PlaneError::Admin { address: admin.address, source };
-    let claimed = inherited.claim(admin.address, &[]).map_err(refused)?.pop();
+    let claimed = inherited.claim(Role::Admin, admin.address, named).map_err(refused)?.pop();
     let socket = match claimed {
         Some(socket) => socket,
         None => bind::listeners(admin.address, 1).map_err(refused)?.remove(0),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::sync::mpsc;
 
-use super::inherit::Inheritance;
+use super::inherit::{Inheritance, Role};
 use crate::config::{Certificate, Config, ListenerTls, TlsVersion};
 use crate::exchange::certificates::{CertificateShelf, Certificates};
 use crate::exchange::edge::{Edge, ListenerState};
@@ -156,7 +156,7 @@ fn open(
     inherited: &mut Inheritance,
 ) -> Result<(Arc<ListenerState>, Vec<Vec<std::net::TcpListener>>), ListenError> {
     let refused = |source| ListenError::Bind { address: configured, source };
-    let claimed = inherited.claim(configured, named).map_err(refused)?;
+    let claimed = inherited.claim(Role::Clients, configured, named).map_err(refused)?;
     let sockets = match claimed.is_empty() {
         false => bind::dealt(claimed, workers),
         true => bind::listeners(configured, workers)

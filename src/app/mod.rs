@@ -33,6 +33,7 @@ use crate::exchange::edge::Edge;
 use crate::exchange::evidence::{self, EvidenceReceiver};
 use crate::exchange::pulse::Pulse;
 use crate::exchange::settings::{Settings, SettingsCell};
+use crate::net::activation::Activated;
 use crate::net::tls_client::{self, TrustError};
 use crate::proxy::worker::{self, Spec, Stage};
 use crate::telemetry::access_log;
@@ -92,8 +93,17 @@ pub struct Running {
 #[derive(Debug)]
 struct Lender {
     workers: Vec<mpsc::Sender<worker::Command>>,
-    admin: Option<std::net::TcpListener>,
+    lent: Lent,
     steering: CommandSender,
+}
+
+/// Sockets that no worker has, once more.
+#[derive(Debug)]
+struct Lent {
+    /// The operator's.
+    admin: Option<std::net::TcpListener>,
+    /// A supervisor's.
+    activated: Arc<[Activated]>,
 }
 
 /// What there is besides the configuration. By default nothing.
@@ -151,7 +161,7 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
     let addresses = listeners.put_into_force(prepared, &senders);
     listeners.settle(admin.as_ref().map(|admin| admin.address));
     let steering_commands = handles.commands.clone();
-    let lender = Lender { workers: senders.clone(), admin: lent, steering: steering_commands };
+    let lender = Lender { workers: senders.clone(), lent, steering: steering_commands };
     let beats = [beat(config.workers), beat(config.workers + 1)];
     let parts = plane::Parts {
         config,
@@ -185,8 +195,8 @@ struct Ground {
     listeners: Listeners,
     prepared: Prepared,
     admin: Option<AdminSocket>,
-    /// The operator's socket once more, for a process that takes over.
-    lent: Option<std::net::TcpListener>,
+    /// For a process that takes over.
+    lent: Lent,
 }
 
 fn ground(
@@ -194,9 +204,11 @@ fn ground(
     mut inheritance: Inheritance,
     edge: &Arc<Edge>,
 ) -> Result<Ground, StartError> {
-    let bind_admin = |admin| bind_admin(admin, &mut inheritance);
+    let named: Vec<SocketAddr> = config.listeners.iter().map(|one| one.address).collect();
+    let bind_admin = |admin| bind_admin(admin, &named, &mut inheritance);
     let admin = config.admin.as_ref().map(bind_admin).transpose()?;
-    let lent = admin.as_ref().map(AdminSocket::lend).transpose()?;
+    let again = admin.as_ref().map(AdminSocket::lend).transpose()?;
+    let lent = Lent { admin: again, activated: inheritance.lend() };
     let mut listeners = Listeners::new(config.workers, Arc::clone(edge), inheritance);
     let prepared = listeners.prepare(config)?;
     Ok(Ground { listeners, prepared, admin, lent })

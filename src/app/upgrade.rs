@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::parent_id;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -114,9 +115,10 @@ impl Running {
     ) -> Result<(), Halt> {
         let line = on_a_thread(line, Predecessor::prepared).await?;
         let memory = self.say_all().await.map_err(Halt::Ended)?;
-        let admin = self.lender.admin.as_ref().map(std::net::TcpListener::try_clone);
+        let admin = self.lender.lent.admin.as_ref().map(std::net::TcpListener::try_clone);
         let admin = admin.transpose().map_err(|error| Halt::Said(error.into()))?;
-        let estate = Estate { clients, admin, memory };
+        let activated = Arc::clone(&self.lender.lent.activated);
+        let estate = Estate { clients, admin, activated, memory };
         on_a_thread(line, move |line| line.give(&estate)).await?;
         Ok(())
     }

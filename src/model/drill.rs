@@ -153,6 +153,8 @@ pub enum NoDrill {
     NotRunning(Label),
     /// This is no time for it.
     Trouble(Label, Trouble),
+    /// Another process is about to serve in place of this one, and would not know of it.
+    HandingOver,
 }
 
 impl fmt::Display for NoDrill {
@@ -162,6 +164,9 @@ impl fmt::Display for NoDrill {
             Self::Running(service) => write!(f, "a drill of {service} is on already"),
             Self::NotRunning(service) => write!(f, "no drill of {service} is on"),
             Self::Trouble(service, trouble) => write!(f, "no drill of {service} now: {trouble}"),
+            Self::HandingOver => {
+                f.write_str("a new process takes over at this moment; say it again in a second")
+            }
         }
     }
 }

@@ -20,7 +20,7 @@
 use std::sync::Arc;
 
 use super::id::{Label, UpstreamId};
-use super::place::Residency;
+use super::place::{Jurisdiction, Residency};
 use super::topology::{Provider, Topology};
 
 /// What may carry the requests of a route.
@@ -67,6 +67,11 @@ impl Charter {
     pub fn keeps_out_at_least(&self, other: &Self) -> bool {
         (self.residency == Residency::EuOnly || other.residency != Residency::EuOnly)
             && other.require.iter().all(|label| self.require.contains(label))
+    }
+
+    /// Whether anybody may carry it.
+    pub fn is_open(&self) -> bool {
+        self.residency.permits(Jurisdiction::NonEu) && self.require.is_empty()
     }
 
     /// Why the provider may not carry it; `None`: it may.

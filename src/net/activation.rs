@@ -23,6 +23,16 @@ pub struct Activated {
     pub socket: TcpListener,
 }
 
+impl Activated {
+    /// A socket that listens, by its name.
+    ///
+    /// # Errors
+    /// When it has no address.
+    pub fn new(name: String, socket: TcpListener) -> io::Result<Self> {
+        Ok(Self { name, address: socket.local_addr()?, socket })
+    }
+}
+
 /// Takes what was given to this process; nothing when there is no such supervisor. To be called once,
 /// before there is any other thread: it clears the variables, so that no child takes them for its own.
 ///
@@ -51,6 +61,5 @@ fn checked(name: String, socket: TcpListener) -> io::Result<Activated> {
             "is no listening socket: `Accept=no` and `ListenStream=` of its unit are what serves";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    let address = socket.local_addr()?;
-    Ok(Activated { name, address, socket })
+    Activated::new(name, socket)
 }

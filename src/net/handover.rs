@@ -4,7 +4,7 @@
 //!  predecessor                               successor (a socket pair is its standard input)
 //!      │ starts it ─────────────────────────────▶ reads its file
 //!      │ ◀───────────────────────── `P` prepared
-//!      │ header, sockets, memory ───────────────▶ serves
+//!      │ header, sockets, names, memory ────────▶ serves
 //!      │ ◀──────────── `R` ready, or `F` and why not
 //!  drains or serves on
 //! ```
@@ -21,6 +21,7 @@ use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{
@@ -28,10 +29,19 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
+use super::activation::Activated;
+
 /// Opens the header; another number is another format.
-const MAGIC: [u8; 8] = *b"bascule1";
+const MAGIC: [u8; 8] = *b"bascule2";
+/// Of the header: clients' sockets, whether there is the operator's, a supervisor's, bytes of their names,
+/// bytes of what was remembered.
+const COUNTS: usize = 2 + 1 + 2 + 4 + 8;
 /// Sockets in one message; the kernel takes 253.
 const BATCH: usize = 64;
+/// Between the names of a supervisor's sockets, as the supervisor has it: none holds one.
+const BETWEEN: &str = ":";
+/// Bytes of those names, at most; an environment variable holds no more.
+const MOST_NAMES: u32 = 128 * 1024;
 /// Bytes of what was remembered, at most.
 const MOST_MEMORY: u64 = 64 * 1024 * 1024;
 /// Bytes of the reason why not, at most.
@@ -48,6 +58,8 @@ pub struct Estate {
     pub clients: Vec<TcpListener>,
     /// Where the operator connects.
     pub admin: Option<TcpListener>,
+    /// From a supervisor, whether or not they are listened on now.
+    pub activated: Arc<[Activated]>,
     /// What was remembered; empty: nothing.
     pub memory: Vec<u8>,
 }
@@ -99,17 +111,24 @@ impl Predecessor {
     /// # Errors
     /// When it does not.
     pub fn give(&mut self, estate: &Estate) -> Result<(), HandoverError> {
-        let count = u16::try_from(estate.clients.len()).map_err(|_| HandoverError::Foreign)?;
+        let count = |many: usize| u16::try_from(many).map_err(|_| HandoverError::Foreign);
+        let names: Vec<&str> = estate.activated.iter().map(|one| one.name.as_str()).collect();
+        let names = names.join(BETWEEN);
+        let length = u32::try_from(names.len()).ok().filter(|length| *length <= MOST_NAMES);
         let mut header = MAGIC.to_vec();
-        header.extend(count.to_be_bytes());
+        header.extend(count(estate.clients.len())?.to_be_bytes());
         header.push(u8::from(estate.admin.is_some()));
+        header.extend(count(estate.activated.len())?.to_be_bytes());
+        header.extend(length.ok_or(HandoverError::Foreign)?.to_be_bytes());
         header.extend((estate.memory.len() as u64).to_be_bytes());
         self.0.write_all(&header)?;
-        let sockets: Vec<BorrowedFd> =
-            estate.clients.iter().chain(&estate.admin).map(AsFd::as_fd).collect();
+        let activated = estate.activated.iter().map(|one| &one.socket);
+        let sockets = estate.clients.iter().chain(&estate.admin).chain(activated);
+        let sockets: Vec<BorrowedFd> = sockets.map(AsFd::as_fd).collect();
         for batch in sockets.chunks(BATCH) {
             send(&self.0, batch)?;
         }
+        self.0.write_all(names.as_bytes())?;
         self.0.write_all(&estate.memory)?;
         self.expect(READY)
     }
@@ -147,26 +166,42 @@ impl Successor {
     /// When it does not come.
     pub fn take(&mut self) -> Result<Estate, HandoverError> {
         self.0.write_all(&[PREPARED])?;
-        let mut header = [0; MAGIC.len() + 2 + 1 + 8];
-        self.0.read_exact(&mut header)?;
-        let (magic, rest) = header.split_at(MAGIC.len());
-        let &[high, low, admin, ref length @ ..] = rest else { return Err(HandoverError::Foreign) };
-        let length = length.try_into().map_or(u64::MAX, u64::from_be_bytes);
-        if magic != MAGIC || length > MOST_MEMORY {
+        let mut magic = [0; MAGIC.len()];
+        self.0.read_exact(&mut magic)?;
+        if magic != MAGIC {
             return Err(HandoverError::Foreign);
         }
-        let clients = usize::from(u16::from_be_bytes([high, low]));
+        let mut counts = [0; COUNTS];
+        self.0.read_exact(&mut counts)?;
+        let [c0, c1, admin, a0, a1, n0, n1, n2, n3, memory @ ..] = counts;
+        let clients = usize::from(u16::from_be_bytes([c0, c1]));
+        let activated = usize::from(u16::from_be_bytes([a0, a1]));
+        let (names, memory) = (u32::from_be_bytes([n0, n1, n2, n3]), u64::from_be_bytes(memory));
+        if admin > 1 || names > MOST_NAMES || memory > MOST_MEMORY {
+            return Err(HandoverError::Foreign);
+        }
+        let before = clients + usize::from(admin);
         let mut sockets = Vec::new();
-        while sockets.len() < clients + usize::from(admin) {
+        while sockets.len() < before + activated {
             receive(&self.0, &mut sockets)?;
         }
+        let names = self.bytes(u64::from(names))?;
+        let names = String::from_utf8(names).map_err(|_| HandoverError::Foreign)?;
+        let activated = names.split(BETWEEN).zip(sockets.split_off(before));
+        let activated = activated.map(|(name, socket)| Activated::new(name.to_owned(), socket));
+        let activated = activated.collect::<io::Result<_>>()?;
         let admin = sockets.split_off(clients).pop();
-        let mut memory = Vec::new();
-        (&self.0).take(length).read_to_end(&mut memory)?;
-        if memory.len() as u64 != length {
+        Ok(Estate { clients: sockets, admin, activated, memory: self.bytes(memory)? })
+    }
+
+    /// So many, and no fewer.
+    fn bytes(&self, length: u64) -> Result<Vec<u8>, HandoverError> {
+        let mut bytes = Vec::new();
+        (&self.0).take(length).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 != length {
             return Err(HandoverError::Io(io::ErrorKind::UnexpectedEof.into()));
         }
-        Ok(Estate { clients: sockets, admin, memory })
+        Ok(bytes)
     }
 
     /// Says that this process serves.
@@ -242,10 +277,14 @@ mod tests {
     }
 
     #[test]
-    fn more_sockets_than_one_message_holds_arrive_in_order_with_the_admin_last() {
+    fn more_sockets_than_one_message_holds_arrive_in_order_with_a_supervisors_last() {
         let (mut old, mut new) = both();
         let admin = listeners(1).pop();
-        let estate = Estate { clients: listeners(BATCH * 2 + 1), admin, memory: vec![7; 300_000] };
+        let named = ["web", "unknown", "web"].into_iter().zip(listeners(3));
+        let activated = named.map(|(name, socket)| Activated::new(name.to_owned(), socket));
+        let activated = activated.collect::<io::Result<_>>().expect("addresses");
+        let clients = listeners(BATCH * 2 + 1);
+        let estate = Estate { clients, admin, activated, memory: vec![7; 300_000] };
         let (clients, admin) = (addresses(&estate.clients), estate.admin.as_ref());
         let admin = admin.map(|socket| socket.local_addr().expect("address"));
         let thread = std::thread::spawn(move || {
@@ -257,7 +296,12 @@ mod tests {
         old.give(&estate).expect("it serves");
         let taken = thread.join().expect("no panic");
         assert_eq!(addresses(&taken.clients), clients);
-        assert_eq!(taken.admin.map(|socket| socket.local_addr().expect("address")), admin);
+        assert_eq!(taken.admin.as_ref().map(|socket| socket.local_addr().expect("address")), admin);
+        let told = |one: &Activated| (one.name.clone(), one.address);
+        let of = |estate: &Estate| estate.activated.iter().map(told).collect::<Vec<_>>();
+        assert_eq!(of(&taken), of(&estate));
+        let listens = |one: &Activated| one.socket.local_addr().ok() == Some(one.address);
+        assert!(taken.activated.iter().all(listens));
         assert_eq!(taken.memory, estate.memory);
     }
 

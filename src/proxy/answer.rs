@@ -210,6 +210,9 @@ impl Relay {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(reply) = &mut self.reply else { return Poll::Ready(None) };
+        if self.judge.is_forbidden() {
+            return self.leave();
+        }
         match reply.poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.received(frame.data_ref().map_or(0, Bytes::len) as u64);
@@ -220,17 +223,20 @@ impl Relay {
                 Poll::Ready(Some(Err(BodyError::Cut(error))))
             }
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending if self.was_left(context) => {
-                self.end(Outcome::Ignored(Ignored::Cancelled));
-                self.reply = None;
-                Poll::Ready(Some(Err(BodyError::Left)))
-            }
+            Poll::Pending if self.was_left(context) => self.leave(),
             Poll::Pending if self.is_stalled(context) => {
                 self.fail(FailureKind::BodyStall);
                 Poll::Ready(Some(Err(BodyError::Stalled)))
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// Breaks it off, and blames nobody.
+    fn leave(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.end(Outcome::Ignored(Ignored::Cancelled));
+        self.reply = None;
+        Poll::Ready(Some(Err(BodyError::Left)))
     }
 
     fn was_left(&mut self, context: &mut Context<'_>) -> bool {

@@ -101,6 +101,8 @@ pub(super) enum AttemptError {
     HeadTimeout,
     #[error("the upstream stopped reading the request")]
     UploadStalled,
+    #[error("a newer file forbids this upstream to carry it")]
+    Forbidden,
     #[error("the request's own body failed")]
     Body(#[source] BodyFault),
 }
@@ -115,6 +117,7 @@ impl AttemptError {
             | Self::UnaskedUpgrade
             | Self::HeadTimeout
             | Self::UploadStalled
+            | Self::Forbidden
             | Self::Body(_) => Reach::Perhaps,
         }
     }
@@ -130,6 +133,7 @@ impl AttemptError {
             Self::UnaskedUpgrade => ProxyError::ProtocolError,
             Self::NoUpgrade => ProxyError::UpgradeFailed,
             Self::HeadTimeout => ProxyError::ResponseTimeout,
+            Self::Forbidden => ProxyError::DestinationUnavailable,
             Self::UploadStalled => ProxyError::ConnectionWriteTimeout,
             Self::Body(_) => ProxyError::RequestError,
         }
@@ -150,7 +154,9 @@ impl AttemptError {
             Self::Body(BodyFault::Client | BodyFault::Slow) => {
                 Outcome::Ignored(Ignored::ClientGone)
             }
-            Self::Body(BodyFault::Superseded) => Outcome::Ignored(Ignored::Cancelled),
+            Self::Forbidden | Self::Body(BodyFault::Superseded) => {
+                Outcome::Ignored(Ignored::Cancelled)
+            }
         }
     }
 }

@@ -38,8 +38,6 @@ const STREAMS_PER_CONNECTION: u32 = 100;
 /// Unsafe requests take no connection that has been idle for longer: its end may be under way, and
 /// they could not be repeated.
 const FRESH_ENOUGH: Duration = Duration::from_secs(5);
-/// For what goes on at an upstream that was left, whatever `limits.drain` says.
-const LEAST_GRACE: Duration = Duration::from_secs(1);
 /// Silence after which an HTTP/2 upstream is asked whether it is there, and its time to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
 
@@ -227,8 +225,7 @@ impl UpstreamConnections {
             if !self.state.is_avoided() {
                 self.left.notified().await;
             }
-            let grace = worker.settings.current().limits.drain;
-            tokio::time::sleep(grace.max(LEAST_GRACE)).await;
+            tokio::time::sleep(worker.grace()).await;
             if self.state.is_avoided() && worker.has_better_than(&self.state) {
                 return;
             }

@@ -286,6 +286,7 @@ fn without_answer(error: &AttemptError) -> Response<AnswerBody> {
         | AttemptError::BrokeOff(_)
         | AttemptError::Stale(_)
         | AttemptError::UnaskedUpgrade
+        | AttemptError::Forbidden
         | AttemptError::Body(_) => unreachable(told),
     }
 }

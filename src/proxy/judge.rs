@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use http::{StatusCode, response};
 
+use super::permit::Permit;
 use super::request_body::RequestBody;
 use super::story::Story;
 use super::transaction::Transaction;
@@ -36,6 +37,7 @@ pub(super) struct Judge {
     marker: Marker,
     /// The host, where the client may have made it up.
     name: Option<NameHash>,
+    permit: Permit,
     concluded: bool,
     /// And the attempt's place in it.
     story: Option<(Rc<Story>, usize)>,
@@ -59,6 +61,7 @@ impl Judge {
                 Spelling::Ours => None,
                 Spelling::Theirs => Some(state.names.hash(transaction.head.authority.as_bytes())),
             },
+            permit: Permit::new(transaction),
             concluded: false,
             story: transaction.story.as_ref().map(|story| {
                 let topology = &transaction.view.routing.topology;
@@ -198,10 +201,23 @@ impl Judge {
         }
     }
 
-    /// Ends when the upstream has been left for a while and another one serves.
+    /// Ends when the upstream has been left for a while and another one serves, or once it is forbidden.
     pub(super) fn left(&self) -> impl Future<Output = ()> + 'static {
-        let connections = self.worker.connections.of(&self.state);
-        connections.left_for(Rc::clone(&self.worker))
+        let left = self.worker.connections.of(&self.state).left_for(Rc::clone(&self.worker));
+        let permit = self.permit.clone();
+        let forbidden = permit.run_out(Rc::clone(&self.worker), Arc::clone(&self.state));
+        async move {
+            // Both only wait, and what they wait for ends the stream.
+            tokio::select! {
+                () = left => {}
+                () = forbidden => {}
+            }
+        }
+    }
+
+    /// Whether a newer file forbids what goes on here, and its grace is over.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.permit.is_over(&self.worker, &self.state)
     }
 
     /// Bytes went to the upstream that are no request's body.

@@ -18,6 +18,7 @@ mod http1;
 mod judge;
 mod lent;
 mod listener;
+mod permit;
 mod reject;
 mod request_body;
 mod service;

@@ -24,6 +24,7 @@ use super::attempt::{self, Answered, AttemptError, Call, EndpointHandle, Head};
 use super::connections::UpstreamConnections;
 use super::course::Course;
 use super::judge::Judge;
+use super::permit;
 use super::reject;
 use super::request_body::RequestBody;
 use super::story::Story;
@@ -39,7 +40,6 @@ use crate::model::refusal::Refusal;
 use crate::model::signal::Witness;
 use crate::model::topology::Pool;
 use crate::model::unit::Permille;
-use crate::request::gate;
 use crate::request::sticky::{self, Stuck};
 
 /// A request that has a pool, and everything its attempts share.
@@ -232,6 +232,12 @@ impl Transaction {
         if self.body.gives_up_on_client(now) {
             return Some(Event::SlowClient);
         }
+        // What has been sent whole is waited for no longer than any other; a body could come for hours.
+        if !self.body.is_complete()
+            && let Some(place) = running.iter().position(|attempt| attempt.judge.is_forbidden())
+        {
+            return Some(Event::TimedOut(place, AttemptError::Forbidden));
+        }
         if let Some(since) = self.body.unread_since()
             && now.saturating_duration_since(since) >= timeouts.body_stall
         {
@@ -284,15 +290,8 @@ impl Transaction {
             return true;
         }
         let serial = self.view.states.upstream(candidate.upstream()).serial;
-        let permitted = || {
-            let authority = self.head.authority.to_str().ok()?;
-            let host = gate::host_of(authority)?.to_ascii_lowercase();
-            let found = now.routing.matcher.find(&host, self.head.path_and_query.path())?;
-            let pool = now.routing.topology.pool(found.pool);
-            let realm = pool.realms.find(found.realm)?;
-            let is_same = |id: &&UpstreamId| now.states.upstream(**id).serial == serial;
-            Some(realm.admits(*pool.upstreams.iter().find(is_same)?))
-        };
-        permitted().unwrap_or(false)
+        let place = now.states.upstreams.iter().position(|known| known.serial == serial);
+        let realm = permit::realm_of(&now.routing, &self.head);
+        place.zip(realm).is_some_and(|(place, realm)| realm.admits(UpstreamId::new(place)))
     }
 }

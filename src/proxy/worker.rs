@@ -27,12 +27,15 @@ use crate::exchange::state::UpstreamState;
 use crate::model::id::UpstreamId;
 use crate::model::listening::Manner;
 use crate::model::plan::PoolMode;
+use crate::model::unit::Generation;
 use crate::telemetry::access_log::Sink;
 
 /// Commands waiting for a worker, at most; a change of its listeners that finds no place is not made.
 const COMMANDS: usize = 4;
 /// Between two looks for idle upstream connections that have grown too old.
 const SWEEP: Duration = Duration::from_secs(5);
+/// For what goes on at an upstream that was left, whatever `limits.drain` says.
+const LEAST_GRACE: Duration = Duration::from_secs(1);
 /// Turns of the runtime before listeners close.
 const TURNS: usize = 2;
 /// Between two log lines about what clients do.
@@ -131,6 +134,10 @@ pub(super) struct Worker {
     pub(super) stage: Cell<Stage>,
     /// Rung when the stage becomes draining.
     pub(super) draining: Notify,
+    /// Rung when another file is in force.
+    pub(super) adopted: Notify,
+    /// First snapshot known to be of the file in force.
+    adopted_in: Cell<Generation>,
     /// What a waiting client says is read here first.
     pub(super) room: RefCell<Box<[u8]>>,
     open: Cell<usize>,
@@ -160,6 +167,16 @@ impl Worker {
         let Some(id) = place.map(UpstreamId::new) else { return false };
         let plan = view.routing.plan(view.routing.topology.upstream(id).pool);
         plan.mode == PoolMode::Normal && plan.first().is_some_and(|first| first != id)
+    }
+
+    /// How long what goes on at an upstream that was left, or is forbidden by now, has to end.
+    pub(super) fn grace(&self) -> Duration {
+        self.settings.current().limits.drain.max(LEAST_GRACE)
+    }
+
+    /// Whoever began under an older snapshot than this one began under another file, or may have.
+    pub(super) fn adopted_in(&self) -> Generation {
+        self.adopted_in.get()
     }
 
     /// A connection begins.
@@ -212,6 +229,8 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Command>) {
         access_log: Gathering::new(access_log),
         stage: Cell::new(Stage::Serving),
         draining: Notify::new(),
+        adopted: Notify::new(),
+        adopted_in: Cell::new(Generation::ZERO),
         room: RefCell::new(vec![0; waiting::READ].into_boxed_slice()),
         open: Cell::new(0),
         emptied: Notify::new(),
@@ -306,8 +325,9 @@ fn not_listening(address: SocketAddr, error: &io::Error) {
     tracing::error!(%address, %error, "a worker cannot listen");
 }
 
-/// Obeys each new snapshot in what outlives a request: idle connections, waiting requests.
+/// Obeys each new snapshot in what outlives a request: idle connections, waiting requests, streams.
 async fn obey(worker: Rc<Worker>, mut snapshots: SnapshotReader) {
+    let mut topology = Arc::clone(&snapshots.current().routing.topology);
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
         // A tick or a change that is dropped half-way comes again.
@@ -319,6 +339,11 @@ async fn obey(worker: Rc<Worker>, mut snapshots: SnapshotReader) {
                 let view = snapshots.current();
                 let serials: HashSet<u64> = view.states.upstreams.iter().map(|s| s.serial).collect();
                 worker.connections.obey(|serial| serials.contains(&serial));
+                if !Arc::ptr_eq(&topology, &view.routing.topology) {
+                    topology = Arc::clone(&view.routing.topology);
+                    worker.adopted_in.set(view.routing.generation);
+                    worker.adopted.notify_waiters();
+                }
             }
             _ = sweep.tick() => worker.connections.sweep(),
         }

@@ -14,6 +14,7 @@ use crate::harness::log::Line;
 use crate::harness::proxy::{RunningProxy, folder, run_to_end};
 use crate::harness::recipe::Recipe;
 use crate::harness::upstream::{Act, FakeUpstream, Script, Transport};
+use crate::harness::{PORTAL, within};
 
 /// Outside in each of the three respects, all of them before those inside.
 const OUTSIDE: [(&str, &str); 3] =
@@ -254,6 +255,40 @@ async fn a_path_that_must_stay_inside_does_not_leave_by_another_spelling() {
     let refused =
         proxy.metrics().await.sum("bascule_requests_rejected_total", &[("reason", "bad_target")]);
     assert_eq!(refused, 8.0);
+}
+
+#[tokio::test]
+async fn a_body_on_its_way_breaks_off_once_a_new_file_forbids_where_it_goes() {
+    let us = FakeUpstream::start("us", Transport::Plain).await;
+    let si = FakeUpstream::start("si", Transport::Plain).await;
+    us.behave(Script::green_probes(Act::HandOver));
+    let file = |residency: &str| {
+        Recipe::portal()
+            .top("limits: { drain: 1s }")
+            .upstream(&us, "US")
+            .upstream(&si, "SI")
+            .service(&format!("residency: {residency}"))
+    };
+    let proxy = RunningProxy::start(&file("any")).await;
+    let head = format!("POST /up HTTP/1.1\r\nHost: {PORTAL}\r\nContent-Length: 9\r\n\r\n");
+    let mut up = proxy.wire().await;
+    up.send(head + "some").await.expect("sent");
+    let mut taken = us.conversation().await;
+    assert_eq!(within("its beginning", taken.wire.take(4)).await.expect("bytes"), b"some");
+    let mut down = proxy.wire().await;
+    down.send(format!("GET /down HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n")).await.expect("sent");
+    let mut given = us.conversation().await;
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nsome";
+    given.wire.send(head).await.expect("sent");
+    within("the beginning", down.until(b"\r\n\r\nsome")).await.expect("arrives");
+    reload(&proxy, &file("eu-only"), 1).await;
+    let reply = within("an answer", up.reply()).await.expect("whole");
+    assert_eq!(reply.head.status(), 502);
+    assert!(within("the end of what was sent", taken.wire.is_ended()).await);
+    within("the end of what comes, byte for byte", async {
+        while given.wire.send("m").await.is_ok() && down.take(1).await.is_ok() {}
+    })
+    .await;
 }
 
 /// One inside, two outside, in every order of the file; then the first choice fails.

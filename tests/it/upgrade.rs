@@ -140,3 +140,17 @@ async fn an_address_that_is_not_to_be_had_leaves_the_old_process_its_state_dir()
     .await;
     assert_eq!(stage.proxy.get("/page").await.status.as_u16(), 200);
 }
+
+#[tokio::test]
+async fn an_admin_address_that_leaves_its_port_open_takes_no_socket_from_clients() {
+    let mut stage = Stage::plain().await;
+    let file = fs::read_to_string(stage.proxy.file("bascule.yaml")).expect("ours");
+    // Where clients are listened for.
+    stage.proxy.rename_over(
+        &file.replace("admin: { address: 127.0.0.3:0 }", "admin: { address: 127.0.0.1:0 }"),
+    );
+    stage.proxy.upgrade().await;
+    assert_eq!(stage.proxy.exit().await.code(), Some(0), "the old process answers nobody any more");
+    let answer = stage.proxy.get("/page").await;
+    assert_eq!((answer.status.as_u16(), answer.served_by()), (200, "us"));
+}

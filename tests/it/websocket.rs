@@ -133,6 +133,61 @@ async fn a_websocket_survives_a_reload_that_takes_its_upstream_away() {
     converse(client, upstream).await;
 }
 
+/// With `drain: 1s`, the first choice outside, and two hosts; what the portal's own may do is given.
+fn two_hosts(us: &FakeUpstream, eu: &FakeUpstream, residency: &str) -> Recipe {
+    Recipe::portal()
+        .top("limits: { drain: 1s }")
+        .upstream(us, "US")
+        .upstream(eu, "SI")
+        .route("{ host: open.portal.example, residency: any }")
+        .service(&format!("residency: {residency}"))
+}
+
+#[tokio::test]
+async fn a_websocket_ends_once_a_newer_file_forbids_its_upstream_and_one_beside_it_does_not() {
+    let (us, eu) = tokio::join!(
+        FakeUpstream::start("us", Transport::Plain),
+        FakeUpstream::start("eu", Transport::Plain)
+    );
+    us.behave(Script::green_probes(Act::HandOver));
+    let proxy = RunningProxy::start(&two_hosts(&us, &eu, "any")).await;
+    let (mut client, mut upstream) = agreed(&proxy, &us, proxy.wire().await).await;
+    let mut open = proxy.wire().await;
+    open.send(asking().replace(PORTAL, "open.portal.example")).await.expect("sent");
+    let mut talk = us.conversation().await;
+    talk.wire.send(agreeing(ACCEPT)).await.expect("sent");
+    assert_eq!(within("a 101", open.head()).await.expect("a head").status(), 101);
+    proxy.rename_over(&two_hosts(&us, &eu, "eu-only").yaml());
+    assert!(within("the client's end", client.is_ended()).await);
+    assert!(within("the upstream's end", upstream.is_ended()).await);
+    converse(open, talk.wire).await;
+}
+
+#[tokio::test]
+async fn streams_end_where_a_newer_file_keeps_their_traffic_inside_and_knows_their_upstream_no_more()
+ {
+    let (us, eu) = tokio::join!(
+        FakeUpstream::start("us", Transport::Plain),
+        FakeUpstream::start("eu", Transport::Plain)
+    );
+    us.behave(Script::green_probes(Act::HandOver));
+    let proxy = RunningProxy::start(&two_hosts(&us, &eu, "any")).await;
+    let (mut client, mut upstream) = agreed(&proxy, &us, proxy.wire().await).await;
+    let mut reader = proxy.wire().await;
+    reader.send(format!("GET /feed HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n")).await.expect("sent");
+    let mut feed = us.conversation().await;
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    feed.wire.send(format!("{head}9\r\ndata: 1\n\n\r\n")).await.expect("sent");
+    within("the first event", reader.until(b"data: 1\n\n\r\n")).await.expect("arrives");
+    let inside = Recipe::portal().top("limits: { drain: 1s }").upstream(&eu, "SI");
+    proxy.rename_over(&inside.service("residency: eu-only").yaml());
+    assert!(within("the end of the WebSocket", client.is_ended()).await);
+    assert!(within("the same at its upstream", upstream.is_ended()).await);
+    assert!(within("the end of the events", reader.is_ended()).await);
+    assert!(within("the same at their upstream", feed.wire.is_ended()).await);
+}
+
 #[tokio::test]
 async fn a_websocket_at_an_upstream_that_was_left_ends_after_a_grace_and_finds_the_next_one() {
     let limits = "limits: { drain: 1s }";

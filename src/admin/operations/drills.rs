@@ -25,7 +25,7 @@ pub(super) const BEGIN: Operation = Operation {
         problem(409, "One is on, or all is not well."),
         problem(413, "The body is too long, or broke off."),
         problem(415, "The body is not application/json."),
-        problem(503, "Too many orders wait, or the process ends."),
+        problem(503, "Too many orders wait, or the process ends or is replaced."),
     ],
     ..get("/v1/drills", Action::BeginDrill, "Rehearses a failover on live traffic.")
 };
@@ -36,7 +36,7 @@ pub(super) const STOP: Operation = Operation {
     answers: &[
         says(200, "It has ended.", Media::Json(shape::<DrillView>)),
         problem(404, "None is on."),
-        problem(503, "Too many orders wait, or the process ends."),
+        problem(503, "Too many orders wait, or the process ends or is replaced."),
     ],
     ..get("/v1/drills/{service}", Action::StopDrill, "Ends a drill.")
 };

@@ -69,17 +69,20 @@ fn all() -> Vec<Try> {
         tries("/v1/drills",      &drill,                                               "{}", 400),
         tries("/v1/drills",      &drill, r#"{"service":"nobody"}"#,                          404),
         tries("/v1/drills",      &drill, r#"{"service":"busy"}"#,                            409),
+        tries("/v1/drills",      &drill, r#"{"service":"late"}"#,                            503),
         tries("/v1/drills",      &drill,                                               long, 413),
         tries("/v1/drills",      "POST /v1/drills HTTP/1.1",                          DRILL, 415),
         tries("/v1/drills/{service}", "DELETE /v1/drills/portal HTTP/1.1",               "", 200),
         tries("/v1/drills/{service}", "DELETE /v1/drills/nobody HTTP/1.1",               "", 404),
+        tries("/v1/drills/{service}", "DELETE /v1/drills/late HTTP/1.1",                 "", 503),
         tries("/v1/reload",      "POST /v1/reload HTTP/1.1",                             "", 200),
         tries("/v1/reload",      "POST /v1/reload HTTP/1.1",                             "", 422),
         tries("/v1/reload",      "POST /v1/reload HTTP/1.1",                             "", 503),
     ]
 }
 
-/// Begins and ends drills of the portal, has one of busy on, and knows no other service.
+/// Begins and ends drills of the portal, has one of busy on, is handed over when late is asked for, and
+/// knows no other service.
 fn rehearse(DrillRequest { service, word, done }: DrillRequest) {
     let record = |ended| DrillRecord {
         service: service.clone(),
@@ -96,6 +99,7 @@ fn rehearse(DrillRequest { service, word, done }: DrillRequest) {
     let told = match (service.as_str(), word) {
         ("portal", DrillWord::Begin { .. }) => Ok(record(None)),
         ("portal", DrillWord::Stop) => Ok(record(Some((DrillEnd::Stopped, UNIX_EPOCH)))),
+        ("late", _) => Err(NoDrill::HandingOver),
         ("busy", _) => Err(NoDrill::Running(service)),
         _ => Err(NoDrill::NoService(service)),
     };

@@ -24,6 +24,9 @@ impl Steering {
     }
 
     fn drill(&mut self, service: &Label, word: DrillWord) -> Result<DrillRecord, NoDrill> {
+        if self.handed == Handed::Over {
+            return Err(NoDrill::HandingOver);
+        }
         let (now, wall) = (clock::now(), clock::wall());
         let topology = Arc::clone(&self.publisher.current().routing.topology);
         let (record, transitions) = match word {
@@ -46,7 +49,7 @@ impl Steering {
                 (record.ok_or_else(|| NoDrill::NotRunning(service.clone()))?, out)
             }
         };
-        self.handed = Handed::Behind;
+        self.fall_behind();
         self.conclude(&transitions, now);
         Ok(record)
     }

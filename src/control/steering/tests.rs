@@ -1,16 +1,18 @@
 //! The loop with the real detector under paused time: counters and evidence in, snapshots out.
 
 use super::*;
-use crate::exchange::commands::Word;
+use crate::exchange::commands::{Disobeyed, DrillWord, Word};
 use crate::exchange::evidence::{self, EvidenceSender};
 use crate::exchange::state::UpstreamState;
 use crate::model::cell::{Cell, HostId};
+use crate::model::drill::NoDrill;
 use crate::model::example::{self, Example};
 use crate::model::health::HealthTag;
 use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::{AdminState, Order, Target};
 use crate::model::outcome::{FailureKind, Marker, MethodClass, Outcome};
 use crate::model::signal::{PairEnd, ProbeResult, Subject, Witness};
+use crate::model::unit::Permille;
 use crate::telemetry::journal::{Event, Line};
 
 const US: Example<'static> =
@@ -295,6 +297,30 @@ async fn what_waits_at_a_draining_upstream_may_finish() {
     drained.await.expect("it runs").expect("it makes sense");
     assert_eq!(world.first(), Some(UpstreamId::new(1)));
     assert!(world.state(0).is_out() && !world.state(0).is_avoided());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn while_another_process_takes_over_no_drill_begins_and_orders_stay_refused() {
+    let world = run(&[US, EU]);
+    let commands = world.handles.commands.clone();
+    let drill = |word| commands.rehearse(example::label("portal"), word);
+    let begin = || DrillWord::Begin {
+        share: Permille::new(50).expect("a share"),
+        lasts: Duration::from_secs(60),
+        reason: "a test".into(),
+    };
+    let begun = drill(begin()).await.expect("it runs");
+    begun.expect("all is well");
+    drop(commands.hand_over().await.expect("it runs"));
+    for word in [begin(), DrillWord::Stop] {
+        let refused = drill(word).await.expect("it runs").expect_err("too late");
+        assert_eq!(refused, NoDrill::HandingOver);
+        let ordered = commands.instruct(target("cloudflare"), order(Order::Drain, 60)).await;
+        let refused = ordered.expect("it runs").expect_err("too late");
+        assert!(matches!(refused, Disobeyed::HandingOver), "{refused}");
+    }
+    commands.resume().await.expect("it runs");
+    drill(DrillWord::Stop).await.expect("it runs").expect("nobody took over");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -261,6 +261,28 @@ def restarts(score, origin):
         score.check("an activated process is replaced like any other", True)
 
 
+def given_up_and_taken_again(score, origin):
+    """What a supervisor holds is found again after a reload gave it up, by a process that took over too."""
+    with supervised(origin) as supervisor:
+        supervisor.start(activated=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            elsewhere = free.getsockname()[1]
+        held = supervisor.clients
+        for number, process in enumerate(("the first process", "the second", "the third"), 1):
+            for clients in (elsewhere, held):
+                supervisor.clients = clients
+                count = len(supervisor.lines("configuration reloaded")) + 1
+                supervisor.write()
+                supervisor.wait_for("configuration reloaded", count)
+            load = Load(held, keep_alive=1, new=1, sockets=0)
+            load.wait_for(5)
+            failed = load.stop()
+            score.check(f"{process} listens again at the supervisor's socket", not failed, failed[:5])
+            supervisor.upgrade()
+            # Only one process reads the file from here on.
+            supervisor.wait_for("drained", number)
+
+
 def kills(score, origin):
     with supervised(origin) as supervisor:
         supervisor.start(activated=True)
@@ -310,7 +332,7 @@ def systemd_itself(score, origin):
 def main():
     score = Score()
     with long_origin() as origin:
-        for part in (new_binaries, restarts, kills, systemd_itself):
+        for part in (new_binaries, restarts, given_up_and_taken_again, kills, systemd_itself):
             began = time.monotonic()
             part(score, origin)
             print(f"    {part.__name__}: {time.monotonic() - began:.0f} s")

@@ -1,0 +1,167 @@
+//! Whether what is under way at an upstream may go on there: not for long once a newer file forbids that
+//! upstream's provider to carry it, whatever it is and whoever else could.
+//!
+//! In: the request, the provider it went to, the newest view. Out: an end, after the grace that whatever
+//! goes on at a left upstream has. A reload that merely takes the upstream away, or the route, ends
+//! nothing: what decides is the charter of the route that would take the request by now.
+//!
+//! Not here: who is asked for a *new* attempt ([`super::transaction`]), and streams at an upstream that is
+//! out while another one serves ([`super::connections`]).
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::attempt::Head;
+use super::transaction::Transaction;
+use super::worker::Worker;
+use crate::clock;
+use crate::exchange::state::UpstreamState;
+use crate::model::id::Label;
+use crate::model::realm::Realm;
+use crate::model::unit::Generation;
+use crate::request::gate;
+use crate::routing::snapshot::RoutingSnapshot;
+
+/// Of one attempt. Costs a comparison each time it is asked, until a new file comes.
+#[derive(Clone)]
+pub(super) struct Permit {
+    head: Rc<Head>,
+    /// The snapshot that was looked at last.
+    seen: Cell<Generation>,
+    /// When it was found to be forbidden.
+    forbidden: Cell<Option<Instant>>,
+}
+
+impl Permit {
+    /// As its transaction's own snapshot gives it.
+    pub(super) fn new(transaction: &Transaction) -> Self {
+        Self {
+            head: Rc::clone(&transaction.head),
+            seen: Cell::new(transaction.view.routing.generation),
+            forbidden: Cell::new(None),
+        }
+    }
+
+    /// Whether it has been forbidden for longer than the grace.
+    pub(super) fn is_over(&self, worker: &Worker, upstream: &UpstreamState) -> bool {
+        let end = self.end(worker, upstream);
+        end.is_some_and(|end| end <= clock::now())
+    }
+
+    /// Ends when it is over.
+    pub(super) async fn run_out(self, worker: Rc<Worker>, upstream: Arc<UpstreamState>) {
+        loop {
+            match self.end(&worker, &upstream) {
+                // Nothing else runs on this thread between the look and the wait.
+                None => worker.adopted.notified().await,
+                Some(end) if end <= clock::now() => return,
+                // A newer file may permit it again: looked at anew.
+                Some(end) => tokio::time::sleep_until(end.into()).await,
+            }
+        }
+    }
+
+    /// When what is forbidden has to end; `None`: it may go on.
+    fn end(&self, worker: &Worker, upstream: &UpstreamState) -> Option<Instant> {
+        if self.seen.get() < worker.adopted_in() {
+            let now = worker.snapshots.current();
+            self.seen.set(now.routing.generation);
+            let goes_on = may_carry(&now.routing, &self.head, &upstream.key.provider);
+            let since = self.forbidden.get().unwrap_or_else(clock::now);
+            self.forbidden.set((!goes_on).then_some(since));
+        }
+        Some(self.forbidden.get()? + worker.grace())
+    }
+}
+
+/// The realm that a request belongs to by now; `None`: no route takes it any more.
+pub(super) fn realm_of<'a>(now: &'a RoutingSnapshot, head: &Head) -> Option<&'a Realm> {
+    let host = gate::host_of(head.authority.to_str().ok()?)?.to_ascii_lowercase();
+    let found = now.matcher.find(&host, head.path_and_query.path())?;
+    now.topology.pool(found.pool).realms.find(found.realm)
+}
+
+/// Whether a provider may carry a request by now. For one that the file knows no more nobody vouches.
+fn may_carry(now: &RoutingSnapshot, head: &Head, provider: &Label) -> bool {
+    let Some(realm) = realm_of(now, head) else { return true };
+    let mut known = now.topology.providers.iter();
+    match known.find(|known| known.name == *provider) {
+        Some(provider) => realm.charter().bar(provider).is_none(),
+        None => realm.charter().is_open(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{HeaderMap, HeaderValue};
+    use http::uri::PathAndQuery;
+    use http::{Method, Version};
+
+    use super::*;
+    use crate::model::cell::{Cell, HostId};
+    use crate::model::example::{self, Example, label};
+    use crate::model::outcome::MethodClass;
+    use crate::model::place::Residency;
+    use crate::model::realm::{Charter, Charters};
+    use crate::request::switch::Switch;
+    use crate::routing::matcher::{Matcher, Spelling};
+
+    fn head(host: &'static str) -> Head {
+        Head {
+            method: Method::GET,
+            path_and_query: PathAndQuery::from_static("/chat?room=1"),
+            headers: HeaderMap::new(),
+            authority: HeaderValue::from_static(host),
+            spelling: Spelling::Ours,
+            cell: Cell { class: MethodClass::Safe, host: HostId::default() },
+            repeatable: true,
+            takes_trailers: false,
+            came_in: Version::HTTP_11,
+            switch: Switch::No,
+        }
+    }
+
+    /// The portal through `eu` alone; `us` is listed beside it and has no upstream.
+    fn now(charter: &Charter) -> RoutingSnapshot {
+        let of = |provider, seat| Example {
+            service: "portal",
+            provider,
+            seat,
+            host: "192.0.2.1",
+            port: 80,
+        };
+        let mut topology = example::topology(&[of("eu", "SI"), of("us", "US")]);
+        topology.upstreams.pop();
+        topology.pools[0].upstreams.pop();
+        topology.settle(charter, &Charters::default());
+        let matcher = Arc::new(Matcher::new(&topology.routes));
+        let topology = Arc::new(topology);
+        RoutingSnapshot { generation: Generation::ZERO, topology, matcher, plans: Vec::new() }
+    }
+
+    #[test]
+    fn what_a_newer_file_forbids_is_told_from_what_it_only_leaves_out() {
+        let any = Charter::of(Residency::Any);
+        let prefer = Charter::of(Residency::PreferEu);
+        let eu_only = Charter::of(Residency::EuOnly);
+        let require = Charter { require: vec![label("SecNumCloud")], ..any.clone() };
+        let table = [
+            ("listed, and anybody may", "portal.example", &any, "us", true),
+            ("listed, and a preference forbids nobody", "portal.example", &prefer, "us", true),
+            ("listed, outside", "portal.example", &eu_only, "us", false),
+            ("however the host is written", "Portal.Example:8443", &eu_only, "us", false),
+            ("listed, inside", "portal.example", &eu_only, "eu", true),
+            ("it lacks something", "portal.example", &require, "eu", false),
+            ("known no more, and anybody may", "portal.example", &any, "gone", true),
+            ("known no more: nobody vouches", "portal.example", &eu_only, "gone", false),
+            ("known no more: nobody vouches", "portal.example", &require, "gone", false),
+            ("no route says anything", "other.example", &eu_only, "us", true),
+        ];
+        for (shows, host, charter, provider, goes_on) in table {
+            let told = may_carry(&now(charter), &head(host), &label(provider));
+            assert_eq!(told, goes_on, "{shows}: {provider} for {host} under {charter:?}");
+        }
+    }
+}

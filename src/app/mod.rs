@@ -13,6 +13,8 @@ mod beginning;
 pub mod inherit;
 mod listeners;
 mod plane;
+#[cfg(feature = "otlp")]
+mod traces;
 pub mod upgrade;
 pub mod watchdog;
 
@@ -67,6 +69,10 @@ pub enum StartError {
     /// The thread that writes the access log.
     #[error("the system gives no thread for the access log")]
     AccessLog(#[source] std::io::Error),
+    /// The thread that sends spans.
+    #[cfg(feature = "otlp")]
+    #[error("the system gives no thread for traces")]
+    Traces(#[source] std::io::Error),
     /// A worker's thread.
     #[error("the system gives no thread for a worker")]
     Worker(#[source] std::io::Error),
@@ -86,6 +92,8 @@ pub struct Running {
     lender: Lender,
     plane: Plane,
     writer: access_log::Writer,
+    #[cfg(feature = "otlp")]
+    exporter: Option<crate::control::traces::Exporter>,
 }
 
 /// Who can be asked for what a process that takes over needs.
@@ -135,6 +143,8 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
     let target = config.access_log.as_ref().map(|log| log.target.clone());
     let (access_log, aim, writer) =
         access_log::start(target, &metrics).map_err(StartError::AccessLog)?;
+    #[cfg(feature = "otlp")]
+    let (tracer, exporter) = traces::start(&config, &metrics, &roots)?.unzip();
     let spec = Spec {
         index: 0,
         snapshots: handles.snapshots.clone(),
@@ -142,6 +152,8 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
         edge: Arc::clone(&edge),
         evidence: evidence.clone(),
         access_log,
+        #[cfg(feature = "otlp")]
+        traces: tracer,
         beat: None,
         stage: stages,
         ended: obituaries,
@@ -177,7 +189,19 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
     announce(plane.admin(), "admin");
     let workers = workers.into_iter().map(|worker| worker.thread).collect();
     let listeners = addresses;
-    Ok(Running { listeners, settings, stage, phase, ended, workers, lender, plane, writer })
+    Ok(Running {
+        listeners,
+        settings,
+        stage,
+        phase,
+        ended,
+        workers,
+        lender,
+        plane,
+        writer,
+        #[cfg(feature = "otlp")]
+        exporter,
+    })
 }
 
 /// Every address, before anything runs.
@@ -246,6 +270,8 @@ fn settings_of(config: &Config) -> Settings {
         limits: config.limits,
         trusted_proxies: config.trusted_proxies.clone(),
         access_log: config.access_log.clone(),
+        #[cfg(feature = "otlp")]
+        traces: config.traces.as_ref().map(|traces| traces.sample),
     }
 }
 
@@ -295,6 +321,8 @@ impl Running {
             () = hurry => tracing::warn!("requests were cut off: asked twice"),
         }
         self.stage.send_replace(Stage::Over);
+        #[cfg(feature = "otlp")]
+        let exporter = self.exporter.take();
         let Self { workers, plane, phase, writer, .. } = self;
         for worker in workers {
             if worker.join().is_err() {
@@ -303,6 +331,10 @@ impl Running {
         }
         drop(phase);
         plane.end();
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = exporter {
+            exporter.end(traces::LAST_SPANS);
+        }
         writer.wait(LAST_LINES);
     }
 }

@@ -16,6 +16,7 @@ mod providers;
 mod rules;
 mod services;
 mod settings;
+mod traces;
 mod upstream;
 
 use std::collections::HashMap;
@@ -95,6 +96,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         control_targets,
         limits,
         access_log,
+        traces,
         workers,
         providers,
         eu_also,
@@ -126,6 +128,8 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
     let published = services::Published { defaults, services: all_services, providers, addresses };
     let topology = services::topology(context, published, &mut places.services, whole);
 
+    #[cfg(not(feature = "otlp"))]
+    traces::refuse(context, traces);
     let resolver = settings::resolver(context, resolver);
     let control_targets =
         settings::control_targets(context, control_targets, &mut places.control_targets)
@@ -140,6 +144,8 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         limits: settings::limits(context, limits),
         trusted_proxies,
         access_log: settings::access_log(context, access_log),
+        #[cfg(feature = "otlp")]
+        traces: traces::traces(context, traces),
         workers: settings::workers(context, workers, cores),
         files: Vec::new(),
         lints: Vec::new(),

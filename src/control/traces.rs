@@ -263,7 +263,8 @@ impl Desk {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.troubled, true) {
-                    tracing::warn!(error = %Chain(&error), "traces cannot be sent: spans are lost");
+                    let collector = self.sending.collector.endpoint.authority();
+                    tracing::warn!(collector, error = %Chain(&error), "traces cannot be sent: spans are lost");
                 }
                 if batch.tries >= TRIES || !error.may_pass() {
                     self.let_go();

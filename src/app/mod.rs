@@ -12,9 +12,8 @@
 mod beginning;
 pub mod inherit;
 mod listeners;
+mod outlets;
 mod plane;
-#[cfg(feature = "otlp")]
-mod traces;
 pub mod upgrade;
 pub mod watchdog;
 
@@ -37,11 +36,11 @@ use crate::exchange::pulse::Pulse;
 use crate::exchange::settings::{Settings, SettingsCell};
 use crate::net::tls_client::{self, TrustError};
 use crate::proxy::worker::{self, Spec, Stage};
-use crate::telemetry::access_log;
 use crate::telemetry::metrics::Metrics;
 use beginning::{AdminSocket, bind_admin, keeping};
 use inherit::Inheritance;
 use listeners::{ListenError, Listeners, Prepared};
+use outlets::{Ends, Outlets};
 use plane::{Plane, PlaneError};
 pub(crate) use plane::{cores, names};
 
@@ -91,9 +90,7 @@ pub struct Running {
     /// What a process that takes over needs.
     lender: Lender,
     plane: Plane,
-    writer: access_log::Writer,
-    #[cfg(feature = "otlp")]
-    exporter: Option<crate::control::traces::Exporter>,
+    ends: Ends,
 }
 
 /// Who can be asked for what a process that takes over needs.
@@ -140,20 +137,16 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
     let (phase, phases) = watch::channel(Phase::Serving);
     let (obituaries, ended) = mpsc::channel(config.workers);
 
-    let target = config.access_log.as_ref().map(|log| log.target.clone());
-    let (access_log, aim, writer) =
-        access_log::start(target, &metrics).map_err(StartError::AccessLog)?;
-    #[cfg(feature = "otlp")]
-    let (tracer, exporter) = traces::start(&config, &metrics, &roots)?.unzip();
+    let outlets = Outlets::open(&config, &metrics, &roots)?;
     let spec = Spec {
         index: 0,
         snapshots: handles.snapshots.clone(),
         settings: settings.clone(),
         edge: Arc::clone(&edge),
         evidence: evidence.clone(),
-        access_log,
+        access_log: outlets.access_log,
         #[cfg(feature = "otlp")]
-        traces: tracer,
+        traces: outlets.traces,
         beat: None,
         stage: stages,
         ended: obituaries,
@@ -180,7 +173,7 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
         listeners,
         senders,
         phase: phases,
-        aim,
+        aim: outlets.aim,
         last_word,
         beats,
     };
@@ -188,20 +181,8 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
     announce(addresses.iter().copied(), "clients");
     announce(plane.admin(), "admin");
     let workers = workers.into_iter().map(|worker| worker.thread).collect();
-    let listeners = addresses;
-    Ok(Running {
-        listeners,
-        settings,
-        stage,
-        phase,
-        ended,
-        workers,
-        lender,
-        plane,
-        writer,
-        #[cfg(feature = "otlp")]
-        exporter,
-    })
+    let (listeners, ends) = (addresses, outlets.ends);
+    Ok(Running { listeners, settings, stage, phase, ended, workers, lender, plane, ends })
 }
 
 /// Every address, before anything runs.
@@ -321,9 +302,7 @@ impl Running {
             () = hurry => tracing::warn!("requests were cut off: asked twice"),
         }
         self.stage.send_replace(Stage::Over);
-        #[cfg(feature = "otlp")]
-        let exporter = self.exporter.take();
-        let Self { workers, plane, phase, writer, .. } = self;
+        let Self { workers, plane, phase, ends, .. } = self;
         for worker in workers {
             if worker.join().is_err() {
                 tracing::error!("a worker panicked");
@@ -331,16 +310,9 @@ impl Running {
         }
         drop(phase);
         plane.end();
-        #[cfg(feature = "otlp")]
-        if let Some(exporter) = exporter {
-            exporter.end(traces::LAST_SPANS);
-        }
-        writer.wait(LAST_LINES);
+        ends.wait();
     }
 }
-
-/// For a disk to take the last lines of the access log.
-const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Time for a blocking caller to wait for [`Running::shut_down`] beyond `limits.drain`.
 pub const LAST_WORDS: Duration = Duration::from_secs(5);

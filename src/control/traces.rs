@@ -145,7 +145,7 @@ struct Desk {
     /// Tells this process from others, as `service.instance.id`.
     instance: String,
     /// For the next batch.
-    gathered: Vec<Box<Trace>>,
+    gathered: Vec<Trace>,
     batch: Option<Batch>,
     pause: Duration,
     /// The last batch was not taken: said once, until one is again.
@@ -231,7 +231,7 @@ impl Desk {
     }
 
     fn pack(&mut self) {
-        let spans = self.gathered.iter().map(|trace| trace.spans()).sum();
+        let spans = self.gathered.iter().map(Trace::spans).sum();
         let version = env!("CARGO_PKG_VERSION");
         let process = otlp::Process { version, instance: &self.instance };
         let bytes = otlp::encode(&self.gathered, process).into();

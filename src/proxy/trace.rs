@@ -34,7 +34,7 @@ impl Tracer {
     }
 
     pub(super) fn hand_over(&self, trace: Trace) {
-        if let Err(lost) = self.sender.send(Box::new(trace)) {
+        if let Err(lost) = self.sender.send(trace) {
             self.metrics.drop_spans(lost);
         }
     }

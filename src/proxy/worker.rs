@@ -263,10 +263,8 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Command>) {
             }
         }
     }
-    obeying.abort();
-    logging.abort();
-    if let Some(beating) = beating {
-        beating.abort();
+    for task in [obeying, logging].into_iter().chain(beating) {
+        task.abort();
     }
     // What is still open ends with the runtime.
 }

@@ -195,7 +195,7 @@ pub struct Process<'a> {
 }
 
 /// The bytes of one request to a collector.
-pub fn encode(traces: &[Box<Trace>], process: Process<'_>) -> Vec<u8> {
+pub fn encode(traces: &[Trace], process: Process<'_>) -> Vec<u8> {
     let Process { version, instance } = process;
     let resource = Resource {
         attributes: vec![
@@ -205,7 +205,7 @@ pub fn encode(traces: &[Box<Trace>], process: Process<'_>) -> Vec<u8> {
         ],
     };
     let scope = Scope { name: "bascule".to_owned(), version: version.to_owned() };
-    let spans = traces.iter().flat_map(|trace| spans(trace)).collect();
+    let spans = traces.iter().flat_map(spans).collect();
     let scope_spans = vec![ScopeSpans { scope: Some(scope), spans }];
     let resource_spans = vec![ResourceSpans { resource: Some(resource), scope_spans }];
     Export { resource_spans }.encode_to_vec()

@@ -5,7 +5,7 @@ use crate::model::trace::TraceId;
 const US: Process<'static> = Process { version: "0.0.0", instance: "instance" };
 
 /// As `tests/golden/traces.pb` has it: two requests, one of them with a failover.
-fn example() -> Vec<Box<Trace>> {
+fn example() -> Vec<Trace> {
     let span = |number| SpanId::new(number).expect("not zero");
     let trace = |number| TraceId::new(number).expect("not zero");
     let label = |text| Label::new(text).expect("a label");
@@ -63,7 +63,7 @@ fn example() -> Vec<Box<Trace>> {
         attempts: Vec::new(),
         ..followed.clone()
     };
-    vec![Box::new(followed), Box::new(began)]
+    vec![followed, began]
 }
 
 #[test]

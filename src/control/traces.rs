@@ -148,6 +148,8 @@ struct Desk {
     gathered: Vec<Trace>,
     batch: Option<Batch>,
     pause: Duration,
+    /// Spans of batches that were let go.
+    lost: u64,
     /// The last batch was not taken: said once, until one is again.
     troubled: bool,
 }
@@ -156,7 +158,7 @@ impl Desk {
     fn new(sending: Sending) -> Self {
         let instance = format!("{:032x}", fastrand::u128(..));
         let gathered = Vec::new();
-        Self { sending, instance, gathered, batch: None, pause: PAUSE.0, troubled: false }
+        Self { sending, instance, gathered, batch: None, pause: PAUSE.0, lost: 0, troubled: false }
     }
 
     async fn run(mut self, mut told: watch::Receiver<Option<Duration>>) {
@@ -167,12 +169,15 @@ impl Desk {
             _ = told.wait_for(Option::is_some) => {}
         }
         let last = told.borrow().unwrap_or(Duration::ZERO);
-        // What is not taken by then is counted, for whoever still reads it.
         if timeout(last, self.flush()).await.is_err() {
             self.let_go();
             while self.gather_now() {
                 self.let_go();
             }
+        }
+        let spans = self.lost;
+        if spans > 0 {
+            tracing::warn!(spans, "spans were not sent before the end");
         }
     }
 
@@ -190,8 +195,10 @@ impl Desk {
         }
     }
 
-    /// Sends what is left, each batch once.
+    /// Sends what is left, each batch once. From here on losses are told by the log: nobody may come for
+    /// the metrics any more.
     async fn flush(&mut self) {
+        self.lost = 0;
         while self.batch.is_some() || self.gather_now() {
             self.post().await;
             self.let_go();
@@ -242,6 +249,7 @@ impl Desk {
     /// The batch is lost, if there is one.
     fn let_go(&mut self) {
         if let Some(batch) = self.batch.take() {
+            self.lost += batch.spans;
             self.sending.metrics.drop_spans(batch.spans);
         }
     }

@@ -159,7 +159,11 @@ fn traces() -> String {
 fn traces_are_an_error_of_a_build_that_sends_none() {
     let minimal = fs::read_to_string(root().join("config/minimal.yaml")).expect("file");
     let text = format!("{}{minimal}", traces());
-    refuses(text.as_bytes(), 1, &["bascule.yaml:1:", "`traces`", "--features otlp"]);
+    refuses(
+        text.as_bytes(),
+        1,
+        &["bascule.yaml:2:", "`traces` cannot be obeyed", "--features otlp"],
+    );
     let schema = serde_json::to_string(&config::schema()).expect("schema");
     assert!(!schema.contains("4318"), "editors do not offer what is refused");
 }

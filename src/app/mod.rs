@@ -12,6 +12,7 @@
 mod beginning;
 pub mod inherit;
 mod listeners;
+mod outlets;
 mod plane;
 pub mod upgrade;
 pub mod watchdog;
@@ -36,11 +37,11 @@ use crate::exchange::settings::{Settings, SettingsCell};
 use crate::net::activation::Activated;
 use crate::net::tls_client::{self, TrustError};
 use crate::proxy::worker::{self, Spec, Stage};
-use crate::telemetry::access_log;
 use crate::telemetry::metrics::Metrics;
 use beginning::{AdminSocket, bind_admin, keeping};
 use inherit::Inheritance;
 use listeners::{ListenError, Listeners, Prepared};
+use outlets::{Ends, Outlets};
 use plane::{Plane, PlaneError};
 pub(crate) use plane::{cores, names};
 
@@ -68,6 +69,10 @@ pub enum StartError {
     /// The thread that writes the access log.
     #[error("the system gives no thread for the access log")]
     AccessLog(#[source] std::io::Error),
+    /// The thread that sends spans.
+    #[cfg(feature = "otlp")]
+    #[error("the system gives no thread for traces")]
+    Traces(#[source] std::io::Error),
     /// A worker's thread.
     #[error("the system gives no thread for a worker")]
     Worker(#[source] std::io::Error),
@@ -86,7 +91,7 @@ pub struct Running {
     /// What a process that takes over needs.
     lender: Lender,
     plane: Plane,
-    writer: access_log::Writer,
+    ends: Ends,
 }
 
 /// Who can be asked for what a process that takes over needs.
@@ -142,16 +147,16 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
     let (phase, phases) = watch::channel(Phase::Serving);
     let (obituaries, ended) = mpsc::channel(config.workers);
 
-    let target = config.access_log.as_ref().map(|log| log.target.clone());
-    let (access_log, aim, writer) =
-        access_log::start(target, &metrics).map_err(StartError::AccessLog)?;
+    let outlets = Outlets::open(&config, &metrics, &roots)?;
     let spec = Spec {
         index: 0,
         snapshots: handles.snapshots.clone(),
         settings: settings.clone(),
         edge: Arc::clone(&edge),
         evidence: evidence.clone(),
-        access_log,
+        access_log: outlets.access_log,
+        #[cfg(feature = "otlp")]
+        traces: outlets.traces,
         beat: None,
         stage: stages,
         ended: obituaries,
@@ -178,7 +183,7 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
         listeners,
         senders,
         phase: phases,
-        aim,
+        aim: outlets.aim,
         last_word,
         beats,
     };
@@ -186,8 +191,8 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
     announce(addresses.iter().copied(), "clients");
     announce(plane.admin(), "admin");
     let workers = workers.into_iter().map(|worker| worker.thread).collect();
-    let listeners = addresses;
-    Ok(Running { listeners, settings, stage, phase, ended, workers, lender, plane, writer })
+    let (listeners, ends) = (addresses, outlets.ends);
+    Ok(Running { listeners, settings, stage, phase, ended, workers, lender, plane, ends })
 }
 
 /// Every address, before anything runs.
@@ -258,6 +263,8 @@ fn settings_of(config: &Config) -> Settings {
         limits: config.limits,
         trusted_proxies: config.trusted_proxies.clone(),
         access_log: config.access_log.clone(),
+        #[cfg(feature = "otlp")]
+        traces: config.traces.as_ref().map(|traces| traces.sample),
     }
 }
 
@@ -307,7 +314,7 @@ impl Running {
             () = hurry => tracing::warn!("requests were cut off: asked twice"),
         }
         self.stage.send_replace(Stage::Over);
-        let Self { workers, plane, phase, writer, .. } = self;
+        let Self { workers, plane, phase, ends, .. } = self;
         for worker in workers {
             if worker.join().is_err() {
                 tracing::error!("a worker panicked");
@@ -315,12 +322,9 @@ impl Running {
         }
         drop(phase);
         plane.end();
-        writer.wait(LAST_LINES);
+        ends.wait();
     }
 }
-
-/// For a disk to take the last lines of the access log.
-const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Time for a blocking caller to wait for [`Running::shut_down`] beyond `limits.drain`.
 pub const LAST_WORDS: Duration = Duration::from_secs(5);

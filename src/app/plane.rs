@@ -344,6 +344,8 @@ struct Fixed {
     admin: Option<SocketAddr>,
     state_dir: Option<PathBuf>,
     servers: Vec<NameServer>,
+    #[cfg(feature = "otlp")]
+    collector: Option<crate::model::trace::Collector>,
 }
 
 impl Fixed {
@@ -353,6 +355,8 @@ impl Fixed {
             admin: config.admin.as_ref().map(|admin| admin.address),
             state_dir: config.state_dir.clone(),
             servers: config.resolver.servers.clone(),
+            #[cfg(feature = "otlp")]
+            collector: config.traces.as_ref().map(|traces| traces.collector.clone()),
         }
     }
 
@@ -364,6 +368,9 @@ impl Fixed {
             ("admin.address", self.admin != now.admin),
             ("state_dir", self.state_dir != now.state_dir),
             ("resolver.servers", self.servers != now.servers),
+            // Traces may be turned off by a reload, and on again towards the same collector.
+            #[cfg(feature = "otlp")]
+            ("traces", now.collector.is_some() && self.collector != now.collector),
         ];
         for (key, _) in differs.iter().filter(|(_, differs)| *differs) {
             tracing::warn!(key, "a change takes effect at the next start only");

@@ -168,6 +168,9 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Which requests are written down; `None`: none is.
     pub access_log: Option<AccessLog>,
+    /// Where spans go, and of how many requests; `None`: nothing is traced.
+    #[cfg(feature = "otlp")]
+    pub traces: Option<crate::model::trace::Traces>,
     /// Worker threads; at least 1 (`0` in the file is one per core, resolved by the caller's count).
     pub workers: usize,
     /// Every file that was read, for the watcher: the file itself, includes, certificates, pages;

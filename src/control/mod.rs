@@ -19,4 +19,6 @@ pub mod schedule;
 pub mod state_dir;
 pub mod steering;
 pub mod targets;
+#[cfg(feature = "otlp")]
+pub mod traces;
 pub mod watch;

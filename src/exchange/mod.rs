@@ -15,6 +15,7 @@
 //! | [`settings`]: limits, trusted proxies | reload | proxy | last good ones kept |
 //! | [`board`]: what the detector thinks | steering | admin | as of the last drain |
 //! | [`pulse`]: signs of life for a watchdog | each thread, its own count | the pinging thread | a count that stands still is a ping that is not sent |
+//! | `traces`: traced requests, in builds with `otlp` | each worker | its own thread | newest dropped and counted |
 //! | [`edge`]: connections and refusals | each worker, its own row | scrape | over the limit: refused, counted |
 
 pub mod addresses;
@@ -33,3 +34,5 @@ pub mod reload;
 pub mod settings;
 pub mod snapshot;
 pub mod state;
+#[cfg(feature = "otlp")]
+pub mod traces;

@@ -17,6 +17,9 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Which requests are written down.
     pub access_log: Option<AccessLog>,
+    /// Share of the requests that are traced of our own accord; `None`: none is, nobody's.
+    #[cfg(feature = "otlp")]
+    pub traces: Option<crate::model::unit::Permille>,
 }
 
 /// The current settings. Clone freely.

@@ -26,5 +26,7 @@ pub mod realm;
 pub mod refusal;
 pub mod signal;
 pub mod topology;
+#[cfg(feature = "otlp")]
+pub mod trace;
 pub mod unit;
 pub mod ways;

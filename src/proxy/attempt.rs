@@ -64,6 +64,9 @@ pub(super) struct Call {
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
     pub(super) connections: Rc<UpstreamConnections>,
     pub(super) connect_timeout: Duration,
+    /// Of the trace it belongs to; `None`: what the client said of one goes on.
+    #[cfg(feature = "otlp")]
+    pub(super) told: Option<crate::request::trace_context::Told>,
 }
 
 /// An endpoint inside the snapshot that holds it.
@@ -297,6 +300,10 @@ fn target(call: &Call) -> Cow<'_, str> {
 fn headers_for(call: &Call) -> Cow<'_, HeaderMap> {
     let rule = &call.endpoint.get().headers;
     let mut headers = Cow::Borrowed(&call.head.headers);
+    #[cfg(feature = "otlp")]
+    if let Some(told) = &call.told {
+        told.apply(headers.to_mut());
+    }
     if !rule.is_empty() {
         rule.apply(headers.to_mut());
     }

@@ -71,6 +71,13 @@ impl Judge {
         }
     }
 
+    /// What the upstream is told of the trace; `None`: what came from the client.
+    #[cfg(feature = "otlp")]
+    pub(super) fn told(&self) -> Option<crate::request::trace_context::Told> {
+        let (story, attempt) = self.story.as_ref()?;
+        story.told(*attempt)
+    }
+
     /// A head came: counts what is certain by now, and says what it came to.
     pub(super) fn head(
         &mut self,
@@ -243,6 +250,10 @@ impl Drop for Judge {
         row.sent.add(self.body.read());
         if let Some((story, _)) = &self.story {
             story.received(self.body.read());
+        }
+        #[cfg(feature = "otlp")]
+        if let Some((story, attempt)) = &self.story {
+            story.ended(*attempt);
         }
     }
 }

@@ -26,6 +26,8 @@ mod stay;
 mod story;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "otlp")]
+pub mod trace;
 mod transaction;
 mod tunnel;
 mod waiting;

@@ -26,6 +26,9 @@ use crate::request::headers::{Proto, trace_id};
 use crate::telemetry::access_log::{Piece, Sink};
 use crate::telemetry::line::{self, Line};
 
+#[cfg(feature = "otlp")]
+mod spans;
+
 /// Gathered before it is handed over.
 const PIECE: usize = 32 * 1024;
 /// Longest time a line waits for others.
@@ -94,6 +97,8 @@ pub(super) struct Story {
     bytes_out: Cell<u64>,
     request_id: OnceCell<HeaderValue>,
     trace_id: Option<HeaderValue>,
+    #[cfg(feature = "otlp")]
+    traced: Option<super::trace::Traced>,
 }
 
 /// One attempt.
@@ -109,7 +114,16 @@ struct Told {
 impl Story {
     /// Of a request whose head has come; `None` where none is written down.
     pub(super) fn begin(client: &Client, parts: &Parts) -> Option<Rc<Self>> {
-        let log = client.settings.access_log.as_ref()?;
+        let log = client.settings.access_log.as_ref();
+        #[cfg(feature = "otlp")]
+        let traced = super::trace::Traced::begin(client, parts, log);
+        #[cfg(feature = "otlp")]
+        let log = log.or(traced.as_ref().map(|_| &super::trace::UNWRITTEN));
+        let log = log?;
+        let trace_id = parts.headers.get("traceparent").cloned();
+        // Where a trace of our own begins, the line names that one.
+        #[cfg(feature = "otlp")]
+        let trace_id = traced.as_ref().and_then(super::trace::Traced::traceparent).or(trace_id);
         let sampled = log.sample == Permille::ALL || fastrand::u16(0..1000) < log.sample.get();
         Some(Rc::new(Self {
             worker: Rc::clone(&client.worker),
@@ -130,7 +144,9 @@ impl Story {
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             request_id: OnceCell::new(),
-            trace_id: parts.headers.get("traceparent").cloned(),
+            trace_id,
+            #[cfg(feature = "otlp")]
+            traced,
         }))
     }
 
@@ -161,6 +177,10 @@ impl Story {
         upstream: &Arc<UpstreamState>,
         jurisdiction: Jurisdiction,
     ) -> usize {
+        #[cfg(feature = "otlp")]
+        if let Some(traced) = &self.traced {
+            traced.attempt();
+        }
         let mut attempts = self.attempts.borrow_mut();
         attempts.push(Told {
             upstream: Arc::clone(upstream),
@@ -193,6 +213,20 @@ impl Story {
         }
     }
 
+    /// An attempt is over, its answer's body included.
+    #[cfg(feature = "otlp")]
+    pub(super) fn ended(&self, attempt: usize) {
+        if let Some(traced) = &self.traced {
+            traced.ended(attempt);
+        }
+    }
+
+    /// What the upstream of an attempt is told of its trace.
+    #[cfg(feature = "otlp")]
+    pub(super) fn told(&self, attempt: usize) -> Option<crate::request::trace_context::Told> {
+        self.traced.as_ref()?.told(attempt)
+    }
+
     /// The client gets this; `bytes` of a body that is known already.
     pub(super) fn answered(&self, status: StatusCode, bytes: u64) {
         self.status.set(Some(status));
@@ -221,14 +255,18 @@ impl Story {
         self.refusal.get().is_none() && attempts.len() <= 1 && is_good && is_plain
     }
 
+    /// What it came to, in a word.
+    fn outcome(&self) -> &'static str {
+        match (self.refusal.get(), self.attempts.borrow().last()) {
+            (Some(refusal), _) => refusal.as_str(),
+            (None, Some(last)) => last.outcome(),
+            (None, None) => "own",
+        }
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         let told = self.attempts.borrow();
         let attempts: Vec<line::Attempt<'_>> = told.iter().map(Told::line).collect();
-        let outcome = match (self.refusal.get(), attempts.last()) {
-            (Some(refusal), _) => refusal.as_str(),
-            (None, Some(last)) => last.outcome,
-            (None, None) => "own",
-        };
         let service = self.service.get();
         let text = |value: Option<&HeaderValue>| {
             value.and_then(|value| std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned))
@@ -247,7 +285,7 @@ impl Story {
             service: service.map(|(service, _)| service.service.as_str()),
             generation: service.map_or(0, |(_, generation)| generation.get()),
             attempts: &attempts,
-            outcome,
+            outcome: self.outcome(),
             head_took: self.head_took.get(),
             took: self.elapsed(),
             bytes_in: self.bytes_in.get(),
@@ -260,13 +298,17 @@ impl Story {
 }
 
 impl Told {
+    fn outcome(&self) -> &'static str {
+        self.outcome.map_or("none", Outcome::as_str)
+    }
+
     fn line(&self) -> line::Attempt<'_> {
         line::Attempt {
             provider: self.upstream.key.provider.as_str(),
             jurisdiction: self.jurisdiction.as_str(),
             status: self.status.map(|status| status.as_u16()),
             head_took: self.head_took,
-            outcome: self.outcome.map_or("none", Outcome::as_str),
+            outcome: self.outcome(),
             marked: self.marked,
         }
     }
@@ -282,6 +324,13 @@ fn protocol(version: Version) -> &'static str {
 
 impl Drop for Story {
     fn drop(&mut self) {
+        #[cfg(feature = "otlp")]
+        if let Some(traced) = &self.traced {
+            self.hand_over(traced);
+            if !traced.is_written {
+                return;
+            }
+        }
         if !self.sampled && self.went_well() {
             return;
         }

@@ -163,8 +163,13 @@ fn run(addresses: &[SocketAddr]) -> Running {
     let (publisher, snapshots) = snapshot::channel(view);
     let (evidence, received) = evidence::channel();
     let (stage, stages) = watch::channel(Stage::Serving);
-    let settings =
-        Settings { limits: Limits::default(), trusted_proxies: Vec::new(), access_log: None };
+    let settings = Settings {
+        limits: Limits::default(),
+        trusted_proxies: Vec::new(),
+        access_log: None,
+        #[cfg(feature = "otlp")]
+        traces: None,
+    };
     let metrics = crate::telemetry::metrics::Metrics::new();
     let (access_log, ..) = crate::telemetry::access_log::start(None, &metrics).expect("a thread");
     let handle = worker::spawn(Spec {
@@ -174,6 +179,8 @@ fn run(addresses: &[SocketAddr]) -> Running {
         edge: Arc::new(Edge::default()),
         evidence,
         access_log,
+        #[cfg(feature = "otlp")]
+        traces: None,
         beat: None,
         stage: stages,
         ended: tokio::sync::mpsc::channel(1).0,

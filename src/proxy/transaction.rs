@@ -184,6 +184,7 @@ impl Transaction {
         let upstream = candidate.upstream();
         let state = self.view.states.upstream(upstream);
         let connections = self.worker.connections.of(state);
+        let judge = Judge::new(self, upstream);
         let call = attempt::make(Call {
             head: Rc::clone(&self.head),
             body: self.body.clone(),
@@ -191,13 +192,15 @@ impl Transaction {
             tls: self.view.tls[upstream.index()].clone(),
             connections: Rc::clone(&connections),
             connect_timeout: self.pool().rules.timeouts.connect,
+            #[cfg(feature = "otlp")]
+            told: judge.told(),
         });
         Running {
             upstream,
             started: clock::now(),
             call: Box::pin(call),
             connections,
-            judge: Judge::new(self, upstream),
+            judge,
             late_after: state.late_after(),
             overdue: false,
         }

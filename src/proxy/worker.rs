@@ -56,6 +56,9 @@ pub struct Spec {
     pub evidence: EvidenceSender,
     /// Where lines of the access log go.
     pub access_log: Sink,
+    /// Where traced requests go; `None`: none is traced.
+    #[cfg(feature = "otlp")]
+    pub traces: Option<super::trace::Tracer>,
     /// Shows a supervisor's watchdog that the worker still takes turns; `None`: nobody looks.
     pub beat: Option<Beat>,
     /// How far the process is in its life.
@@ -130,6 +133,8 @@ pub(super) struct Worker {
     pub(super) evidence: EvidenceSender,
     pub(super) connections: Connections,
     pub(super) access_log: Gathering,
+    #[cfg(feature = "otlp")]
+    pub(super) traces: Option<super::trace::Tracer>,
     /// This worker's own copy: connections look at it at every turn, without touching another core.
     pub(super) stage: Cell<Stage>,
     /// Rung when the stage becomes draining.
@@ -227,6 +232,8 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Command>) {
         evidence,
         connections: Connections::default(),
         access_log: Gathering::new(access_log),
+        #[cfg(feature = "otlp")]
+        traces: spec.traces,
         stage: Cell::new(Stage::Serving),
         draining: Notify::new(),
         adopted: Notify::new(),
@@ -275,10 +282,8 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Command>) {
             }
         }
     }
-    obeying.abort();
-    logging.abort();
-    if let Some(beating) = beating {
-        beating.abort();
+    for task in [obeying, logging].into_iter().chain(beating) {
+        task.abort();
     }
     // What is still open ends with the runtime.
 }

@@ -10,5 +10,7 @@ pub mod retry;
 pub mod rewrite;
 pub mod sticky;
 pub mod switch;
+#[cfg(feature = "otlp")]
+pub mod trace_context;
 pub mod trailers;
 pub mod witness;

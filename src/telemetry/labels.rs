@@ -52,6 +52,8 @@ pub enum Dropped {
     Journal,
     /// Lines of the access log.
     AccessLog,
+    /// Spans on their way to a collector.
+    Traces,
 }
 
 impl Dropped {
@@ -62,6 +64,7 @@ impl Dropped {
             Self::ProbeReport => "probe_report",
             Self::Journal => "journal",
             Self::AccessLog => "access_log",
+            Self::Traces => "traces",
         }
     }
 }

@@ -51,6 +51,7 @@ pub struct Metrics {
     state_write_failed: IntGaugeVec,
     journal_dropped: Arc<AtomicU64>,
     access_log_dropped: Arc<AtomicU64>,
+    spans_dropped: Arc<AtomicU64>,
 }
 
 /// A change of a service's first candidate.
@@ -117,6 +118,7 @@ impl Metrics {
             state_write_failed: gauges(&families::STATE_WRITE_FAILED, &registry),
             journal_dropped: Arc::default(),
             access_log_dropped: Arc::default(),
+            spans_dropped: Arc::default(),
             registry,
         };
         for what in Kept::ALL {
@@ -239,6 +241,16 @@ impl Metrics {
     /// How many were.
     pub fn access_log_lines_dropped(&self) -> u64 {
         self.access_log_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Spans found no place on their way to a collector, or it did not take them.
+    pub fn drop_spans(&self, spans: u64) {
+        self.spans_dropped.fetch_add(spans, Ordering::Relaxed);
+    }
+
+    /// How many were.
+    pub fn spans_dropped(&self) -> u64 {
+        self.spans_dropped.load(Ordering::Relaxed)
     }
 
     /// A reload ended.

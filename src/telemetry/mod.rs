@@ -6,6 +6,8 @@ pub mod journal;
 pub mod labels;
 pub mod line;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod page;
 pub mod process;
 pub mod setup;

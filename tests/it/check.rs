@@ -146,6 +146,54 @@ fn an_upstream_outside_the_eu_does_not_exist_for_an_eu_only_service() {
     assert_eq!(topology.pools[0].barred[0].provider.as_str(), "cloudflare");
 }
 
+/// As the annotated example has it, without its comment signs.
+fn traces() -> String {
+    let text = fs::read_to_string(root().join("config/bascule.yaml")).expect("example");
+    let from = text.find("# traces:").expect("they are in the example");
+    let block: Vec<&str> = text[from..].lines().take_while(|line| !line.is_empty()).collect();
+    block.iter().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect()
+}
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn traces_are_an_error_of_a_build_that_sends_none() {
+    let minimal = fs::read_to_string(root().join("config/minimal.yaml")).expect("file");
+    let text = format!("{}{minimal}", traces());
+    refuses(
+        text.as_bytes(),
+        1,
+        &["bascule.yaml:2:", "`traces` cannot be obeyed", "--features otlp"],
+    );
+    let schema = serde_json::to_string(&config::schema()).expect("schema");
+    assert!(!schema.contains("4318"), "editors do not offer what is refused");
+}
+
+#[cfg(feature = "otlp")]
+#[test]
+fn the_traces_of_the_annotated_example_are_what_they_say() {
+    let minimal = fs::read_to_string(root().join("config/minimal.yaml")).expect("file");
+    let text =
+        traces().replace("http:", "https:").replace("ca_file: tls/ca.pem", "ca_file: ca.pem");
+    let folder = crate::harness::proxy::folder();
+    fs::write(folder.path().join("collector.token"), "secret").expect("write");
+    let config = loads(folder.path(), format!("{text}{minimal}").as_bytes()).expect("valid");
+    let traces = config.traces.expect("they are there");
+    assert_eq!((&*traces.collector.target, traces.sample.get()), ("/v1/traces", 10));
+    assert!(traces.collector.endpoint.ca.is_some());
+    assert!(!format!("{traces:?}").contains("secret"));
+    for (wrong, says) in [
+        ("traces: {}", "`endpoint` is missing"),
+        ("traces: { endpoint: \"127.0.0.1:4318\" }", "`http://`"),
+        ("traces: { endpoint: \"http://a\", ca_file: ca.pem }", "`ca_file` stands beside"),
+        ("traces: { endpoint: \"http://a\", timeout: 1h }", "100ms to 1m"),
+        ("traces: { endpoint: \"http://a\", sampled: 1% }", "`sample`"),
+    ] {
+        let error = loads(folder.path(), format!("{wrong}\n{minimal}").as_bytes());
+        let error = error.expect_err(wrong).to_string();
+        assert!(error.contains(says), "{wrong}: {error}");
+    }
+}
+
 #[test]
 fn every_key_of_the_schema_stands_in_the_annotated_example() {
     let schema = serde_json::to_value(config::schema()).expect("schema");

@@ -42,6 +42,8 @@ mod start;
 mod sticky;
 mod swarm;
 mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 mod upgrade;
 mod verbs;
 mod websocket;

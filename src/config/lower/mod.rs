@@ -17,6 +17,7 @@ mod providers;
 mod rules;
 mod services;
 mod settings;
+mod traces;
 mod upstream;
 
 use std::collections::HashMap;
@@ -24,8 +25,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::complaint::{Place, Spot};
-use super::raw::{RawFile, RawIncluded};
-use super::tree::At;
+use super::raw::{RawFile, RawIncluded, RawProvider, RawService};
+use super::tree::{At, Named};
 use super::{Config, Spots, lint};
 pub(super) use context::Context;
 
@@ -82,6 +83,24 @@ fn spots(services: &[ServicePlaces], context: &Context<'_>) -> Spots {
     }
 }
 
+/// What is said of providers and services: by a file, then by those that it includes.
+struct Said {
+    providers: Vec<At<Named<RawProvider>>>,
+    services: Vec<At<Named<RawService>>>,
+}
+
+impl Said {
+    fn join(main: RawIncluded, included: Vec<At<RawIncluded>>) -> Self {
+        let mut said = Self { providers: Vec::new(), services: Vec::new() };
+        let included = included.into_iter().filter_map(|file| file.value);
+        for RawIncluded { providers, services } in [main].into_iter().chain(included) {
+            said.providers.extend(providers);
+            said.services.extend(services);
+        }
+        said
+    }
+}
+
 /// What a document means. Meaningless where the context holds errors afterwards.
 pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> Option<Config> {
     let Document { main, included } = document;
@@ -96,6 +115,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         control_targets,
         limits,
         access_log,
+        traces,
         workers,
         providers,
         eu_also,
@@ -112,22 +132,19 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
     places.admin = places.admin.filter(|_| admin.is_some());
     listeners::refuse_shared_addresses(context, &listeners, admin.as_ref(), &places);
 
-    let mut all_providers: Vec<_> = providers.into_iter().collect();
-    let mut all_services: Vec<_> = services.into_iter().collect();
-    for RawIncluded { providers, services } in included.into_iter().filter_map(|file| file.value) {
-        all_providers.extend(providers);
-        all_services.extend(services);
-    }
+    let said = Said::join(RawIncluded { providers, services }, included);
     let area = provenance::area(context, eu_also);
-    let providers = providers::providers(context, all_providers, &area, whole);
+    let providers = providers::providers(context, said.providers, &area, whole);
     places.providers.clone_from(&providers.places);
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
-    let published = services::Published { defaults, services: all_services, providers, addresses };
+    let published = services::Published { defaults, services: said.services, providers, addresses };
     let topology = services::topology(context, published, &mut places.services, whole);
 
+    #[cfg(not(feature = "otlp"))]
+    traces::refuse(context, traces);
     let resolver = settings::resolver(context, resolver);
-    let named = settings::control_targets(context, control_targets, &mut places.control_targets);
-    let control_targets = named.unwrap_or_else(|| settings::far_servers(&resolver));
+    let targets = &mut places.control_targets;
+    let control_targets = settings::control_targets(context, control_targets, &resolver, targets);
     let config = Config {
         topology: topology.into(),
         listeners,
@@ -138,6 +155,8 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
         limits: settings::limits(context, limits),
         trusted_proxies,
         access_log: settings::access_log(context, access_log),
+        #[cfg(feature = "otlp")]
+        traces: traces::traces(context, traces),
         workers: settings::workers(context, workers, cores),
         files: Vec::new(),
         lints: Vec::new(),

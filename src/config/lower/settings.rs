@@ -120,8 +120,18 @@ pub(super) fn resolver(context: &Context<'_>, raw: Option<At<RawResolver>>) -> R
     Resolver { servers: servers.collect(), ca, stale }
 }
 
-/// `None`: the file names none. A place for each, for lints.
+/// Those of the file, with a place for each, for lints; the resolver's servers where it names none.
 pub(super) fn control_targets(
+    context: &Context<'_>,
+    raw: Option<At<Vec<At<String>>>>,
+    resolver: &Resolver,
+    places: &mut Vec<Place>,
+) -> Vec<ControlTarget> {
+    named_targets(context, raw, places).unwrap_or_else(|| far_servers(resolver))
+}
+
+/// `None`: the file names none.
+fn named_targets(
     context: &Context<'_>,
     raw: Option<At<Vec<At<String>>>>,
     places: &mut Vec<Place>,
@@ -144,7 +154,7 @@ pub(super) fn control_targets(
 
 /// The resolver's servers that may serve as control targets: one on loopback answers whatever the network
 /// does, and one that is known by name is found by others.
-pub(super) fn far_servers(resolver: &Resolver) -> Vec<ControlTarget> {
+fn far_servers(resolver: &Resolver) -> Vec<ControlTarget> {
     let addresses = resolver.servers.iter().filter_map(NameServer::address);
     let far = addresses.filter(|address| !address.ip().is_loopback());
     let target = |address: SocketAddr| ControlTarget {

@@ -11,6 +11,7 @@ use super::tree::{At, Named};
 
 mod marker;
 mod service;
+mod traces;
 mod unit;
 
 pub(super) use marker::{RawMarker, RawPath};
@@ -19,6 +20,7 @@ pub(super) use service::{
     RawProbe, RawRateLimit, RawResidency, RawRetry, RawRoute, RawRules, RawSensitivity, RawServe,
     RawService, RawSticky, RawTimeouts, RawUpstream,
 };
+pub(super) use traces::RawTraces;
 pub(super) use unit::{RawDuration, RawFrequency, RawRate, RawShare, RawSize};
 
 /// The configuration of bascule: where clients connect, which providers there are, and which
@@ -50,6 +52,9 @@ pub(super) struct RawFile {
     pub(super) limits: Option<At<RawLimits>>,
     /// A line for each request, when it ends. Default: none.
     pub(super) access_log: Option<At<RawAccessLog>>,
+    /// Spans of requests, sent to a collector of OpenTelemetry. Default: none.
+    #[cfg_attr(not(feature = "otlp"), schemars(skip))]
+    pub(super) traces: Option<At<RawTraces>>,
     /// Worker threads. Default: 0, one per core.
     pub(super) workers: Option<At<u16>>,
     /// The organisations through which services are reached, by a name of your choice.

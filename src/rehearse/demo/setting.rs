@@ -46,6 +46,8 @@ pub fn config(stand_ins: &[SocketAddr], timing: &Timing) -> Config {
     Config {
         topology: Arc::new(topology(stand_ins, timing)),
         access_log: None,
+        #[cfg(feature = "otlp")]
+        traces: None,
         listeners: vec![Listener { address: any_port, tls: None, manner: Manner::default() }],
         state_dir: None,
         admin: Some(Admin { address: any_port, token: None }),

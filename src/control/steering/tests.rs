@@ -1,6 +1,9 @@
 //! The loop with the real detector under paused time: counters and evidence in, snapshots out.
 
 use super::*;
+use crate::control::keeper::Restored;
+use crate::control::memory;
+use crate::control::orders::Moment;
 use crate::exchange::commands::Word;
 use crate::exchange::evidence::{self, EvidenceSender};
 use crate::exchange::state::UpstreamState;
@@ -26,7 +29,7 @@ struct World {
     witness: u32,
 }
 
-fn steering(upstreams: &[Example<'_>]) -> (Steering, World) {
+fn steering(upstreams: &[Example<'_>], keeping: Option<Keeping>) -> (Steering, World) {
     let topology = Arc::new(example::topology(upstreams));
     let (sender, receiver) = evidence::channel();
     let metrics = Metrics::new();
@@ -37,14 +40,18 @@ fn steering(upstreams: &[Example<'_>]) -> (Steering, World) {
         seed: 7,
         evidence: receiver,
         metrics: metrics.clone(),
-        keeping: None,
+        keeping,
     });
     let (shutdown, _) = watch::channel(false);
     (steering, World { handles, evidence: sender, metrics, shutdown, witness: 0 })
 }
 
 fn run(upstreams: &[Example<'_>]) -> World {
-    let (steering, world) = steering(upstreams);
+    run_after(upstreams, None)
+}
+
+fn run_after(upstreams: &[Example<'_>], keeping: Option<Keeping>) -> World {
+    let (steering, world) = steering(upstreams, keeping);
     tokio::task::spawn_local(steering.run(world.shutdown.subscribe()));
     world
 }
@@ -170,7 +177,7 @@ async fn while_all_is_well_nothing_is_published_but_the_board() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn the_first_note_is_taken_at_once_and_the_next_ten_milliseconds_later() {
-    let (mut steering, world) = steering(&[US, EU]);
+    let (mut steering, world) = steering(&[US, EU], None);
     let mut shutdown = world.shutdown.subscribe();
     let probe = || Evidence::Probe {
         serial: 1,
@@ -364,4 +371,38 @@ async fn an_incident_is_told_with_what_it_cost() {
     );
     assert!(cost.seconds < 5.0 && cost.outside_eu_seconds < 2.0, "{cost:?}");
     assert!(cost.failed_attempts > 3 && cost.attempts >= 2 * cost.failed_attempts, "{cost:?}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_incident_and_what_it_cost_go_on_in_the_next_process() {
+    let mut world = run(&[EU, US]);
+    world.outage().await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let handed = world.handles.commands.hand_over().await.expect("it runs");
+    let at = Moment { now: clock::now(), wall: clock::wall() };
+    let remembered = memory::read(&handed.memory, at).expect("ours");
+    let restored = Restored { remembered, journal: Vec::new() };
+    let stale = Duration::from_secs(3600);
+    let next = run_after(&[EU, US], Some(Keeping { keeper: None, restored, stale }));
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    let lines = |world: &World| -> Vec<Line> {
+        let recent = world.handles.board.current().recent.clone();
+        recent.iter().filter_map(|entry| Line::from_json(&entry.json)).collect()
+    };
+    let told = lines(&next);
+    let texts: Vec<&str> = told.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(texts[1], "goes on after a restart: an incident, away from the first choice");
+    let of = |event: Event, lines: &[Line]| lines.iter().filter(|l| l.event == event).count();
+    let began = Event::IncidentBegan;
+    assert_eq!((of(began, &told), of(Event::IncidentEnded, &told)), (0, 0), "{texts:?}");
+
+    // Nothing fails any more, which takes a minute to say.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let told = lines(&next);
+    assert_eq!(of(began, &told), 0, "{told:?}");
+    let ended = told.iter().find(|line| line.event == Event::IncidentEnded).expect("it ended");
+    let cost = ended.cost.clone().expect("it cost");
+    assert!(cost.failed_attempts > 3, "counted by the process before: {cost:?}");
+    assert!((9.0..12.0).contains(&cost.seconds), "from its first failure to the restart: {cost:?}");
+    assert!((9.0..12.0).contains(&cost.outside_eu_seconds), "{cost:?}");
 }

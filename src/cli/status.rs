@@ -98,8 +98,8 @@ fn service_table(out: &mut String, service: &ServiceView) {
         let seconds = incident.seconds;
         append(&mut head, format_args!(", incident for {seconds:.0} s, blame {blame}"));
     }
-    if service.origin_incident && service.incident.is_none() {
-        head.push_str(", the origin itself fails");
+    for words in flags(service) {
+        append(&mut head, format_args!(", {words}"));
     }
     for part in &service.parts {
         let first = part.first.as_deref().unwrap_or("nobody");
@@ -114,6 +114,16 @@ fn service_table(out: &mut String, service: &ServiceView) {
         row([&barred.provider, law, "barred", "-", "-", "-", "-", &barred.because])
     }));
     align(out, "  ", &rows);
+}
+
+/// What somebody who was woken up has to know first.
+fn flags(service: &ServiceView) -> impl Iterator<Item = &'static str> {
+    let flags = [
+        (service.fallback_outside_eu, "outside the EU"),
+        (service.origin_incident, "the origin itself fails"),
+        (service.common_cause, "common cause"),
+    ];
+    flags.into_iter().filter(|(holds, _)| *holds).map(|(_, words)| words)
 }
 
 fn upstream_row(upstream: &UpstreamView) -> Vec<String> {
@@ -227,5 +237,21 @@ mod tests {
         let status: Status =
             serde_json::from_str(include_str!("../../tests/golden/status.json")).expect("golden");
         assert_eq!(table(&status), include_str!("../../tests/golden/status.txt"));
+    }
+
+    #[test]
+    fn every_alarm_of_a_service_stands_in_its_first_line_whether_or_not_an_incident_is_open() {
+        let mut status: Status =
+            serde_json::from_str(include_str!("../../tests/golden/status.json")).expect("golden");
+        let service = &mut status.services[0];
+        service.fallback_outside_eu = true;
+        service.origin_incident = true;
+        service.common_cause = true;
+        let alarms = ", outside the EU, the origin itself fails, common cause\n";
+        let with = table(&status);
+        assert!(with.contains(&format!("incident for 5 s, blame provider{alarms}")), "{with}");
+        status.services[0].incident = None;
+        let without = table(&status);
+        assert!(without.contains(&format!("served through bunny{alarms}")), "{without}");
     }
 }

@@ -10,7 +10,7 @@ use crate::decide::world::{Answer, Ask, Behaviour, World, three, topology};
 use crate::model;
 use crate::model::cell::HostId;
 use crate::model::health::{Blame, Health, HealthTag, IncidentEdge, Reason, Transition, TripRule};
-use crate::model::id::UpstreamId;
+use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::{Order, Override, Target};
 use crate::model::outcome::{FailureKind, MethodClass};
 use crate::model::place::Residency;
@@ -233,6 +233,31 @@ fn a_dead_origin_without_marker_moves_nobody_and_is_announced() {
             assert_eq!(origin_incidents(&world, IncidentEdge::Ended), 1, "{}", world.told());
         }
     }
+}
+
+#[test]
+fn the_origin_is_blamed_no_longer_than_its_incident_stands() {
+    let behaviour = Behaviour {
+        answer: &|place, at, _| origin_dead(place, at),
+        probe: &origin_dead,
+        origin: Some(&|at| origin_dead(0, at) == Answer::Good),
+        ..calm()
+    };
+    let mut world = World::new(three());
+    world.run(&behaviour, BEGIN + 15.0);
+    let blame = |world: &World| {
+        let standing = world.detector.pool(PoolId::new(0));
+        standing.incident.and(standing.attribution).map(|attribution| attribution.blame)
+    };
+    assert_eq!(blame(&world), Some(Blame::Origin), "{}", world.told());
+    while origin_incidents(&world, IncidentEdge::Ended) == 0 {
+        let next = world.seconds() + 0.1;
+        assert!(next < BEGIN + 60.0, "{}", world.told());
+        world.run(&behaviour, next);
+    }
+    assert_eq!(blame(&world), Some(Blame::Unknown), "open, and the origin's no more");
+    world.run(&behaviour, world.seconds() + 10.0);
+    assert_eq!(blame(&world), Some(Blame::Unknown), "{}", world.told());
 }
 
 #[test]

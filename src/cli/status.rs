@@ -160,6 +160,10 @@ fn why(upstream: &UpstreamView) -> String {
     if let Some(hold) = upstream.hold_seconds {
         parts.push(format!("held {hold:.0} s more"));
     }
+    if let Some(at) = &upstream.stays_until {
+        let what = if upstream.health == "ramping" { "take more" } else { "ramp" };
+        parts.push(format!("may {what} from {at} (min_stay)"));
+    }
     if upstream.gray_alert {
         parts.push("gray alert".to_owned());
     }
@@ -253,5 +257,19 @@ mod tests {
         status.services[0].incident = None;
         let without = table(&status);
         assert!(without.contains(&format!("served through bunny{alarms}")), "{without}");
+    }
+
+    #[test]
+    fn one_that_is_kept_by_min_stay_says_until_when() {
+        let mut status: Status =
+            serde_json::from_str(include_str!("../../tests/golden/status.json")).expect("golden");
+        let upstream = &mut status.services[0].upstreams[0];
+        (upstream.health, upstream.hold_seconds) = ("half_open".to_owned(), None);
+        upstream.stays_until = Some("2025-11-18T12:09:55.000Z".to_owned());
+        let text = table(&status);
+        assert!(
+            text.contains("5 s ago, may ramp from 2025-11-18T12:09:55.000Z (min_stay)\n"),
+            "{text}"
+        );
     }
 }

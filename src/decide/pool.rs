@@ -348,6 +348,16 @@ impl PoolWatch {
         }
     }
 
+    /// Until when `min_stay` keeps the upstream at `place` from taking over more, for people; `None` where
+    /// it is not that which it waits for.
+    pub fn stays_until(&self, place: usize, now: Instant) -> Option<Instant> {
+        let waits = match self.watches[place].health {
+            Health::HalfOpen { .. } | Health::Ramping { .. } => self.others(place) == Others::Able,
+            Health::Healthy | Health::Suspect | Health::Ejected { .. } => false,
+        };
+        self.course.stay_until().filter(|until| waits && now < *until)
+    }
+
     /// When something is due even if nothing is heard.
     pub fn deadline(&self, context: &Context) -> Option<Instant> {
         let now = context.now;

@@ -601,6 +601,23 @@ fn quiet_hours_need_no_attention_and_an_unchanged_plan_is_the_same() {
 }
 
 #[test]
+fn one_that_is_well_again_says_until_when_it_waits_for_the_least_stay() {
+    let fails = |place: usize, at: f64, _: &Ask| {
+        if place == 0 && (BEGIN..BEGIN + 20.0).contains(&at) { BAD } else { Answer::Good }
+    };
+    let mut world = World::new(three());
+    world.run(&Behaviour { answer: &fails, ..calm() }, BEGIN + 200.0);
+    let of = |world: &World| world.detector.upstream(UpstreamId::new(0), world.now);
+    assert_eq!(of(&world).health.tag(), HealthTag::HalfOpen, "{}", world.told());
+    let until = since_begin(&world, of(&world).stays_until.expect("it waits"));
+    let left = left_after(&world).expect("it was left");
+    assert!((until - left - 600.0).abs() < 0.1, "{until} after {left}");
+    world.run(&Behaviour { answer: &fails, ..calm() }, BEGIN + until + 1.0);
+    assert_eq!(of(&world).health.tag(), HealthTag::Ramping, "{}", world.told());
+    assert_eq!(of(&world).stays_until, None);
+}
+
+#[test]
 fn the_same_signals_at_the_same_times_give_the_same_result() {
     let behaviour = Behaviour {
         answer: &|place, at, ask: &Ask| {

@@ -209,7 +209,7 @@ fn counted() -> Metrics {
     let (service, from, to) =
         (&example::label("portal"), &example::label("cloudflare"), &example::label("bunny"));
     let moved = Move { service, from, to, reason: "cascade" };
-    metrics.failover(moved, Duration::from_millis(250));
+    metrics.failover(moved, Some(Duration::from_millis(250)));
     metrics.switched(service, Duration::from_micros(50));
     metrics.failback(Move { service, from: to, to: from, reason: "recovered" });
     let key = &example::topology(&[Example {

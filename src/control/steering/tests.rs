@@ -287,8 +287,12 @@ async fn an_order_is_in_force_when_it_is_answered_and_lapses_by_itself() {
     assert_eq!(told.len(), 7, "{told:?}");
     assert!(told[0].starts_with("order given: force_out cloudflare until "), "{told:?}");
     assert_eq!(told[1], "upstream forced out by order provider=cloudflare from=auto to=forced_out");
-    assert_eq!(told[2], "failover from=cloudflare to=bunny reason=ordered detection=0.0ns");
+    assert_eq!(told[2], "failover from=cloudflare to=bunny reason=ordered");
     assert_eq!(told[3], "order lapsed: force_out cloudflare: a test");
+    let counted = world.metrics.gather();
+    let has = |family: &str| counted.iter().any(|have| have.name() == family);
+    assert!(has("bascule_failovers_total"), "it moved everybody");
+    assert!(!has("bascule_failover_detection_seconds"), "nothing was detected");
     assert_eq!(told[5], "failback from=bunny to=cloudflare reason=ordered");
     assert_eq!(told[6], "back at the first choice seconds=60 outside_eu_seconds=0");
     let generations: Vec<u64> = board.recent.iter().map(|entry| entry.generation.get()).collect();

@@ -7,7 +7,7 @@ use http::{Method, Uri};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inspect::{detail, hold_left, incident_view};
+use super::inspect::{detail, hold_left, incident_view, stays_until};
 use super::view::{BarredView, IncidentView};
 use crate::exchange::board::BoardView;
 use crate::model::cell::Cell;
@@ -233,7 +233,7 @@ fn candidate_view(
         MethodClass::Unsafe => candidate.unsafe_,
     };
     let mut because = vec![place_words(candidate.place, upstream.preference)];
-    because.extend(health_words(standing, now));
+    because.extend(health_words(board, standing, now));
     because.extend(order_words(board, candidate.upstream()));
     CandidateView {
         provider: provider.name.to_string(),
@@ -255,7 +255,7 @@ fn left_out_view(
     let provider = board.view.routing.topology.provider_of(id);
     let standing = &board.upstreams[id.index()];
     let mut because: Vec<String> = order_words(board, id).into_iter().collect();
-    because.extend(health_words(standing, now));
+    because.extend(health_words(board, standing, now));
     if let (true, Some(slice)) = (because.is_empty(), slice) {
         because.push(format!("{slice} fail there, the rest does not"));
     }
@@ -283,7 +283,7 @@ fn place_words(place: Place, preference: u16) -> String {
 }
 
 /// What was observed, where it is more than that nothing is wrong.
-fn health_words(standing: &UpstreamStanding, now: Instant) -> Option<String> {
+fn health_words(board: &BoardView, standing: &UpstreamStanding, now: Instant) -> Option<String> {
     let ago = |at: Instant| now.saturating_duration_since(at).as_secs();
     let why = || {
         let (_, reason) = standing.last?;
@@ -291,6 +291,10 @@ fn health_words(standing: &UpstreamStanding, now: Instant) -> Option<String> {
         Some(format!(": {}{detail}", reason.as_str().replace('_', " ")))
     };
     let why = || why().unwrap_or_default();
+    let next = |what: &str| {
+        let at = stays_until(standing, board, now);
+        at.map(|at| format!("; may {what} from {at} (`min_stay`)")).unwrap_or_default()
+    };
     match standing.health {
         Health::Healthy => None,
         Health::Suspect => Some(format!("suspect, and nothing moves yet{}", why())),
@@ -305,11 +309,12 @@ fn health_words(standing: &UpstreamStanding, now: Instant) -> Option<String> {
             Some(format!("ejected {ago} s ago{}{next}", why()))
         }
         Health::HalfOpen { since, passes, .. } => {
-            Some(format!("half-open for {} s, {passes} clean answers in a row", ago(since)))
+            let (ago, next) = (ago(since), next("ramp"));
+            Some(format!("half-open for {ago} s, {passes} clean answers in a row{next}"))
         }
         Health::Ramping { since, step, passes, .. } => {
-            let (step, ago) = (step + 1, ago(since));
-            Some(format!("step {step} of its ramp for {ago} s, {passes} clean answers"))
+            let (step, ago, next) = (step + 1, ago(since), next("take more"));
+            Some(format!("step {step} of its ramp for {ago} s, {passes} clean answers{next}"))
         }
     }
 }

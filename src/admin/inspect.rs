@@ -1,6 +1,6 @@
 //! `/v1/status`: everything for people, as of one look at the board.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::view::{
     BarredView, ChangeView, IncidentView, OrderView, PartView, ProbeView, ProviderView, ScoresView,
@@ -194,6 +194,7 @@ fn upstream_view(board: &BoardView, id: UpstreamId, now: Instant) -> UpstreamVie
         weight: upstream.weight,
         health: standing.health.tag().as_str().to_owned(),
         hold_seconds: hold_left(standing.health, now).map(|left| left.as_secs_f64()),
+        stays_until: stays_until(standing, board, now),
         admin: standing.admin.as_str().to_owned(),
         verdict: verdict_word(standing.verdict).to_owned(),
         share: candidate.map_or(0.0, |candidate| candidate.safe.fraction()),
@@ -235,6 +236,18 @@ pub(super) fn hold_left(health: Health, now: Instant) -> Option<Duration> {
             None
         }
     }
+}
+
+/// To the second: the board is up to a tenth of one old.
+pub(super) fn stays_until(
+    standing: &UpstreamStanding,
+    board: &BoardView,
+    now: Instant,
+) -> Option<String> {
+    let left = standing.stays_until?.saturating_duration_since(now);
+    let since = board.at.checked_add(left)?.duration_since(UNIX_EPOCH).ok()?;
+    let rounded = since.saturating_add(Duration::from_millis(500)).as_secs();
+    Some(rfc3339(UNIX_EPOCH.checked_add(Duration::from_secs(rounded))?))
 }
 
 const fn verdict_word(verdict: Verdict) -> &'static str {

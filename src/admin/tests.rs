@@ -131,6 +131,7 @@ fn ejected(ago: Instant, now: Instant) -> UpstreamStanding {
         marker_armed: true,
         admits: Permille::ALL,
         gray_alert: false,
+        stays_until: None,
         last: Some((ago, trip(ago))),
     }
 }
@@ -149,6 +150,7 @@ fn healthy(now: Instant) -> UpstreamStanding {
         marker_armed: false,
         admits: Permille::ALL,
         gray_alert: false,
+        stays_until: None,
         last: None,
     }
 }
@@ -207,7 +209,7 @@ fn counted() -> Metrics {
     let (service, from, to) =
         (&example::label("portal"), &example::label("cloudflare"), &example::label("bunny"));
     let moved = Move { service, from, to, reason: "cascade" };
-    metrics.failover(moved, Duration::from_millis(250));
+    metrics.failover(moved, Some(Duration::from_millis(250)));
     metrics.switched(service, Duration::from_micros(50));
     metrics.failback(Move { service, from: to, to: from, reason: "recovered" });
     let key = &example::topology(&[Example {
@@ -491,6 +493,21 @@ async fn orders_need_the_token_where_one_is_set() {
         let answer = send(served.address, "proxy.example", head, body).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{head}: {answer}");
     }
+}
+
+#[test]
+fn one_that_waits_for_min_stay_is_explained_with_its_end() {
+    let now = clock::now();
+    let mut board = board(now);
+    board.upstreams[0].health = Health::HalfOpen { since: now, passes: 259, ejections: 1 };
+    board.upstreams[0].stays_until = Some(now + Duration::from_secs(600));
+    let explained = super::explain::Explanation::of(&board, "http://portal.example/", "GET", now);
+    let out = explained.expect("a route").left_out[0].because.join("; ");
+    let waits = "259 clean answers in a row; may ramp from 2025-11-18T12:10:00.000Z (`min_stay`)";
+    assert!(out.ends_with(waits), "{out}");
+    let status = Status::of(&board, now);
+    let until = status.services[0].upstreams[0].stays_until.as_deref();
+    assert_eq!(until, Some("2025-11-18T12:10:00.000Z"));
 }
 
 #[tokio::test(flavor = "local")]

@@ -130,6 +130,9 @@ pub struct UpstreamView {
     pub health: String,
     /// Until it may be tried again, while ejected.
     pub hold_seconds: Option<f64>,
+    /// Before then `min_stay` lets it take over nothing more, RFC 3339; none: that is not what it waits for.
+    #[serde(default)]
+    pub stays_until: Option<String>,
     /// `auto`, `draining`, `forced_out` or `forced_in`.
     #[schemars(extend("enum" = ["auto", "draining", "forced_out", "forced_in"]))]
     pub admin: String,

@@ -39,9 +39,8 @@ pub(super) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result
     let config = match config::load(&file, app::cores()) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
-            if let Some(successor) = successor {
-                successor.failed(&error.to_string());
+            if !is_told(successor, &error.to_string()) {
+                eprintln!("{error}");
             }
             return Ok(error.exit_code());
         }
@@ -52,6 +51,12 @@ pub(super) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result
     // What is still said to another process does not keep this one.
     runtime.shutdown_background();
     code
+}
+
+/// Whether a process whose place this one would have taken has the reason why it does not. That one says
+/// it, once and in the form of its log; the two share their standard error.
+fn is_told(successor: Option<Successor>, reason: &str) -> bool {
+    successor.is_some_and(|successor| successor.failed(reason).is_ok())
 }
 
 /// Says what people should know of the configuration.
@@ -117,8 +122,8 @@ async fn begin(
             }
         }
         (Err(error), successor) => {
-            if let Some(successor) = successor {
-                successor.failed(&Chain(&error).to_string());
+            if is_told(successor, &Chain(&error).to_string()) {
+                return Ok(ExitCode::FAILURE);
             }
             Err(error.into())
         }

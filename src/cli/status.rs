@@ -98,8 +98,8 @@ fn service_table(out: &mut String, service: &ServiceView) {
         let seconds = incident.seconds;
         append(&mut head, format_args!(", incident for {seconds:.0} s, blame {blame}"));
     }
-    if service.origin_incident && service.incident.is_none() {
-        head.push_str(", the origin itself fails");
+    for words in flags(service) {
+        append(&mut head, format_args!(", {words}"));
     }
     for part in &service.parts {
         let first = part.first.as_deref().unwrap_or("nobody");
@@ -114,6 +114,16 @@ fn service_table(out: &mut String, service: &ServiceView) {
         row([&barred.provider, law, "barred", "-", "-", "-", "-", &barred.because])
     }));
     align(out, "  ", &rows);
+}
+
+/// What somebody who was woken up has to know first.
+fn flags(service: &ServiceView) -> impl Iterator<Item = &'static str> {
+    let flags = [
+        (service.fallback_outside_eu, "outside the EU"),
+        (service.origin_incident, "the origin itself fails"),
+        (service.common_cause, "common cause"),
+    ];
+    flags.into_iter().filter(|(holds, _)| *holds).map(|(_, words)| words)
 }
 
 fn upstream_row(upstream: &UpstreamView) -> Vec<String> {
@@ -149,6 +159,10 @@ fn why(upstream: &UpstreamView) -> String {
     }
     if let Some(hold) = upstream.hold_seconds {
         parts.push(format!("held {hold:.0} s more"));
+    }
+    if let Some(at) = &upstream.stays_until {
+        let what = if upstream.health == "ramping" { "take more" } else { "ramp" };
+        parts.push(format!("may {what} from {at} (min_stay)"));
     }
     if upstream.gray_alert {
         parts.push("gray alert".to_owned());
@@ -227,5 +241,35 @@ mod tests {
         let status: Status =
             serde_json::from_str(include_str!("../../tests/golden/status.json")).expect("golden");
         assert_eq!(table(&status), include_str!("../../tests/golden/status.txt"));
+    }
+
+    #[test]
+    fn every_alarm_of_a_service_stands_in_its_first_line_whether_or_not_an_incident_is_open() {
+        let mut status: Status =
+            serde_json::from_str(include_str!("../../tests/golden/status.json")).expect("golden");
+        let service = &mut status.services[0];
+        service.fallback_outside_eu = true;
+        service.origin_incident = true;
+        service.common_cause = true;
+        let alarms = ", outside the EU, the origin itself fails, common cause\n";
+        let with = table(&status);
+        assert!(with.contains(&format!("incident for 5 s, blame provider{alarms}")), "{with}");
+        status.services[0].incident = None;
+        let without = table(&status);
+        assert!(without.contains(&format!("served through bunny{alarms}")), "{without}");
+    }
+
+    #[test]
+    fn one_that_is_kept_by_min_stay_says_until_when() {
+        let mut status: Status =
+            serde_json::from_str(include_str!("../../tests/golden/status.json")).expect("golden");
+        let upstream = &mut status.services[0].upstreams[0];
+        (upstream.health, upstream.hold_seconds) = ("half_open".to_owned(), None);
+        upstream.stays_until = Some("2025-11-18T12:09:55.000Z".to_owned());
+        let text = table(&status);
+        assert!(
+            text.contains("5 s ago, may ramp from 2025-11-18T12:09:55.000Z (min_stay)\n"),
+            "{text}"
+        );
     }
 }

@@ -9,12 +9,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use self::books::RawBooks;
 use self::upstream::RawUpstream;
+use super::incidents::{self, Open};
 use super::orders::Moment;
 use crate::model::id::{Label, UpstreamKey};
 use crate::model::memory::{Memory, PoolMemory};
 use crate::model::operator::{Order, Override, StandingOrder, Target};
 
+mod books;
 mod upstream;
 
 /// Written into the file, so that nobody takes another one for it.
@@ -40,6 +43,8 @@ pub struct Remembered {
     pub orders: Vec<StandingOrder>,
     /// Where upstreams were dialled last.
     pub addresses: Vec<(UpstreamKey, KnownAddresses)>,
+    /// Incidents that are open, and times away from the first choice.
+    pub open: Vec<Open>,
 }
 
 /// The last good answer for one upstream's name.
@@ -73,7 +78,7 @@ pub enum MemoryError {
 /// Never for what the process itself remembers.
 pub fn write(remembered: &Remembered, at: Moment) -> serde_json::Result<Vec<u8>> {
     let scale = Scale(at);
-    let Remembered { memory, orders, addresses } = remembered;
+    let Remembered { memory, orders, addresses, open } = remembered;
     let addresses = addresses.iter().map(|(key, known)| RawAddresses {
         upstream: RawKey::of(key),
         addresses: known.addresses.clone(),
@@ -87,6 +92,7 @@ pub fn write(remembered: &Remembered, at: Moment) -> serde_json::Result<Vec<u8>>
         pools: memory.pools.iter().filter_map(|known| RawPool::of(known, scale)).collect(),
         orders: orders.iter().map(RawOrder::of).collect(),
         addresses: addresses.collect(),
+        open: open.iter().map(|books| RawBooks::of(books, scale)).collect(),
     })
 }
 
@@ -102,8 +108,8 @@ pub fn read(bytes: &[u8], at: Moment) -> Result<Remembered, MemoryError> {
     }
     let raw: RawMemory = serde_json::from_slice(bytes).map_err(MemoryError::Damaged)?;
     let scale = Scale(at);
-    let age = milliseconds(at.wall).saturating_sub(raw.written_ms);
-    let is_fresh = Duration::from_millis(age) < LIVES;
+    let age = Duration::from_millis(milliseconds(at.wall).saturating_sub(raw.written_ms));
+    let is_fresh = age < LIVES;
     let upstreams = raw.upstreams.into_iter().take(MOST_ENTRIES).filter(|_| is_fresh);
     let pools = raw.pools.into_iter().take(MOST_ENTRIES).filter(|_| is_fresh);
     let memory = Memory {
@@ -112,10 +118,12 @@ pub fn read(bytes: &[u8], at: Moment) -> Result<Remembered, MemoryError> {
     };
     let orders = raw.orders.into_iter().take(super::orders::MOST);
     let addresses = raw.addresses.into_iter().take(MOST_ENTRIES);
+    let open = raw.open.into_iter().take(MOST_ENTRIES).filter(|_| age < incidents::QUIET);
     Ok(Remembered {
         memory,
         orders: orders.filter_map(|raw| raw.standing(at)).collect(),
         addresses: addresses.filter_map(|raw| raw.known(scale)).collect(),
+        open: open.filter_map(|raw| raw.books(scale)).collect(),
     })
 }
 
@@ -166,6 +174,9 @@ struct RawMemory {
     pools: Vec<RawPool>,
     orders: Vec<RawOrder>,
     addresses: Vec<RawAddresses>,
+    /// Missing in a file of before there were any.
+    #[serde(default)]
+    open: Vec<RawBooks>,
 }
 
 #[derive(Deserialize, Serialize)]

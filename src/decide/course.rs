@@ -183,9 +183,9 @@ impl Course {
             self.stay_until = Some(at + change.context.pool().rules.failover.min_stay);
         }
         let reason = self.reason(occasion, ejection).unwrap_or(Reason::Fallback);
-        // Nothing had to be detected to obey an order.
-        let since = ejection.filter(|_| occasion != Occasion::Order).map_or(at, |(_, since)| since);
-        let detection = at.saturating_duration_since(since);
+        // Nothing had to be detected to obey.
+        let since = ejection.filter(|_| occasion == Occasion::Decision).map(|(_, since)| since);
+        let detection = since.map(|since| at.saturating_duration_since(since));
         out.push(Transition::Failover { pool, from, to, at, reason, detection });
     }
 

@@ -22,7 +22,9 @@ use super::provider::Providers;
 use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
 use crate::model::drill::DrillStanding;
-use crate::model::health::{Attribution, Ground, Health, HealthTag, IncidentEdge, Transition};
+use crate::model::health::{
+    Attribution, Blame, Ground, Health, HealthTag, IncidentEdge, Transition,
+};
 use crate::model::id::{PoolId, UpstreamKey};
 
 use crate::model::operator::{self, Override};
@@ -333,8 +335,27 @@ impl PoolWatch {
         }
         self.incident = self.incident.filter(|i| now < i.last_failing + INCIDENT_ENDS_AFTER);
         if let Some((edge, attribution)) = self.origin.announce(now) {
+            // Whoever looks is told what the journal is.
+            let of_origin = |incident: &&mut Incident| {
+                incident.attribution.is_some_and(|known| known.blame == Blame::Origin)
+            };
+            if let (IncidentEdge::Ended, Some(incident)) =
+                (edge, self.incident.as_mut().filter(of_origin))
+            {
+                incident.attribution = Some(attribution);
+            }
             out.push(Transition::OriginIncident { pool: context.id, edge, at: now, attribution });
         }
+    }
+
+    /// Until when `min_stay` keeps the upstream at `place` from taking over more, for people; `None` where
+    /// it is not that which it waits for.
+    pub fn stays_until(&self, place: usize, now: Instant) -> Option<Instant> {
+        let waits = match self.watches[place].health {
+            Health::HalfOpen { .. } | Health::Ramping { .. } => self.others(place) == Others::Able,
+            Health::Healthy | Health::Suspect | Health::Ejected { .. } => false,
+        };
+        self.course.stay_until().filter(|until| waits && now < *until)
     }
 
     /// When something is due even if nothing is heard.

@@ -212,13 +212,14 @@ impl Successor {
         self.0.write_all(&[READY])
     }
 
-    /// Says why it does not. The other one may be gone; it serves on or does not, as before.
-    pub fn failed(mut self, reason: &str) {
+    /// Says why it does not. The other one serves on or does not, as before.
+    ///
+    /// # Errors
+    /// When the other one is gone: then nobody has heard the reason.
+    pub fn failed(mut self, reason: &str) -> io::Result<()> {
         let mut said = vec![FAILED];
         said.extend(reason.bytes().take(MOST_REASON as usize));
-        if let Err(error) = self.0.write_all(&said) {
-            tracing::debug!(%error, "nobody waits for the reason");
-        }
+        self.0.write_all(&said)
     }
 }
 
@@ -308,7 +309,7 @@ mod tests {
     #[test]
     fn whoever_cannot_take_over_says_why() {
         let (mut old, new) = both();
-        new.failed("the file has a mistake");
+        new.failed("the file has a mistake").expect("the other one waits");
         let error = old.prepared().expect_err("it cannot");
         assert_eq!(error.to_string(), "the file has a mistake");
     }

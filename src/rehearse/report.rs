@@ -301,12 +301,10 @@ pub fn transition_text(topology: &Topology, transition: &Transition) -> Option<S
             )
         }
         Transition::Failover { from, to, detection, .. } => {
-            let seconds = detection.as_secs_f64();
-            format!(
-                "failover {} → {}, {seconds:.2} s after the first failure",
-                name(from),
-                name(to)
-            )
+            let after = detection.map(|detection| {
+                format!(", {:.2} s after the first failure", detection.as_secs_f64())
+            });
+            format!("failover {} → {}{}", name(from), name(to), after.unwrap_or_default())
         }
         Transition::Failback { from, to, .. } => format!("failback {} → {}", name(from), name(to)),
         Transition::Mode { from, to, .. } => format!("{} → {}", from.as_str(), to.as_str()),

@@ -111,6 +111,9 @@ pub enum Event {
     IncidentBegan,
     /// Nothing has failed for a minute.
     IncidentEnded,
+    /// What was open as the process before this one ended goes on: an incident, a time away from the
+    /// first choice.
+    Resumed,
     /// A service is back at its first choice after having been elsewhere.
     Returned,
     /// Something that a later version writes.

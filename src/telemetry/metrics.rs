@@ -136,12 +136,13 @@ impl Metrics {
         self.registry.gather()
     }
 
-    /// A verdict moved everyone; `detection` counts from the first failure.
-    pub fn failover(&self, moved: Move<'_>, detection: Duration) {
+    /// A verdict moved everyone; `detection` counts from the first failure, where one was found.
+    pub fn failover(&self, moved: Move<'_>, detection: Option<Duration>) {
         self.failovers.with_label_values(&moved.labels()).inc();
-        self.detection
-            .with_label_values(&[moved.service.as_str()])
-            .observe(detection.as_secs_f64());
+        if let Some(detection) = detection {
+            let service = moved.service.as_str();
+            self.detection.with_label_values(&[service]).observe(detection.as_secs_f64());
+        }
     }
 
     /// A failover is in force `took` after it was decided.

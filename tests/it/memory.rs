@@ -74,6 +74,13 @@ async fn after_kill_9_in_an_outage_no_request_goes_to_the_ejected_provider() {
         .collect();
     assert_eq!(events.iter().filter(|event| **event == "started").count(), 2, "{events:?}");
     assert!(events.contains(&"failover"), "the first process told it: {events:?}");
+    let of = |event: &str| events.iter().filter(|known| **known == event).count();
+    assert_eq!((of("incident_began"), of("resumed")), (1, 1), "one incident goes on: {events:?}");
+    let (_, report) = proxy.verb(&["journal", "--format", "md"]).await;
+    assert!(
+        report.contains("- Incidents: 1;") && report.contains("| not yet, or not seen |"),
+        "{report}"
+    );
 }
 
 #[tokio::test]

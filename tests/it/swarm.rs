@@ -469,7 +469,7 @@ impl Walk {
             }
             Transition::Failover { from, to, at, detection, .. } => {
                 assert_ne!(from, to, "BASCULE_SEED={seed}");
-                assert!(detection <= at - self.start, "BASCULE_SEED={seed}");
+                assert!(detection <= Some(at - self.start), "BASCULE_SEED={seed}");
                 format!("{} failover {from:?} {to:?}", offset(at))
             }
             Transition::Failback { from, to, at, .. } => {

@@ -19,6 +19,14 @@ async fn order(proxy: &RunningProxy, body: Value) {
     assert_eq!(answer.status.as_u16(), 200, "{}", answer.text());
 }
 
+/// Both processes write to one standard error; the new one has ended by the time that the old one says why.
+fn assert_said_once(proxy: &RunningProxy, why: &str) {
+    let raw = proxy.log.select(|line| line.json.is_null() && !line.text.is_empty());
+    assert!(raw.is_empty(), "a reader of JSON cannot read this: {:?}", raw[0].text);
+    let said = proxy.log.select(|line| line.text.contains(why));
+    assert_eq!(said.len(), 1, "{why}");
+}
+
 fn is_out(metrics: &Metrics) -> bool {
     metrics.sum("bascule_upstream_health", &[("provider", "us"), ("health", "ejected")]) == 1.0
 }
@@ -101,6 +109,7 @@ async fn a_new_process_that_cannot_serve_says_why_and_the_old_one_serves_on() {
     let stays = |line: &crate::harness::log::Line| line.message().ends_with("this one serves on");
     let lines = proxy.log.wait("why", 1, stays).await;
     assert!(lines[0].text.contains("no_such_key"), "{}", lines[0].text);
+    assert_said_once(&proxy, "no_such_key");
     assert_eq!(proxy.get("/page").await.status.as_u16(), 200);
     order(&proxy, json!({ "target": "us", "order": "drain", "reason": "still obeyed" })).await;
     let memory = proxy.file("state/memory.json");
@@ -129,6 +138,7 @@ async fn an_address_that_is_not_to_be_had_leaves_the_old_process_its_state_dir()
     let stays = |line: &crate::harness::log::Line| line.message().ends_with("this one serves on");
     let lines = stage.proxy.log.wait("why", 1, stays).await;
     assert!(lines[0].text.contains("cannot listen on"), "{}", lines[0].text);
+    assert_said_once(&stage.proxy, "cannot listen on");
     // It had given everything up by then.
     order(&stage.proxy, json!({ "target": "us", "order": "drain", "reason": "kept here" })).await;
     let memory = stage.proxy.file("state/memory.json");

@@ -2,27 +2,23 @@
 //! failed, when it was found, what was done, when it ended, what it cost, and how much of the time
 //! was served from outside the EU.
 //!
-//! An incident is what lies between its two lines in the journal. One that moved nothing and blamed
-//! nobody is only counted.
+//! An incident that moved nothing and blamed nobody is only counted.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::SystemTime;
 
+use self::incident::{End, Incident, Known, Outside, incidents};
 use crate::admin::history::JournalPage;
 use crate::cli::api::plain;
-use crate::telemetry::journal::{CostLine, Event, Line};
+use crate::telemetry::journal::{self, CostLine, Event, Line};
+
+mod incident;
 
 /// Lines of one incident's timeline; the journal has the rest.
 const MOST_LINES: usize = 200;
 
-/// One incident of one service.
-struct Incident<'a> {
-    service: &'a str,
-    began: &'a str,
-    ended: Option<&'a Line>,
-    lines: Vec<&'a Line>,
-    returned: Option<&'a Line>,
-}
+/// Switches of one incident that have a row of their own; its timeline has the rest.
+const MOST_SWITCHES: usize = 20;
 
 /// The whole report.
 pub(super) fn markdown(page: &JournalPage) -> String {
@@ -46,136 +42,13 @@ pub(super) fn markdown(page: &JournalPage) -> String {
         slight.len()
     ));
     out.line(format_args!(""));
-    out.summary(&grave);
+    let until = journal::moment(&page.at).unwrap_or(SystemTime::UNIX_EPOCH);
+    out.summary(&grave, until);
     for (number, incident) in grave.iter().enumerate() {
-        out.incident(number + 1, incident);
+        out.incident(number + 1, incident, until);
     }
     out.orders(&page.entries);
     out.0
-}
-
-/// Cuts the journal at the lines where incidents begin and end, service by service.
-fn incidents(entries: &[Line]) -> Vec<Incident<'_>> {
-    let mut all: Vec<Incident<'_>> = Vec::new();
-    for (number, line) in entries.iter().enumerate() {
-        let Some(service) = line.service.as_deref() else { continue };
-        let open = all.iter().rposition(|i| i.service == service && i.ended.is_none());
-        let last = all.iter().rposition(|i| i.service == service);
-        let began = line.event == Event::IncidentBegan;
-        match (open, last) {
-            (Some(open), _) => {
-                all[open].lines.push(line);
-                if line.event == Event::IncidentEnded {
-                    all[open].ended = Some(line);
-                }
-            }
-            (None, Some(last)) if !began => {
-                if line.event == Event::Returned && all[last].returned.is_none() {
-                    all[last].returned = Some(line);
-                }
-                if is_return(line) {
-                    all[last].lines.push(line);
-                }
-            }
-            (None, _) if began => {
-                // What was decided in the same moment stands just before the line that opens it.
-                let mut lines = decided_with(line, &entries[..number]);
-                lines.push(line);
-                all.push(Incident { service, began: &line.at, ended: None, lines, returned: None });
-            }
-            (None, _) => {}
-        }
-    }
-    all
-}
-
-/// Lines of the moment in which an incident was opened.
-fn decided_with<'a>(opening: &Line, before: &'a [Line]) -> Vec<&'a Line> {
-    let moment = opening.moment();
-    let near = |line: &&Line| {
-        moment.duration_since(line.moment()).is_ok_and(|gap| gap <= Duration::from_secs(1))
-    };
-    let recent = before.iter().rev().take_while(near);
-    let mut lines: Vec<&Line> =
-        recent.filter(|line| line.service == opening.service && !is_return(line)).collect();
-    lines.reverse();
-    lines
-}
-
-/// A step back to how it was before the incident.
-fn is_return(line: &Line) -> bool {
-    match line.event {
-        Event::Failback | Event::Returned => true,
-        Event::Health => matches!(line.to.as_deref(), Some("half_open" | "ramping" | "healthy")),
-        Event::Started
-        | Event::Withheld
-        | Event::Failover
-        | Event::Mode
-        | Event::OriginIncident
-        | Event::GrayAlert
-        | Event::Slice
-        | Event::Provider
-        | Event::CommonCause
-        | Event::Limit
-        | Event::Drill
-        | Event::Order
-        | Event::AdminState
-        | Event::IncidentBegan
-        | Event::IncidentEnded
-        | Event::Other => false,
-    }
-}
-
-impl Incident<'_> {
-    /// Whether anything followed from it.
-    fn is_grave(&self) -> bool {
-        self.lines.iter().any(|line| match line.event {
-            Event::Withheld
-            | Event::Failover
-            | Event::Mode
-            | Event::OriginIncident
-            | Event::Slice
-            | Event::Provider
-            | Event::CommonCause => true,
-            Event::Health => line.to.as_deref() == Some("ejected"),
-            Event::Started
-            | Event::Failback
-            | Event::GrayAlert
-            | Event::Limit
-            | Event::Drill
-            | Event::Order
-            | Event::AdminState
-            | Event::IncidentBegan
-            | Event::IncidentEnded
-            | Event::Returned
-            | Event::Other => false,
-        })
-    }
-
-    fn first(&self, wanted: impl Fn(&Line) -> bool) -> Option<&Line> {
-        self.lines.iter().find(|line| wanted(line)).copied()
-    }
-
-    /// What was concluded first, with its evidence.
-    fn found(&self) -> Option<&Line> {
-        self.first(|line| {
-            line.event == Event::Withheld
-                || line.event == Event::OriginIncident
-                || (line.event == Event::Health && line.to.as_deref() == Some("ejected"))
-        })
-    }
-
-    fn switch(&self) -> Option<&Line> {
-        self.first(|line| line.event == Event::Failover)
-    }
-
-    fn cost(&self) -> Option<&CostLine> {
-        self.ended.and_then(|line| line.cost.as_ref())
-    }
-
-    fn start(&self) -> &str {
-        self.cost().map_or(self.began, |cost| &cost.began)
-    }
 }
 
 struct Out(String);
@@ -185,7 +58,7 @@ impl Out {
         writeln!(self.0, "{text}").expect("a String takes everything");
     }
 
-    fn summary(&mut self, incidents: &[Incident<'_>]) {
+    fn summary(&mut self, incidents: &[Incident<'_>], until: SystemTime) {
         self.line(format_args!("## Summary"));
         self.line(format_args!(""));
         if incidents.is_empty() {
@@ -199,27 +72,24 @@ impl Out {
         ));
         self.line(format_args!("|---|---|---|---|---|---|---|---|"));
         for (number, incident) in incidents.iter().enumerate() {
-            let switch = incident.switch();
-            let detected = switch.and_then(|line| line.detection_seconds);
-            let left = switch.and_then(|line| line.to.as_deref()).unwrap_or("–");
-            let observed = switch.is_some_and(|line| line.observed);
-            let observed = if observed { " (observed only)" } else { "" };
+            let detected = incident.detection_seconds();
+            let outside = incident.outside(until);
             self.line(format_args!(
-                "| {} | {} | {} | {} | {}{observed} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} |",
                 number + 1,
                 cell(incident.service),
                 cell(incident.start()),
                 detected.map_or("–".to_owned(), |seconds| format!("{seconds} s")),
-                cell(left),
-                cell(incident.ended.map_or("not yet, or not seen", |line| &line.at)),
+                cell(&left_for(incident)),
+                cell(&end(incident.end)),
                 incident.cost().map_or("–".to_owned(), lost),
-                incident.cost().map_or("–".to_owned(), |c| format!("{} s", c.outside_eu_seconds)),
+                outside.map_or("–".to_owned(), outside_words),
             ));
         }
         self.line(format_args!(""));
     }
 
-    fn incident(&mut self, number: usize, incident: &Incident<'_>) {
+    fn incident(&mut self, number: usize, incident: &Incident<'_>, until: SystemTime) {
         self.line(format_args!("## {number}. {}", cell(incident.service)));
         self.line(format_args!(""));
         self.line(format_args!("| | |"));
@@ -229,20 +99,44 @@ impl Out {
             self.row("Detection", &format!("{}: {}", found.at, found.text));
             self.grounds(found);
         }
-        match incident.switch() {
-            Some(switch) => self.switched(switch),
-            None => {
-                self.row("Switch", "none: no other upstream would have helped, or none was left")
-            }
+        let switches: Vec<&Line> = incident.switches().collect();
+        for switch in switches.iter().take(MOST_SWITCHES) {
+            self.switched(switch);
         }
-        match incident.ended {
-            Some(ended) => self.row("End (confirmed after a minute without failures)", &ended.at),
-            None => self.row("End", "not in the period"),
+        match switches.len() {
+            0 => {
+                self.row("Switch", "none: no other upstream would have helped, or none was left");
+            }
+            count if count > MOST_SWITCHES => {
+                self.row("Switch", &format!("and {} more", count - MOST_SWITCHES));
+            }
+            _ => {}
+        }
+        match incident.end {
+            End::Told(ended) => {
+                self.row("End (confirmed after a minute without failures)", &ended.at);
+            }
+            End::Cut(started) => {
+                let text = format!(
+                    "not known: the process ended before it was over; the next one started at {}",
+                    started.at
+                );
+                self.row("End", &text);
+            }
+            End::Lost => self.row("End", "not known: the journal has the next one before it"),
+            End::Open => self.row("End", "not in the period"),
         }
         if let Some(cost) = incident.cost() {
             self.cost(cost);
         }
-        if let Some((line, cost)) = incident.returned.and_then(|l| Some((l, l.cost.as_ref()?))) {
+        self.elsewhere(incident, until);
+        self.timeline(&incident.lines);
+    }
+
+    /// Where else it was served, and for how long, until it was back.
+    fn elsewhere(&mut self, incident: &Incident<'_>, until: SystemTime) {
+        let accounts = incident.returned.iter().filter_map(|l| Some((l, l.cost.as_ref()?)));
+        for (line, cost) in accounts.take(MOST_SWITCHES) {
             let (away, outside) = (cost.seconds, cost.outside_eu_seconds);
             let text = format!(
                 "{}, after {away} s elsewhere, {outside} s of them outside the EU",
@@ -250,7 +144,9 @@ impl Out {
             );
             self.row("Back at the first choice", &text);
         }
-        self.timeline(&incident.lines);
+        if let Some(outside) = incident.outside(until) {
+            self.row("Served from outside the EU, until it was back", &outside_words(outside));
+        }
     }
 
     fn grounds(&mut self, found: &Line) {
@@ -289,13 +185,17 @@ impl Out {
         };
         let (from, to) = (switch.from.as_deref(), switch.to.as_deref());
         let moved = if switch.observed { "decided, not made (observe mode)" } else { "in force" };
+        let after = match (switch.reason.as_deref(), switch.detection_seconds) {
+            (Some("ordered"), _) => "; by order".to_owned(),
+            (_, Some(seconds)) => format!("; {seconds} s after the first failure"),
+            (_, None) => String::new(),
+        };
         let text = format!(
-            "{}: from {} to {} ({law}), {moved} in snapshot {}; {} s after the first failure",
+            "{}: from {} to {} ({law}), {moved} in snapshot {}{after}",
             switch.at,
             from.unwrap_or("–"),
             to.unwrap_or("–"),
             switch.generation,
-            switch.detection_seconds.unwrap_or_default(),
         );
         self.row("Switch", &text);
     }
@@ -346,6 +246,45 @@ impl Out {
 
     fn row(&mut self, name: &str, text: &str) {
         self.line(format_args!("| {name} | {} |", cell(text)));
+    }
+}
+
+/// Whoever was gone to, in turn; a few of them say it.
+fn left_for(incident: &Incident<'_>) -> String {
+    const MOST: usize = 4;
+    let mut names: Vec<String> = Vec::new();
+    for switch in incident.switches() {
+        let Some(to) = &switch.to else { continue };
+        let name = if switch.observed { format!("{to} (observed only)") } else { to.clone() };
+        if names.last() != Some(&name) {
+            names.push(name);
+        }
+    }
+    match names.len() {
+        0 => "–".to_owned(),
+        count if count > MOST => {
+            format!("{} and {} more", names[..MOST].join(", then "), count - MOST)
+        }
+        _ => names.join(", then "),
+    }
+}
+
+/// When it ended, in a word.
+fn end(end: End<'_>) -> String {
+    match end {
+        End::Told(line) => line.at.clone(),
+        End::Open => "not yet, or not seen".to_owned(),
+        End::Cut(_) => "not known: the process ended first".to_owned(),
+        End::Lost => "not known".to_owned(),
+    }
+}
+
+fn outside_words(outside: Outside) -> String {
+    let Outside { seconds, known } = outside;
+    match known {
+        Known::Whole => format!("{seconds} s"),
+        Known::SoFar => format!("{seconds} s so far"),
+        Known::Unclear => format!("{seconds} s as far as known"),
     }
 }
 

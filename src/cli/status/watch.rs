@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::screen::{Paint, Size, frame, last_top};
-use super::{percent, table};
+use super::{flags, percent, table};
 use crate::admin::view::{ServiceView, Status};
 use crate::cli::api::{self, Where, plain};
 use crate::clock;
@@ -245,12 +245,7 @@ fn service_line(service: &ServiceView) -> String {
     if service.mode != "normal" {
         line = format!("{line}, {}", service.mode.replace('_', "-"));
     }
-    let flags = [
-        (service.fallback_outside_eu, "outside the EU"),
-        (service.origin_incident, "the origin itself fails"),
-        (service.common_cause, "common cause"),
-    ];
-    for (_, words) in flags.iter().filter(|(holds, _)| *holds) {
+    for words in flags(service) {
         line = format!("{line}, {words}");
     }
     for upstream in &service.upstreams {

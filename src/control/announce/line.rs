@@ -58,7 +58,6 @@ impl<'a> Line<'a> {
                 ..upstream(whose)
             },
             Transition::Failover { pool: whose, from, to, reason, detection, .. } => {
-                let detection = Some(detection);
                 Self { detection, ..pool(whose) }.between(topology, from, to).because(reason)
             }
             Transition::Failback { pool: whose, from, to, reason, .. } => {
@@ -358,7 +357,7 @@ mod tests {
                  score=18.4/17.2 failures=6/7 witnesses=4 blame=provider log_odds=+7.5 hold=28.5s",
             ),
             (
-                Transition::Failover { pool, from, to, at, reason: Reason::Probes { failed: 3, kind: FailureKind::Tls }, detection: Duration::from_millis(250) },
+                Transition::Failover { pool, from, to, at, reason: Reason::Probes { failed: 3, kind: FailureKind::Tls }, detection: Some(Duration::from_millis(250)) },
                 Level::Warn,
                 "failover from=bunny to=gcore reason=probes kind=tls detection=250.0ms",
             ),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::*;
+use crate::control::incidents::{Open, Sample, Totals};
 use crate::control::memory::KnownAddresses;
 use crate::model::example::label;
 use crate::model::health::Health;
@@ -50,6 +51,9 @@ fn remembered(at: Moment) -> Remembered {
     };
     let lapses = Some(wall + Duration::from_secs(60));
     let address = SocketAddr::from(([192, 0, 2, 1], 443));
+    let (requests, outside) = (1000, Duration::from_millis(1250));
+    let totals = Totals { requests, outside, ..Totals::default() };
+    let began = Sample { at: ago(9), totals: Totals { requests: 900, ..Totals::default() } };
     Remembered {
         memory: Memory {
             upstreams: vec![UpstreamMemory { key: key(), health, record, hour, baseline }],
@@ -57,6 +61,7 @@ fn remembered(at: Moment) -> Remembered {
         },
         orders: vec![StandingOrder { word, since: wall, lapses, reason: "why".into() }],
         addresses: vec![(key(), KnownAddresses { addresses: vec![address], at: ago(7) })],
+        open: vec![Open { service: label("portal"), totals, incident: Some(began), away: None }],
     }
 }
 
@@ -93,6 +98,23 @@ fn what_is_remembered_comes_back_as_it_was_on_another_clock() {
     assert!(near(until(&is), until(&was)));
     assert_eq!(is.addresses[0].1.addresses, was.addresses[0].1.addresses);
     assert!(near(is.addresses[0].1.at, was.addresses[0].1.at));
+    assert_eq!((&is.open[0].totals, is.open[0].away), (&was.open[0].totals, None));
+    let began = |remembered: &Remembered| remembered.open[0].incident.expect("one is open");
+    assert_eq!(began(&is).totals, began(&was).totals);
+    assert!(near(began(&is).at, began(&was).at));
+}
+
+#[test]
+fn an_incident_that_nobody_watched_for_a_minute_does_not_go_on() {
+    let at = moment();
+    let bytes = memory::write(&remembered(at), at).expect("it can be written");
+    for (seconds, goes_on) in [(59, true), (60, false)] {
+        let gone = Duration::from_secs(seconds);
+        let later = Moment { now: at.now + gone, wall: at.wall + gone };
+        let is = memory::read(&bytes, later).expect("ours");
+        assert_eq!(is.open.len() == 1, goes_on, "{seconds} s");
+        assert!(!is.memory.upstreams.is_empty(), "beliefs live longer");
+    }
 }
 
 #[test]

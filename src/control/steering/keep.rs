@@ -54,6 +54,10 @@ impl Steering {
         let (at, event) = (rfc3339(wall), Event::Started);
         let generation = self.publisher.current().routing.generation.get();
         self.journal.add(Line { at, event, text, generation, ..Line::default() }, wall);
+        let view = self.publisher.current();
+        for line in self.incidents.resume(&remembered.open, &view, Moment { now, wall }) {
+            self.journal.add(line, wall);
+        }
         if known > 0 || !self.orders.is_empty() {
             tracing::info!(upstreams = known, orders = self.orders.all().len(), "remembered");
         }
@@ -103,10 +107,12 @@ impl Steering {
     }
 
     fn known(&self) -> Remembered {
+        let view = self.publisher.current();
         Remembered {
             memory: self.detector.memory(),
             orders: self.orders.all().to_vec(),
-            addresses: known_addresses(&self.publisher.current().states),
+            addresses: known_addresses(&view.states),
+            open: self.incidents.open(&view),
         }
     }
 

@@ -1,6 +1,9 @@
 //! The loop with the real detector under paused time: counters and evidence in, snapshots out.
 
 use super::*;
+use crate::control::keeper::Restored;
+use crate::control::memory;
+use crate::control::orders::Moment;
 use crate::exchange::commands::{Disobeyed, DrillWord, Word};
 use crate::exchange::evidence::{self, EvidenceSender};
 use crate::exchange::state::UpstreamState;
@@ -28,7 +31,7 @@ struct World {
     witness: u32,
 }
 
-fn steering(upstreams: &[Example<'_>]) -> (Steering, World) {
+fn steering(upstreams: &[Example<'_>], keeping: Option<Keeping>) -> (Steering, World) {
     let topology = Arc::new(example::topology(upstreams));
     let (sender, receiver) = evidence::channel();
     let metrics = Metrics::new();
@@ -39,14 +42,18 @@ fn steering(upstreams: &[Example<'_>]) -> (Steering, World) {
         seed: 7,
         evidence: receiver,
         metrics: metrics.clone(),
-        keeping: None,
+        keeping,
     });
     let (shutdown, _) = watch::channel(false);
     (steering, World { handles, evidence: sender, metrics, shutdown, witness: 0 })
 }
 
 fn run(upstreams: &[Example<'_>]) -> World {
-    let (steering, world) = steering(upstreams);
+    run_after(upstreams, None)
+}
+
+fn run_after(upstreams: &[Example<'_>], keeping: Option<Keeping>) -> World {
+    let (steering, world) = steering(upstreams, keeping);
     tokio::task::spawn_local(steering.run(world.shutdown.subscribe()));
     world
 }
@@ -172,7 +179,7 @@ async fn while_all_is_well_nothing_is_published_but_the_board() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn the_first_note_is_taken_at_once_and_the_next_ten_milliseconds_later() {
-    let (mut steering, world) = steering(&[US, EU]);
+    let (mut steering, world) = steering(&[US, EU], None);
     let mut shutdown = world.shutdown.subscribe();
     let probe = || Evidence::Probe {
         serial: 1,
@@ -282,8 +289,12 @@ async fn an_order_is_in_force_when_it_is_answered_and_lapses_by_itself() {
     assert_eq!(told.len(), 7, "{told:?}");
     assert!(told[0].starts_with("order given: force_out cloudflare until "), "{told:?}");
     assert_eq!(told[1], "upstream forced out by order provider=cloudflare from=auto to=forced_out");
-    assert_eq!(told[2], "failover from=cloudflare to=bunny reason=ordered detection=0.0ns");
+    assert_eq!(told[2], "failover from=cloudflare to=bunny reason=ordered");
     assert_eq!(told[3], "order lapsed: force_out cloudflare: a test");
+    let counted = world.metrics.gather();
+    let has = |family: &str| counted.iter().any(|have| have.name() == family);
+    assert!(has("bascule_failovers_total"), "it moved everybody");
+    assert!(!has("bascule_failover_detection_seconds"), "nothing was detected");
     assert_eq!(told[5], "failback from=bunny to=cloudflare reason=ordered");
     assert_eq!(told[6], "back at the first choice seconds=60 outside_eu_seconds=0");
     let generations: Vec<u64> = board.recent.iter().map(|entry| entry.generation.get()).collect();
@@ -390,4 +401,38 @@ async fn an_incident_is_told_with_what_it_cost() {
     );
     assert!(cost.seconds < 5.0 && cost.outside_eu_seconds < 2.0, "{cost:?}");
     assert!(cost.failed_attempts > 3 && cost.attempts >= 2 * cost.failed_attempts, "{cost:?}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_incident_and_what_it_cost_go_on_in_the_next_process() {
+    let mut world = run(&[EU, US]);
+    world.outage().await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let handed = world.handles.commands.hand_over().await.expect("it runs");
+    let at = Moment { now: clock::now(), wall: clock::wall() };
+    let remembered = memory::read(&handed.memory, at).expect("ours");
+    let restored = Restored { remembered, journal: Vec::new() };
+    let stale = Duration::from_secs(3600);
+    let next = run_after(&[EU, US], Some(Keeping { keeper: None, restored, stale }));
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    let lines = |world: &World| -> Vec<Line> {
+        let recent = world.handles.board.current().recent.clone();
+        recent.iter().filter_map(|entry| Line::from_json(&entry.json)).collect()
+    };
+    let told = lines(&next);
+    let texts: Vec<&str> = told.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(texts[1], "goes on after a restart: an incident, away from the first choice");
+    let of = |event: Event, lines: &[Line]| lines.iter().filter(|l| l.event == event).count();
+    let began = Event::IncidentBegan;
+    assert_eq!((of(began, &told), of(Event::IncidentEnded, &told)), (0, 0), "{texts:?}");
+
+    // Nothing fails any more, which takes a minute to say.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let told = lines(&next);
+    assert_eq!(of(began, &told), 0, "{told:?}");
+    let ended = told.iter().find(|line| line.event == Event::IncidentEnded).expect("it ended");
+    let cost = ended.cost.clone().expect("it cost");
+    assert!(cost.failed_attempts > 3, "counted by the process before: {cost:?}");
+    assert!((9.0..12.0).contains(&cost.seconds), "from its first failure to the restart: {cost:?}");
+    assert!((9.0..12.0).contains(&cost.outside_eu_seconds), "{cost:?}");
 }

@@ -10,7 +10,7 @@ use crate::decide::world::{Answer, Ask, Behaviour, World, three, topology};
 use crate::model;
 use crate::model::cell::HostId;
 use crate::model::health::{Blame, Health, HealthTag, IncidentEdge, Reason, Transition, TripRule};
-use crate::model::id::UpstreamId;
+use crate::model::id::{PoolId, UpstreamId};
 use crate::model::operator::{Order, Override, Target};
 use crate::model::outcome::{FailureKind, MethodClass};
 use crate::model::place::Residency;
@@ -233,6 +233,31 @@ fn a_dead_origin_without_marker_moves_nobody_and_is_announced() {
             assert_eq!(origin_incidents(&world, IncidentEdge::Ended), 1, "{}", world.told());
         }
     }
+}
+
+#[test]
+fn the_origin_is_blamed_no_longer_than_its_incident_stands() {
+    let behaviour = Behaviour {
+        answer: &|place, at, _| origin_dead(place, at),
+        probe: &origin_dead,
+        origin: Some(&|at| origin_dead(0, at) == Answer::Good),
+        ..calm()
+    };
+    let mut world = World::new(three());
+    world.run(&behaviour, BEGIN + 15.0);
+    let blame = |world: &World| {
+        let standing = world.detector.pool(PoolId::new(0));
+        standing.incident.and(standing.attribution).map(|attribution| attribution.blame)
+    };
+    assert_eq!(blame(&world), Some(Blame::Origin), "{}", world.told());
+    while origin_incidents(&world, IncidentEdge::Ended) == 0 {
+        let next = world.seconds() + 0.1;
+        assert!(next < BEGIN + 60.0, "{}", world.told());
+        world.run(&behaviour, next);
+    }
+    assert_eq!(blame(&world), Some(Blame::Unknown), "open, and the origin's no more");
+    world.run(&behaviour, world.seconds() + 10.0);
+    assert_eq!(blame(&world), Some(Blame::Unknown), "{}", world.told());
 }
 
 #[test]
@@ -573,6 +598,23 @@ fn quiet_hours_need_no_attention_and_an_unchanged_plan_is_the_same() {
     assert!(!world.detector.in_doubt());
     assert!(Arc::ptr_eq(&before, &world.plan()));
     assert_eq!(world.log, []);
+}
+
+#[test]
+fn one_that_is_well_again_says_until_when_it_waits_for_the_least_stay() {
+    let fails = |place: usize, at: f64, _: &Ask| {
+        if place == 0 && (BEGIN..BEGIN + 20.0).contains(&at) { BAD } else { Answer::Good }
+    };
+    let mut world = World::new(three());
+    world.run(&Behaviour { answer: &fails, ..calm() }, BEGIN + 200.0);
+    let of = |world: &World| world.detector.upstream(UpstreamId::new(0), world.now);
+    assert_eq!(of(&world).health.tag(), HealthTag::HalfOpen, "{}", world.told());
+    let until = since_begin(&world, of(&world).stays_until.expect("it waits"));
+    let left = left_after(&world).expect("it was left");
+    assert!((until - left - 600.0).abs() < 0.1, "{until} after {left}");
+    world.run(&Behaviour { answer: &fails, ..calm() }, BEGIN + until + 1.0);
+    assert_eq!(of(&world).health.tag(), HealthTag::Ramping, "{}", world.told());
+    assert_eq!(of(&world).stays_until, None);
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub struct UpstreamStanding {
     pub admits: Permille,
     /// Whether a gray alert stands.
     pub gray_alert: bool,
+    /// Until when `min_stay` keeps it from the ramp or from its next step; only while it does.
+    pub stays_until: Option<Instant>,
     /// The last change of health: when and why.
     pub last: Option<(Instant, Reason)>,
 }

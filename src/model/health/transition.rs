@@ -122,8 +122,9 @@ pub enum Transition {
         at: Instant,
         /// Why `from` was left.
         reason: Reason,
-        /// From the first failure that led here to this instant.
-        detection: Duration,
+        /// From the first failure that led here to this instant; `None` where nothing had to be detected,
+        /// as for an order or a reload.
+        detection: Option<Duration>,
     },
     /// The preferred upstream is first again.
     Failback {

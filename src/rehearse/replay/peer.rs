@@ -123,7 +123,7 @@ fn flip(pool: PoolId, before: &PoolPlan, next: &PoolPlan, at: Instant) -> Option
     } else if to < from {
         Some(Transition::Failback { pool, from, to, at, reason: Reason::Recovered })
     } else {
-        let detection = Duration::ZERO;
+        let detection = None;
         Some(Transition::Failover { pool, from, to, at, reason: Reason::Fallback, detection })
     }
 }

@@ -163,7 +163,7 @@ mod tests {
         topology.upstreams.pop();
         topology.pools[0].upstreams.pop();
         topology.settle(charter, &Charters::default());
-        let matcher = Arc::new(Matcher::new(&topology.routes));
+        let matcher = Arc::new(Matcher::new(&topology));
         let topology = Arc::new(topology);
         RoutingSnapshot { generation: Generation::ZERO, topology, matcher, plans: Vec::new() }
     }

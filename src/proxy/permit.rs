@@ -13,6 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::Notify;
+
 use super::attempt::Head;
 use super::transaction::Transaction;
 use super::worker::Worker;
@@ -23,6 +25,31 @@ use crate::model::realm::Realm;
 use crate::model::unit::Generation;
 use crate::request::gate;
 use crate::routing::snapshot::RoutingSnapshot;
+
+/// Which file is in force, as far as its worker has seen.
+#[derive(Default)]
+pub(super) struct Adopted {
+    since: Cell<Generation>,
+    changed: Notify,
+}
+
+impl Adopted {
+    /// Another one is, in this snapshot.
+    pub(super) fn now(&self, generation: Generation) {
+        self.since.set(generation);
+        self.changed.notify_waiters();
+    }
+
+    /// Whoever began under an older snapshot began under another file, or may have.
+    fn since(&self) -> Generation {
+        self.since.get()
+    }
+
+    /// Ends when another one is in force.
+    async fn next(&self) {
+        self.changed.notified().await;
+    }
+}
 
 /// Of one attempt. Costs a comparison each time it is asked, until a new file comes.
 #[derive(Clone)]
@@ -55,7 +82,7 @@ impl Permit {
         loop {
             match self.end(&worker, &upstream) {
                 // Nothing else runs on this thread between the look and the wait.
-                None => worker.adopted.notified().await,
+                None => worker.adopted.next().await,
                 Some(end) if end <= clock::now() => return,
                 // A newer file may permit it again: looked at anew.
                 Some(end) => tokio::time::sleep_until(end.into()).await,
@@ -65,7 +92,7 @@ impl Permit {
 
     /// When what is forbidden has to end; `None`: it may go on.
     fn end(&self, worker: &Worker, upstream: &UpstreamState) -> Option<Instant> {
-        if self.seen.get() < worker.adopted_in() {
+        if self.seen.get() < worker.adopted.since() {
             let now = worker.snapshots.current();
             self.seen.set(now.routing.generation);
             let goes_on = may_carry(&now.routing, &self.head, &upstream.key.provider);

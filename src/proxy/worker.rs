@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::connections::Connections;
 use super::listener::{self, Accepting};
+use super::permit::Adopted;
 use super::story::Gathering;
 use super::waiting;
 use crate::clock;
@@ -27,7 +28,6 @@ use crate::exchange::state::UpstreamState;
 use crate::model::id::UpstreamId;
 use crate::model::listening::Manner;
 use crate::model::plan::PoolMode;
-use crate::model::unit::Generation;
 use crate::telemetry::access_log::Sink;
 
 /// Commands waiting for a worker, at most; a change of its listeners that finds no place is not made.
@@ -139,10 +139,8 @@ pub(super) struct Worker {
     pub(super) stage: Cell<Stage>,
     /// Rung when the stage becomes draining.
     pub(super) draining: Notify,
-    /// Rung when another file is in force.
-    pub(super) adopted: Notify,
-    /// First snapshot known to be of the file in force.
-    adopted_in: Cell<Generation>,
+    /// Which file is in force.
+    pub(super) adopted: Adopted,
     /// What a waiting client says is read here first.
     pub(super) room: RefCell<Box<[u8]>>,
     open: Cell<usize>,
@@ -177,11 +175,6 @@ impl Worker {
     /// How long what goes on at an upstream that was left, or is forbidden by now, has to end.
     pub(super) fn grace(&self) -> Duration {
         self.settings.current().limits.drain.max(LEAST_GRACE)
-    }
-
-    /// Whoever began under an older snapshot than this one began under another file, or may have.
-    pub(super) fn adopted_in(&self) -> Generation {
-        self.adopted_in.get()
     }
 
     /// A connection begins.
@@ -236,8 +229,7 @@ async fn run(spec: Spec, mut commands: mpsc::Receiver<Command>) {
         traces: spec.traces,
         stage: Cell::new(Stage::Serving),
         draining: Notify::new(),
-        adopted: Notify::new(),
-        adopted_in: Cell::new(Generation::ZERO),
+        adopted: Adopted::default(),
         room: RefCell::new(vec![0; waiting::READ].into_boxed_slice()),
         open: Cell::new(0),
         emptied: Notify::new(),
@@ -346,8 +338,7 @@ async fn obey(worker: Rc<Worker>, mut snapshots: SnapshotReader) {
                 worker.connections.obey(|serial| serials.contains(&serial));
                 if !Arc::ptr_eq(&topology, &view.routing.topology) {
                     topology = Arc::clone(&view.routing.topology);
-                    worker.adopted_in.set(view.routing.generation);
-                    worker.adopted.notify_waiters();
+                    worker.adopted.now(view.routing.generation);
                 }
             }
             _ = sweep.tick() => worker.connections.sweep(),

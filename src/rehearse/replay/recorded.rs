@@ -135,7 +135,7 @@ impl Rerun {
     fn new(topology: &Arc<Topology>, seed: u64) -> Self {
         let began = crate::clock::now();
         Self {
-            matcher: Matcher::new(&topology),
+            matcher: Matcher::new(topology),
             names: names(topology),
             steer: Steer::new(topology, &Setup::default(), (seed, began)),
             topology: Arc::clone(topology),

@@ -28,14 +28,20 @@ const SPAN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 #[serde(deny_unknown_fields)]
 pub struct DrillBody {
     /// Of which service.
+    #[schemars(example = &"portal", regex(pattern = r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$"))]
     pub service: String,
     /// Of its requests, as `5%`, up to `50%`; none: 5 %.
+    #[schemars(regex(pattern = r"^([1-9]|[1-4][0-9]|50)%$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<String>,
     /// How long, as `10m`, from 1s to 24h; none: ten minutes.
+    #[schemars(regex(
+        pattern = r"^([1-9]h([1-9][0-9]?m)?|1[0-9]h|[1-9][0-9]{0,2}m|[1-9][0-9]{0,3}s)$"
+    ))]
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     pub lasts: Option<String>,
     /// Why, for the journal.
+    #[schemars(length(max = 500), regex(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$"))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }

@@ -103,16 +103,37 @@ impl Permit {
     }
 }
 
-/// The realm that a request belongs to by now; `None`: no route takes it any more.
-pub(super) fn realm_of<'a>(now: &'a RoutingSnapshot, head: &Head) -> Option<&'a Realm> {
-    let host = gate::host_of(head.authority.to_str().ok()?)?.to_ascii_lowercase();
-    let found = now.matcher.find(&host, head.path_and_query.path())?;
-    now.topology.pool(found.pool).realms.find(found.realm)
+/// What the newest file says of a request.
+pub(super) enum Belongs<'a> {
+    /// No route takes it.
+    Nowhere,
+    /// It would be refused: nobody can say which route its path means.
+    Refused,
+    /// To this realm.
+    To(&'a Realm),
+}
+
+/// Where a request belongs by now.
+pub(super) fn belongs<'a>(now: &'a RoutingSnapshot, head: &Head) -> Belongs<'a> {
+    let found = || {
+        let host = gate::host_of(head.authority.to_str().ok()?)?.to_ascii_lowercase();
+        let found = now.matcher.find(&host, head.path_and_query.path())?;
+        Some((found, now.topology.pool(found.pool).realms.find(found.realm)?))
+    };
+    match found() {
+        None => Belongs::Nowhere,
+        Some((found, _)) if found.is_ambiguous => Belongs::Refused,
+        Some((_, realm)) => Belongs::To(realm),
+    }
 }
 
 /// Whether a provider may carry a request by now. For one that the file knows no more nobody vouches.
 fn may_carry(now: &RoutingSnapshot, head: &Head, provider: &Label) -> bool {
-    let Some(realm) = realm_of(now, head) else { return true };
+    let realm = match belongs(now, head) {
+        Belongs::Nowhere => return true,
+        Belongs::Refused => return false,
+        Belongs::To(realm) => realm,
+    };
     let mut known = now.topology.providers.iter();
     match known.find(|known| known.name == *provider) {
         Some(provider) => realm.charter().bar(provider).is_none(),
@@ -132,13 +153,15 @@ mod tests {
     use crate::model::outcome::MethodClass;
     use crate::model::place::Residency;
     use crate::model::realm::{Charter, Charters};
+    use crate::model::topology::Route;
     use crate::request::switch::Switch;
     use crate::routing::matcher::{Matcher, Spelling};
 
-    fn head(host: &'static str) -> Head {
+    fn head(url: &'static str) -> Head {
+        let (host, path) = url.split_at(url.find('/').expect("a path"));
         Head {
             method: Method::GET,
-            path_and_query: PathAndQuery::from_static("/chat?room=1"),
+            path_and_query: PathAndQuery::from_static(path),
             headers: HeaderMap::new(),
             authority: HeaderValue::from_static(host),
             spelling: Spelling::Ours,
@@ -150,7 +173,7 @@ mod tests {
         }
     }
 
-    /// The portal through `eu` alone; `us` is listed beside it and has no upstream.
+    /// The portal through `eu` alone, `/open/` of it for anybody; `us` is listed beside it and has no upstream.
     fn now(charter: &Charter) -> RoutingSnapshot {
         let of = |provider, seat| Example {
             service: "portal",
@@ -162,7 +185,14 @@ mod tests {
         let mut topology = example::topology(&[of("eu", "SI"), of("us", "US")]);
         topology.upstreams.pop();
         topology.pools[0].upstreams.pop();
-        topology.settle(charter, &Charters::default());
+        let mut charters = Charters::default();
+        let [own, open] = [charter, &Charter::of(Residency::Any)].map(|it| charters.add(it));
+        let realm = |place: Option<usize>| charters.realm(place.expect("two at most"));
+        topology.routes[0].realm = realm(own);
+        let open =
+            Route { prefix: "/open/".into(), realm: realm(open), ..topology.routes[0].clone() };
+        topology.routes.push(open);
+        topology.settle(charter, &charters);
         let matcher = Arc::new(Matcher::new(&topology));
         let topology = Arc::new(topology);
         RoutingSnapshot { generation: Generation::ZERO, topology, matcher, plans: Vec::new() }
@@ -174,21 +204,25 @@ mod tests {
         let prefer = Charter::of(Residency::PreferEu);
         let eu_only = Charter::of(Residency::EuOnly);
         let require = Charter { require: vec![label("SecNumCloud")], ..any.clone() };
+        let chat = "portal.example/chat?room=1";
         let table = [
-            ("listed, and anybody may", "portal.example", &any, "us", true),
-            ("listed, and a preference forbids nobody", "portal.example", &prefer, "us", true),
-            ("listed, outside", "portal.example", &eu_only, "us", false),
-            ("however the host is written", "Portal.Example:8443", &eu_only, "us", false),
-            ("listed, inside", "portal.example", &eu_only, "eu", true),
-            ("it lacks something", "portal.example", &require, "eu", false),
-            ("known no more, and anybody may", "portal.example", &any, "gone", true),
-            ("known no more: nobody vouches", "portal.example", &eu_only, "gone", false),
-            ("known no more: nobody vouches", "portal.example", &require, "gone", false),
-            ("no route says anything", "other.example", &eu_only, "us", true),
+            ("listed, and anybody may", chat, &any, "us", true),
+            ("listed, and a preference forbids nobody", chat, &prefer, "us", true),
+            ("listed, outside", chat, &eu_only, "us", false),
+            ("however the host is written", "Portal.Example:8443/chat", &eu_only, "us", false),
+            ("by another route than the host's", "portal.example/open/x", &eu_only, "us", true),
+            ("listed, inside", chat, &eu_only, "eu", true),
+            ("nobody can say which route it means", "portal.example//chat", &eu_only, "eu", false),
+            ("and need not, where all are alike", "portal.example//chat", &any, "us", true),
+            ("it lacks something", chat, &require, "eu", false),
+            ("known no more, and anybody may", chat, &any, "gone", true),
+            ("known no more: nobody vouches", chat, &eu_only, "gone", false),
+            ("known no more: nobody vouches", chat, &require, "gone", false),
+            ("no route says anything", "other.example/chat", &eu_only, "us", true),
         ];
-        for (shows, host, charter, provider, goes_on) in table {
-            let told = may_carry(&now(charter), &head(host), &label(provider));
-            assert_eq!(told, goes_on, "{shows}: {provider} for {host} under {charter:?}");
+        for (shows, url, charter, provider, goes_on) in table {
+            let told = may_carry(&now(charter), &head(url), &label(provider));
+            assert_eq!(told, goes_on, "{shows}: {provider} for {url} under {charter:?}");
         }
     }
 }

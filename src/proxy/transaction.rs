@@ -24,7 +24,7 @@ use super::attempt::{self, Answered, AttemptError, Call, EndpointHandle, Head};
 use super::connections::UpstreamConnections;
 use super::course::Course;
 use super::judge::Judge;
-use super::permit;
+use super::permit::{self, Belongs};
 use super::reject;
 use super::request_body::RequestBody;
 use super::story::Story;
@@ -294,7 +294,9 @@ impl Transaction {
         }
         let serial = self.view.states.upstream(candidate.upstream()).serial;
         let place = now.states.upstreams.iter().position(|known| known.serial == serial);
-        let realm = permit::realm_of(&now.routing, &self.head);
-        place.zip(realm).is_some_and(|(place, realm)| realm.admits(UpstreamId::new(place)))
+        match permit::belongs(&now.routing, &self.head) {
+            Belongs::To(realm) => place.is_some_and(|place| realm.admits(UpstreamId::new(place))),
+            Belongs::Nowhere | Belongs::Refused => false,
+        }
     }
 }

@@ -4,8 +4,8 @@
 //! unsafe shares each sum to exactly one, unless the pool is empty.
 //!
 //! Those that are able lead by [`super::rank`]. One that comes back (half-open, ramping) takes its
-//! part of what it would have if it were healthy, the able ones the rest. Where nobody is able, those
-//! that ramp serve; where nobody ramps either, the pool is fail-open.
+//! part of what it would have if it were healthy, the able ones the rest ([`shares`]). Where nobody is
+//! able, those that ramp serve; where nobody ramps either, the pool is fail-open.
 //!
 //! Where routes have charters of their own the same is done once more for each, among those whom it
 //! permits ([`crate::model::realm`]).
@@ -22,7 +22,7 @@ use self::shares::{Shares, spread};
 use super::breaker;
 use super::rank::{Contender, Doubt, Fate, Order};
 
-mod shares;
+pub mod shares;
 
 /// Share of the safe requests that fail-open spreads over all but the best: without it nobody would
 /// notice that one of them has recovered.
@@ -178,6 +178,24 @@ impl Layout {
         let mut layout = self.undrilled();
         layout.members.retain(|member| member.contender.upstream != upstream);
         layout
+    }
+
+    /// Whether this one is in the EU while, under `prefer-eu`, one outside serves that is not the
+    /// operator's first choice.
+    pub fn is_missed(&self, upstream: UpstreamId) -> bool {
+        let is_it = |member: &Member| {
+            member.contender.upstream == upstream
+                && member.contender.jurisdiction == Jurisdiction::Eu
+        };
+        let instead = |(realm, place): (&Realm, usize)| {
+            let layout = self.confined(realm, place);
+            let (order, members) = (layout.order(), ordered(&layout));
+            let first = serving(&members).first().map(|place| members[*place].contender);
+            realm.admits(upstream) && first.is_some_and(|first| order.is_unwanted(&first))
+        };
+        // Where there are narrower realms no request goes by the whole.
+        let unused = usize::from(!self.realms.narrower().is_empty());
+        self.members.iter().any(is_it) && self.realms.all().zip(0..).skip(unused).any(instead)
     }
 
     /// As it is for the requests of one realm, whose place is that of its best of the bad.

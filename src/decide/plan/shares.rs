@@ -1,12 +1,18 @@
 //! How much each member of a pool takes: those that are tried out first, the able ones the rest.
 //!
+//! From the first in order down to the one that serves, each that is tried out takes its part of what
+//! those before it leave. Giving it to the first alone was too little: while the first choice was
+//! tried and failed, an EU fallback that was well again had no request to prove it by.
+//!
 //! In: the members in their order, and who of them can carry the pool. Out: thousandths that sum to
 //! exactly one, of the safe and of the unsafe requests. Not here: the order ([`super::super::rank`]).
 
 use super::super::breaker;
 use super::{Layout, Loan, Member};
 use crate::model::health::Health;
-use crate::model::unit::Permille;
+
+/// Share of the safe requests of all half-open ones together, at most.
+pub const MOST_TRICKLE: u16 = 250;
 
 /// In thousandths, by place.
 pub(super) struct Shares {
@@ -16,24 +22,34 @@ pub(super) struct Shares {
 
 impl Shares {
     pub(super) fn new(layout: &Layout, members: &[Member], serving: &[usize]) -> Self {
-        let present: Vec<usize> = (0..members.len())
+        let order = layout.order();
+        let rank = |place: &usize| order.rank(&members[*place].contender);
+        let leading = serving.iter().map(rank).min();
+        // In order, as the members are.
+        let asked: Vec<usize> = (0..members.len())
             .filter(|place| !matches!(members[*place].health, Health::Ejected { .. }))
+            .filter(|place| Some(rank(place)) <= leading)
             .collect();
-        let wanted = lead(layout, members, &present, 1000);
-        let mut safe = vec![0; members.len()];
-        let mut unsafe_ = vec![0; members.len()];
-        for place in present.iter().filter(|place| !serving.contains(place)) {
-            let (of_safe, of_unsafe) =
-                tried(members[*place].health, wanted[*place], layout.trickle);
-            safe[*place] = of_safe;
-            unsafe_[*place] = of_unsafe;
-        }
-        for shares in [&mut safe, &mut unsafe_] {
-            let rest = 1000 - shares.iter().sum::<u16>();
-            for (place, share) in lead(layout, members, serving, rest).into_iter().enumerate() {
+        let is_half_open =
+            |place: &&usize| matches!(members[**place].health, Health::HalfOpen { .. });
+        let half_open = asked.iter().filter(is_half_open).count().max(1);
+        let trickle = layout.trickle.get().min(MOST_TRICKLE / half_open as u16);
+        // Half-open takes safe requests only.
+        let [safe, unsafe_] = [trickle, 0].map(|trickle| {
+            let mut shares = vec![0; members.len()];
+            let mut left = 1000;
+            for equals in asked.chunk_by(|a, b| rank(a) == rank(b)) {
+                let wanted = lead(layout, members, equals, left);
+                for place in equals.iter().filter(|place| !serving.contains(place)) {
+                    shares[*place] = tried(members[*place].health, wanted[*place], trickle);
+                }
+                left = 1000 - shares.iter().sum::<u16>();
+            }
+            for (place, share) in lead(layout, members, serving, left).into_iter().enumerate() {
                 shares[place] += share;
             }
-        }
+            shares
+        });
         Self { safe, unsafe_ }
     }
 
@@ -52,14 +68,13 @@ impl Shares {
 }
 
 /// What one that is being tried out takes of what it would have if it were healthy.
-fn tried(health: Health, wanted: u16, trickle: Permille) -> (u16, u16) {
+fn tried(health: Health, wanted: u16, trickle: u16) -> u16 {
     match health {
-        Health::HalfOpen { .. } => (wanted.min(trickle.get()), 0),
+        Health::HalfOpen { .. } => wanted.min(trickle),
         Health::Ramping { step, .. } => {
-            let part = u32::from(wanted) * u32::from(breaker::share(step).get()) / 1000;
-            (part as u16, part as u16)
+            (u32::from(wanted) * u32::from(breaker::share(step).get()) / 1000) as u16
         }
-        Health::Healthy | Health::Suspect | Health::Ejected { .. } => (0, 0),
+        Health::Healthy | Health::Suspect | Health::Ejected { .. } => 0,
     }
 }
 

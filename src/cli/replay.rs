@@ -191,7 +191,7 @@ fn setup(topology: &Topology, service: Option<&str>) -> anyhow::Result<Setup> {
     };
     Ok(Setup {
         rules: pool.rules.clone(),
-        residency: pool.residency,
+        residency: Some(pool.residency),
         jurisdictions: topology.providers.iter().map(known).collect(),
         decider: Decider::Bascule,
     })

@@ -71,6 +71,7 @@ pub enum Gate {
     /// It may.
     Open,
     /// The pool is to stay where it is for now: for `min_stay`, or because it is better there.
+    /// `min_stay` closes it to nobody in the EU whom `prefer-eu` wants back.
     Closed,
 }
 

@@ -4,8 +4,8 @@
 //! unsafe shares each sum to exactly one, unless the pool is empty.
 //!
 //! Those that are able lead by [`super::rank`]. One that comes back (half-open, ramping) takes its
-//! part of what it would have if it were healthy, the able ones the rest. Where nobody is able, those
-//! that ramp serve; where nobody ramps either, the pool is fail-open.
+//! part of what it would have if it were healthy, the able ones the rest ([`shares`]). Where nobody is
+//! able, those that ramp serve; where nobody ramps either, the pool is fail-open.
 //!
 //! Where routes have charters of their own the same is done once more for each, among those whom it
 //! permits ([`crate::model::realm`]).
@@ -18,8 +18,11 @@ use crate::model::plan::{Candidate, Place, PoolMode, PoolPlan, Rescue, Standby, 
 use crate::model::realm::{Realm, Realms};
 use crate::model::unit::Permille;
 
+use self::shares::{Shares, spread};
 use super::breaker;
 use super::rank::{Contender, Doubt, Fate, Order};
+
+pub mod shares;
 
 /// Share of the safe requests that fail-open spreads over all but the best: without it nobody would
 /// notice that one of them has recovered.
@@ -177,6 +180,24 @@ impl Layout {
         layout
     }
 
+    /// Whether this one is in the EU while, under `prefer-eu`, one outside serves that is not the
+    /// operator's first choice.
+    pub fn is_missed(&self, upstream: UpstreamId) -> bool {
+        let is_it = |member: &Member| {
+            member.contender.upstream == upstream
+                && member.contender.jurisdiction == Jurisdiction::Eu
+        };
+        let instead = |(realm, place): (&Realm, usize)| {
+            let layout = self.confined(realm, place);
+            let (order, members) = (layout.order(), ordered(&layout));
+            let first = serving(&members).first().map(|place| members[*place].contender);
+            realm.admits(upstream) && first.is_some_and(|first| order.is_unwanted(&first))
+        };
+        // Where there are narrower realms no request goes by the whole.
+        let unused = usize::from(!self.realms.narrower().is_empty());
+        self.members.iter().any(is_it) && self.realms.all().zip(0..).skip(unused).any(instead)
+    }
+
     /// As it is for the requests of one realm, whose place is that of its best of the bad.
     fn confined(&self, realm: &Realm, place: usize) -> Self {
         let admits = |member: &&Member| realm.admits(member.contender.upstream);
@@ -209,91 +230,6 @@ fn serving(members: &[Member]) -> Vec<usize> {
     };
     let able = of(|health| matches!(health, Health::Healthy | Health::Suspect));
     if able.is_empty() { of(|health| matches!(health, Health::Ramping { .. })) } else { able }
-}
-
-/// In thousandths, by place.
-struct Shares {
-    safe: Vec<u16>,
-    unsafe_: Vec<u16>,
-}
-
-impl Shares {
-    fn new(layout: &Layout, members: &[Member], serving: &[usize]) -> Self {
-        let present: Vec<usize> = (0..members.len())
-            .filter(|place| !matches!(members[*place].health, Health::Ejected { .. }))
-            .collect();
-        let wanted = lead(layout, members, &present, 1000);
-        let mut safe = vec![0; members.len()];
-        let mut unsafe_ = vec![0; members.len()];
-        for place in present.iter().filter(|place| !serving.contains(place)) {
-            let (of_safe, of_unsafe) =
-                tried(members[*place].health, wanted[*place], layout.trickle);
-            safe[*place] = of_safe;
-            unsafe_[*place] = of_unsafe;
-        }
-        for shares in [&mut safe, &mut unsafe_] {
-            let rest = 1000 - shares.iter().sum::<u16>();
-            for (place, share) in lead(layout, members, serving, rest).into_iter().enumerate() {
-                shares[place] += share;
-            }
-        }
-        Self { safe, unsafe_ }
-    }
-
-    /// Moves a share from one that is present to another that is.
-    fn lend(&mut self, loan: Option<Loan>, members: &[Member]) {
-        let Some(Loan { from, to, share }) = loan else { return };
-        let present = |m: &Member| !matches!(m.health, Health::Ejected { .. });
-        let place = |who| members.iter().position(|m| m.contender.upstream == who && present(m));
-        let (Some(from), Some(to)) = (place(from), place(to)) else { return };
-        for shares in [&mut self.safe, &mut self.unsafe_] {
-            let lent = shares[from].min(share.get());
-            shares[from] -= lent;
-            shares[to] += lent;
-        }
-    }
-}
-
-/// What one that is being tried out takes of what it would have if it were healthy.
-fn tried(health: Health, wanted: u16, trickle: Permille) -> (u16, u16) {
-    match health {
-        Health::HalfOpen { .. } => (wanted.min(trickle.get()), 0),
-        Health::Ramping { step, .. } => {
-            let part = u32::from(wanted) * u32::from(breaker::share(step).get()) / 1000;
-            (part as u16, part as u16)
-        }
-        Health::Healthy | Health::Suspect | Health::Ejected { .. } => (0, 0),
-    }
-}
-
-/// Spreads `whole` by weight over those of `places` that have the best rank.
-fn lead(layout: &Layout, members: &[Member], places: &[usize], whole: u16) -> Vec<u16> {
-    let order = layout.order();
-    let rank = |place: usize| order.rank(&members[place].contender);
-    let best = places.iter().map(|place| rank(*place)).min();
-    let leads = |place: &usize| best == Some(rank(*place));
-    let leaders: Vec<usize> = places.iter().copied().filter(leads).collect();
-    let weights: Vec<u16> = leaders.iter().map(|place| members[*place].contender.weight).collect();
-    let mut shares = vec![0; members.len()];
-    for (place, share) in leaders.into_iter().zip(spread(whole, &weights)) {
-        shares[place] = share;
-    }
-    shares
-}
-
-/// Cuts `whole` in proportion to the weights, exactly: each part ends where the weights so far end.
-fn spread(whole: u16, weights: &[u16]) -> Vec<u16> {
-    let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum::<u64>().max(1);
-    let mut sum = 0;
-    let mut cut = 0;
-    let mut part = |weight: &u16| {
-        sum += u64::from(*weight);
-        let end = (u64::from(whole) * sum / total) as u16;
-        let part = end - cut;
-        cut = end;
-        part
-    };
-    weights.iter().map(&mut part).collect()
 }
 
 fn permille(thousandths: u16) -> Permille {

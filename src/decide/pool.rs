@@ -305,9 +305,12 @@ impl PoolWatch {
 
     fn pace(&self, place: usize, context: &Context) -> Pace {
         let watch = &self.watches[place];
+        let upstream = context.pool().upstreams[place];
         let better_where_it_is = || match watch.health {
             Health::HalfOpen { .. } | Health::Ramping { .. } => {
-                let stays = self.course.stay_until().is_some_and(|until| context.now < until);
+                let is_early = self.course.stay_until().is_some_and(|until| context.now < until);
+                // A stay is for a fallback that `prefer-eu` wants; outside it nobody is to stay.
+                let stays = is_early && !self.course.layout().is_missed(upstream);
                 stays || watch.is_worse_than(self.traffic_of_others(place))
             }
             Health::Healthy | Health::Suspect | Health::Ejected { .. } => false,

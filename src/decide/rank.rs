@@ -99,6 +99,11 @@ impl Order {
         contender.preference == self.first_choice
     }
 
+    /// Whether it stands behind every EU upstream for its law: outside, and not put first.
+    pub fn is_unwanted(&self, contender: &Contender) -> bool {
+        self.rank(contender).law == Law::Unwanted
+    }
+
     /// The rank that the upstream would have if all were well: the operator's wish, by which a
     /// change of the first candidate is a failover or a failback.
     pub fn wish(&self, contender: &Contender) -> Rank {

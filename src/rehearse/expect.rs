@@ -8,6 +8,7 @@ use super::scenario::{Expect, Scenario};
 use super::world::LEAD;
 use crate::model::health::{Blame, HealthTag, IncidentEdge, Reason, Transition};
 use crate::model::id::UpstreamId;
+use crate::model::place::Jurisdiction;
 use crate::model::topology::Topology;
 
 /// Answers stand for normal again when none fails for this long.
@@ -38,6 +39,7 @@ pub fn check(scenario: &Scenario, played: &Played) -> Vec<Finding> {
         goodput_at_least,
         retry_amplification_at_most,
         serving,
+        outside_eu_at_most,
         not_back_before,
         recovered_within,
         untouched_hosts,
@@ -69,6 +71,7 @@ pub fn check(scenario: &Scenario, played: &Played) -> Vec<Finding> {
         finding("retry_amplification_at_most", limit, format!("{found:.3}"), found <= limit)
     }));
     findings.extend(serving.as_ref().map(|whom| asked.serving(whom)));
+    findings.extend(outside_eu_at_most.map(|limit| asked.outside(limit)));
     findings.extend(not_back_before.map(|limit| asked.not_back(limit)));
     findings.extend(recovered_within.map(|limit| asked.recovered(limit)));
     findings.extend((!untouched_hosts.is_empty()).then(|| asked.untouched(untouched_hosts)));
@@ -140,6 +143,14 @@ fn blamed_by(played: &Played, transition: &Transition) -> Option<String> {
     }
 }
 
+fn is_fallback_outside_eu(topology: &Topology, upstream: UpstreamId) -> bool {
+    let preference = |upstream: UpstreamId| topology.upstream(upstream).preference;
+    let pool = topology.pool(topology.upstream(upstream).pool);
+    let first = pool.upstreams.iter().map(|id| preference(*id)).min();
+    topology.provider_of(upstream).jurisdiction == Jurisdiction::NonEu
+        && first != Some(preference(upstream))
+}
+
 /// The provider of an upstream.
 pub fn name(played: &Played, upstream: UpstreamId) -> String {
     played.topology.provider_of(upstream).name.to_string()
@@ -204,6 +215,25 @@ impl Asked<'_> {
         let found = most.map(|(upstream, _)| name(self.played, UpstreamId::new(upstream)));
         let holds = found.as_deref() == Some(whom);
         finding("serving", whom, found.unwrap_or_else(|| "nobody".to_owned()), holds)
+    }
+
+    /// By who is first; who only ramps beside it does not count.
+    fn outside(&self, limit: Duration) -> Finding {
+        let flips = &self.played.tally.flips;
+        let mut found = Duration::ZERO;
+        for (place, (began, _, whom)) in flips.iter().enumerate() {
+            if is_fallback_outside_eu(&self.played.topology, UpstreamId::new(*whom)) {
+                let left = flips[place + 1..].iter().find(|(_, from, _)| from == whom);
+                let ended = left.map_or(self.played.length, |(at, ..)| *at);
+                found += ended.saturating_sub(*began);
+            }
+        }
+        finding(
+            "outside_eu_at_most_s",
+            format!("{limit:?}"),
+            format!("{found:.1?}"),
+            found <= limit,
+        )
     }
 
     fn not_back(&self, limit: Duration) -> Finding {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use self::raw::RawScenario;
 use crate::config::yaml::{self, YamlError};
 use crate::model::id::Label;
+use crate::model::place::Residency;
 
 /// One outage.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Scenario {
     pub basis: Option<String>,
     /// Providers of every service, in order of preference.
     pub upstreams: Vec<Label>,
+    /// What may carry the services, where no configuration file says it; `None`: anybody.
+    pub residency: Option<Residency>,
     /// Who is served; one at the usual rate unless the file names others.
     pub services: Vec<Service>,
     /// What providers share with others.
@@ -252,6 +255,8 @@ pub struct Expect {
     pub retry_amplification_at_most: Option<f64>,
     /// Who carries most requests in the middle of the fault.
     pub serving: Option<String>,
+    /// How long, in all, an upstream outside the EU serves that is not the first choice.
+    pub outside_eu_at_most: Option<Duration>,
     /// No failback before this time of the outage.
     pub not_back_before: Option<Duration>,
     /// From the end of the trigger to normal answers.

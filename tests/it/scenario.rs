@@ -56,7 +56,7 @@ fn the_same_seed_gives_the_same_result_to_the_last_figure() {
 
 #[test]
 fn an_eu_only_service_never_leaves_the_eu() {
-    let setup = Setup { residency: Residency::EuOnly, ..Setup::default() };
+    let setup = Setup { residency: Some(Residency::EuOnly), ..Setup::default() };
     let outage = library::find("total-loss-all-edges").expect("embedded");
     let report = replayed(outage, &setup, 1);
     assert!(report.requests > 0);

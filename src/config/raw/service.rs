@@ -290,7 +290,8 @@ pub(in crate::config) struct RawFailover {
     pub(in crate::config) hold: Option<At<RawDuration>>,
     /// Length of the longest one. Default: 15m.
     pub(in crate::config) max_hold: Option<At<RawDuration>>,
-    /// Least time on the fallback. Default: 10m.
+    /// Least time on the fallback; while one outside the EU serves, `prefer-eu` lets those in the EU
+    /// return sooner. Default: 10m.
     pub(in crate::config) min_stay: Option<At<RawDuration>>,
     /// From the first share of a readmitted upstream to its full one. Default: 120s.
     pub(in crate::config) ramp: Option<At<RawDuration>>,

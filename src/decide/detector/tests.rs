@@ -450,6 +450,67 @@ fn a_fallback_that_fails_sends_everyone_back_at_once() {
     }
 }
 
+/// Who was first from which time on, in seconds since the beginning of the fault.
+fn stays(world: &World) -> Vec<(f64, usize)> {
+    let moved = |t: &Transition| match t {
+        Transition::Failover { to, at, .. } | Transition::Failback { to, at, .. } => {
+            Some((since_begin(world, *at), to.index()))
+        }
+        _ => None,
+    };
+    world.log.iter().filter_map(moved).collect()
+}
+
+#[test]
+fn under_prefer_eu_the_least_stay_keeps_nobody_outside_once_the_eu_is_well_again() {
+    // The first choice and the EU die at once; the EU is mended before a minute is over.
+    let pool = [("cloudflare", "US", &[][..]), ("bunny", "SI", &[]), ("fastly", "US", &[])];
+    // Requests a second, end of the first choice's fault, latest return of the EU.
+    for (rate, mended, latest) in [
+        (20.0, 10_000.0, 240.0),
+        (20.0, 20.0, 240.0),
+        (2.0, 20.0, 400.0),
+        (0.2, 10_000.0, 300.0),
+        (0.2, 20.0, 300.0),
+    ] {
+        let dead = |place: usize, at: f64| {
+            let until = [mended, 15.0, 0.0][place];
+            if (0.0..until).contains(&(at - BEGIN)) { BAD } else { Answer::Good }
+        };
+        let behaviour =
+            Behaviour { rate, answer: &|place, at, _| dead(place, at), probe: &dead, ..calm() };
+        let mut world = World::new(topology(&pool, Residency::PreferEu, Rules::default()));
+        world.run(&behaviour, BEGIN + 590.0);
+        let stays = stays(&world);
+        let inside = stays.iter().rev().find(|(_, first)| *first == 1);
+        let back = inside.map_or(f64::INFINITY, |(at, _)| *at);
+        assert!(back < latest, "{rate}, {mended}: {stays:?}\n{}", world.told());
+        assert_eq!(world.first(), 1, "the first choice waits for the least stay: {stays:?}");
+        assert!(stays.iter().any(|(_, first)| *first == 2), "one outside had served: {stays:?}");
+    }
+}
+
+#[test]
+fn a_first_choice_in_the_eu_is_not_kept_waiting_while_one_outside_serves() {
+    let pool = [("bunny", "SI", &[][..]), ("fastly", "US", &[])];
+    for (residency, soon) in [(Residency::PreferEu, true), (Residency::Any, false)] {
+        let dead = |place: usize, at: f64| {
+            let bad = place == 0 && (BEGIN..BEGIN + 15.0).contains(&at);
+            if bad { BAD } else { Answer::Good }
+        };
+        let behaviour = Behaviour {
+            rate: 20.0,
+            answer: &|place, at, _| dead(place, at),
+            probe: &dead,
+            ..calm()
+        };
+        let mut world = World::new(topology(&pool, residency, Rules::default()));
+        world.run(&behaviour, BEGIN + 590.0);
+        let back = back_after(&world);
+        assert_eq!(back.is_some_and(|at| at < 240.0), soon, "{back:?}\n{}", world.told());
+    }
+}
+
 #[test]
 fn when_all_permitted_ones_are_dead_they_still_serve_and_nobody_else_does() {
     let dead = |_: usize, at: f64| {

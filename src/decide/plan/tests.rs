@@ -75,6 +75,12 @@ fn each_layout_has_its_plan() {
             vec![(0, 20, 0, Place::HalfOpen), (1, 980, 1000, Fallback)]),
         ("a ramp of both",                     vec![ramping(now, 2), Healthy],
             vec![(0, 150, 150, Place::Ramping), (1, 850, 850, Fallback)]),
+        ("the next is tried beside it",        vec![half_open(now), half_open(now), Healthy],
+            vec![(0, 20, 0, Place::HalfOpen), (1, 20, 0, Place::HalfOpen), (2, 960, 1000, Fallback)]),
+        ("by what the first leaves",           vec![ramping(now, 4), ramping(now, 3), Healthy],
+            vec![(0, 700, 700, Place::Ramping), (1, 105, 105, Place::Ramping), (2, 195, 195, Fallback)]),
+        ("nobody behind who serves",           vec![half_open(now), Healthy, half_open(now)],
+            vec![(0, 20, 0, Place::HalfOpen), (1, 980, 1000, Fallback), (2, 0, 0, Place::HalfOpen)]),
         ("a standby is tried without traffic", vec![Healthy, half_open(now)],
             vec![(0, 1000, 1000, Preferred), (1, 0, 0, Place::HalfOpen)]),
         ("whoever ramps alone serves",         vec![ramping(now, 0), out],
@@ -102,6 +108,48 @@ fn where_all_are_bad_the_best_serves_and_the_others_are_looked_at() {
     let bad = Place::LeastBad;
     assert_eq!(plan.mode, PoolMode::FailOpen);
     assert_eq!(shown(&plan), [(1, 950, 1000, bad), (0, 25, 0, bad), (2, 25, 0, bad)]);
+}
+
+#[test]
+fn all_that_are_half_open_take_a_quarter_at_most() {
+    let now = start();
+    for tried in 1..8 {
+        let mut healths = vec![half_open(now); tried];
+        healths.push(Health::Healthy);
+        let layout = Layout { trickle: Permille::from_fraction(0.25), ..layout(&healths) };
+        let plan = compile(&layout);
+        let shares: Vec<u16> = plan.candidates().iter().map(|c| c.safe.get()).collect();
+        assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
+        assert!(shares[tried] >= 750, "{shares:?}");
+    }
+}
+
+#[test]
+fn one_in_the_eu_is_missed_only_under_prefer_eu_and_by_a_fallback_outside() {
+    use Jurisdiction::{Eu, NonEu};
+    let now = start();
+    let (good, out, tried) = (Health::Healthy, ejected(now), half_open(now));
+    let prefer = Residency::PreferEu;
+    #[rustfmt::skip]
+    let table = [
+        // what it shows,                     residency, members, who of them is missed
+        ("a fallback outside serves",         prefer, vec![(NonEu, tried), (Eu, tried), (NonEu, good)], vec![1]),
+        ("the first choice may be outside",   prefer, vec![(NonEu, good), (Eu, tried), (NonEu, good)], vec![]),
+        ("the first choice may be inside",    prefer, vec![(Eu, tried), (NonEu, good)], vec![0]),
+        ("another inside serves",             prefer, vec![(NonEu, tried), (Eu, tried), (Eu, good)], vec![]),
+        ("everyone inside",                   prefer, vec![(Eu, out), (NonEu, good), (Eu, tried)], vec![0, 2]),
+        ("where all are alike nobody is",     Residency::Any, vec![(NonEu, out), (Eu, tried), (NonEu, good)], vec![]),
+        ("where nobody serves nobody is",     prefer, vec![(NonEu, out), (Eu, tried)], vec![]),
+    ];
+    for (shows, residency, seats, expected) in table {
+        let numbered = seats.iter().enumerate();
+        let members = numbered.map(|(index, (seat, health))| member(index, *seat, *health));
+        let (members, realms) = (members.collect(), realms());
+        let layout = Layout { members, residency, realms, ..Layout::default() };
+        let missed: Vec<usize> =
+            (0..seats.len()).filter(|place| layout.is_missed(UpstreamId::new(*place))).collect();
+        assert_eq!(missed, expected, "{shows}");
+    }
 }
 
 #[test]
@@ -237,7 +285,26 @@ fn a_standby_is_kept_warm_where_the_law_and_its_health_allow_it() {
     }
 }
 
-/// One in the EU and two outside, in every order of the file, in every state that each can be in.
+/// Whether one outside serves that does not stand first in the file, while the one inside is being
+/// tried out; if so it gets requests to prove itself by.
+fn is_missed(layout: &Layout, plan: &PoolPlan, inside: Member, id: UpstreamId) -> bool {
+    let is_instead =
+        |it: &Candidate| it.unsafe_.get() > 0 && it.upstream() != id && it.upstream().index() != 0;
+    let is_tried = matches!(inside.health, Health::HalfOpen { .. } | Health::Ramping { .. });
+    let missed = plan.candidates().iter().any(is_instead)
+        && is_tried
+        && plan.mode == PoolMode::Normal
+        && inside.contender.doubt == Doubt::None;
+    if missed {
+        let share = plan.candidate(id).map_or(0, |it| it.safe.get());
+        assert!(share > 0 && layout.is_missed(id), "no way back: {layout:?}");
+    }
+    missed
+}
+
+/// One in the EU and two outside, in every order of the file, in every state that each can be in. And
+/// whenever one outside serves that is not the first choice, the one inside gets requests to prove
+/// itself by, if it is being tried out.
 #[test]
 fn under_prefer_eu_the_one_inside_serves_whenever_it_can_once_the_first_is_left() {
     use Health::{Healthy, Suspect};
@@ -247,7 +314,7 @@ fn under_prefer_eu_the_one_inside_serves_whenever_it_can_once_the_first_is_left(
     let admins = [AdminState::Auto, AdminState::Draining, AdminState::ForcedIn];
     let doubts = [Doubt::None, Doubt::Standing];
     let is_first = |place: usize, inside: usize| place != inside && place == 0;
-    let mut looked_at = 0;
+    let (mut looked_at, mut missed) = (0, 0);
     for inside in 0..3 {
         for state in 0..(healths.len() * admins.len() * doubts.len()).pow(3) {
             let mut rest = state;
@@ -273,9 +340,11 @@ fn under_prefer_eu_the_one_inside_serves_whenever_it_can_once_the_first_is_left(
                 members,
                 residency: Residency::PreferEu,
                 realms: realms(),
+                trickle: Permille::from_fraction(0.02),
                 ..Layout::default()
             };
             let plan = compile(&layout);
+            missed += usize::from(is_missed(&layout, &plan, able, UpstreamId::new(inside)));
             let first = plan.first().expect("somebody").index();
             if !is_able || is_first(first, inside) {
                 continue;
@@ -289,5 +358,5 @@ fn under_prefer_eu_the_one_inside_serves_whenever_it_can_once_the_first_is_left(
             assert_eq!(others.into_iter().next(), Some(&inside), "{layout:?}");
         }
     }
-    assert!(looked_at > 10_000, "{looked_at}");
+    assert!(looked_at > 10_000 && missed > 1_000, "{looked_at}, {missed}");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::attribution::PROVIDER;
 use super::super::course::{Change, Occasion};
 use super::super::drill::Drill;
+use super::super::plan::shares::MOST_TRICKLE;
 use super::super::plan::{self, Experiment, Layout, Loan};
 use super::super::rank::{self, Contender, Fate};
 use super::super::watch::Standing;
@@ -26,7 +27,7 @@ const EXPERIMENT_FROM: f64 = -PROVIDER / 2.0;
 const TRICKLE_RATE: f64 = 0.5;
 /// Shares of safe requests of a half-open upstream; few, so that a change of rate seldom makes a new
 /// plan. At most a quarter: a service so quiet that it would take more lets probes decide.
-const TRICKLES: [u16; 6] = [10, 20, 40, 80, 160, 250];
+const TRICKLES: [u16; 6] = [10, 20, 40, 80, 160, MOST_TRICKLE];
 
 /// Good answers of the last hour before its mean rate means anything.
 const ENOUGH_TO_KNOW_THE_RATE: u64 = 100;

@@ -33,8 +33,8 @@ const MARKER: &str = "service";
 pub struct Setup {
     /// How the service is attempted, judged and moved.
     pub rules: Rules,
-    /// What may carry it.
-    pub residency: Residency,
+    /// What may carry it; `None`: what the outage's file says, or anybody.
+    pub residency: Option<Residency>,
     /// Providers that the file knows, by name.
     pub jurisdictions: Vec<(Label, Country, Jurisdiction)>,
     /// Who decides when to move.
@@ -60,7 +60,7 @@ impl Default for Setup {
         };
         Self {
             rules: Rules { marker: Some(marker), ..Rules::default() },
-            residency: Residency::default(),
+            residency: None,
             jurisdictions: Vec::new(),
             decider: Decider::default(),
         }
@@ -88,7 +88,8 @@ impl Setup {
 pub(super) fn topology(scenario: &Scenario, setup: &Setup) -> (Arc<Topology>, Vec<usize>) {
     let providers: Vec<Provider> =
         scenario.upstreams.iter().map(|name| provider(name, scenario, setup)).collect();
-    let permitted = |place: &usize| setup.residency.permits(providers[*place].jurisdiction);
+    let residency = setup.residency.or(scenario.residency).unwrap_or_default();
+    let permitted = |place: &usize| residency.permits(providers[*place].jurisdiction);
     let places: Vec<usize> = (0..providers.len()).filter(permitted).collect();
     let barred: Vec<Barred> = (0..providers.len())
         .filter(|place| !permitted(place))
@@ -108,7 +109,7 @@ pub(super) fn topology(scenario: &Scenario, setup: &Setup) -> (Arc<Topology>, Ve
         topology.upstreams.extend(upstreams);
         topology.pools.push(Pool {
             service: service.name.clone(),
-            residency: setup.residency,
+            residency,
             realms: Realms::default(),
             upstreams: (first..topology.upstreams.len()).map(UpstreamId::new).collect(),
             barred: barred.clone(),
@@ -196,7 +197,7 @@ mod tests {
     fn what_residency_forbids_has_no_upstream() {
         let text = "name: x\nupstreams: [cloudflare, bunny, direct]\ntimeline: []\n";
         let scenario = Scenario::read(text).expect("a scenario");
-        let setup = Setup { residency: Residency::EuOnly, ..Setup::default() };
+        let setup = Setup { residency: Some(Residency::EuOnly), ..Setup::default() };
         let (topology, places) = topology(&scenario, &setup);
         assert_eq!(places, [1, 2]);
         let names = topology.upstreams().map(|(id, _)| topology.provider_of(id).name.as_str());

@@ -15,6 +15,7 @@ use super::{
     Subject, Wave,
 };
 use crate::model::id::Label;
+use crate::model::place::Residency;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +27,8 @@ pub(super) struct RawScenario {
     /// Which figures are facts and which are a model.
     basis: Option<BTreeMap<String, String>>,
     upstreams: Vec<String>,
+    /// Where an outage is about it; else a file of the operator's decides, or nothing does.
+    residency: Option<RawResidency>,
     /// Not in one of the original files: who is served, where it is not one service.
     services: Option<Vec<RawService>>,
     #[serde(default)]
@@ -83,6 +86,14 @@ enum RawMode {
     ControlPlane,
 }
 
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawResidency {
+    Any,
+    PreferEu,
+    EuOnly,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawMatch {
@@ -136,6 +147,11 @@ impl RawScenario {
         {
             return Err(wrong("upstreams", "at least one, and each once"));
         }
+        let residency = self.residency.map(|residency| match residency {
+            RawResidency::Any => Residency::Any,
+            RawResidency::PreferEu => Residency::PreferEu,
+            RawResidency::EuOnly => Residency::EuOnly,
+        });
         let services = services(self.services)?;
         let substrates = substrates
             .into_iter()
@@ -158,6 +174,7 @@ impl RawScenario {
             about,
             basis: basis.map(basis_words),
             upstreams,
+            residency,
             services,
             substrates,
             audience,

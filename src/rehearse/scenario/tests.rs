@@ -96,11 +96,11 @@ fn an_unknown_key_is_a_mistake_with_its_line() {
 #[test]
 fn nothing_that_a_file_says_is_dropped() {
     let text = "name: x\nabout: a\nsource: s\nstart_utc: 2025-01-01T00:00\nbasis: {times: fact}\n\
-                upstreams: [one]\nservices: [{name: busy, count: 2, rate: 5}]\n\
+                upstreams: [one]\nresidency: prefer-eu\nservices: [{name: busy, count: 2, rate: 5}]\n\
                 timeline:\n- {t_s: 0, provider: one, mode: dns, dns: SERVFAIL}\n\
                 - {t_s: 1, provider: one, mode: status, status: 500, headers: {server: edge}}\n\
                 - {t_s: 2, provider: one, mode: slowloris, latency_ms: 30000}\n\
-                expect: {spared_after_moves: 2, note: n}\n";
+                expect: {spared_after_moves: 2, outside_eu_at_most_s: 1.5, note: n}\n";
     let scenario = Scenario::read(text).expect("a scenario");
     let modes: Vec<Mode> =
         scenario.timeline.iter().filter_map(|change| Some(change.fault.as_ref()?.mode)).collect();
@@ -110,5 +110,7 @@ fn nothing_that_a_file_says_is_dropped() {
     assert_eq!(fault.headers["server"], "edge");
     assert_eq!(scenario.basis.as_deref(), Some("times (fact)"));
     assert_eq!(scenario.expect.note.as_deref(), Some("n"));
+    assert_eq!(scenario.expect.outside_eu_at_most, Some(Duration::from_millis(1500)));
+    assert_eq!(scenario.residency, Some(Residency::PreferEu));
     assert_eq!(scenario.services.len(), 2);
 }

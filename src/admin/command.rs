@@ -7,9 +7,11 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::view::realm_words;
 use crate::exchange::commands::{CommandSender, Disobeyed, Obeyed, Unheard, Word};
 use crate::model::id::Label;
 use crate::model::operator::{Order, Target};
+use crate::model::realm::Charter;
 
 /// Shortest and longest time of an order that lapses by itself.
 const LASTS: (Duration, Duration) =
@@ -84,8 +86,38 @@ pub struct ObeyedView {
     pub barred: Vec<String>,
     /// Services that have no upstream left now, and answer with their page.
     pub closed: Vec<String>,
+    /// The same of some routes of other services: those that only such providers may carry.
+    #[serde(default)]
+    pub closed_routes: Vec<ClosedRoutesView>,
     /// Other targets with an order for some of these upstreams.
     pub others: Vec<String>,
+}
+
+/// Routes of a service whose clients get its page.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct ClosedRoutesView {
+    /// Whose.
+    pub service: String,
+    /// `any`, `prefer-eu` or `eu-only`.
+    #[schemars(extend("enum" = ["any", "prefer-eu", "eu-only"]))]
+    pub residency: String,
+    /// Qualifications that a provider must have.
+    pub require: Vec<String>,
+}
+
+impl ClosedRoutesView {
+    fn of((service, charter): (Label, Charter)) -> Self {
+        Self {
+            service: service.to_string(),
+            residency: charter.residency.as_str().to_owned(),
+            require: charter.require.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Which routes, in words.
+    pub fn words(&self) -> String {
+        realm_words(&self.residency, &self.require)
+    }
 }
 
 /// Why an order was not taken.
@@ -163,7 +195,7 @@ pub async fn take_back(commands: &CommandSender, target: &Target) -> Result<Obey
 }
 
 fn view(target: String, order: &str, obeyed: Obeyed) -> ObeyedView {
-    let Obeyed { generation, changed, upstreams, barred, closed, others } = obeyed;
+    let Obeyed { generation, changed, upstreams, barred, closed, closed_routes, others } = obeyed;
     let names = |labels: Vec<Label>| labels.iter().map(ToString::to_string).collect();
     ObeyedView {
         target,
@@ -173,6 +205,7 @@ fn view(target: String, order: &str, obeyed: Obeyed) -> ObeyedView {
         upstreams,
         barred: names(barred),
         closed: names(closed),
+        closed_routes: closed_routes.into_iter().map(ClosedRoutesView::of).collect(),
         others,
     }
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::view::{
-    BarredView, ChangeView, IncidentView, OrderView, PartView, ProbeView, ProviderView, ScoresView,
-    ServiceView, Status, TransitionView, UpstreamView,
+    BarredView, ChangeView, IncidentView, OrderView, PartView, ProbeView, ProviderView, RealmView,
+    ScoresView, ServiceView, Status, TransitionView, UpstreamView,
 };
 use crate::exchange::board::{BoardView, Entry};
 use crate::model::health::{
@@ -83,7 +83,7 @@ fn service_view(board: &BoardView, id: PoolId, pool: &Pool, now: Instant) -> Ser
     ServiceView {
         name: pool.service.to_string(),
         residency: pool.residency.as_str().to_owned(),
-        mode: plan.mode.as_str().to_owned(),
+        mode: plan.worst().as_str().to_owned(),
         first: plan.first().map(name),
         failover: pool.rules.failover.mode.as_str().to_owned(),
         would_be_first: standing.intended.filter(|to| Some(*to) != plan.first()).map(name),
@@ -102,7 +102,27 @@ fn service_view(board: &BoardView, id: PoolId, pool: &Pool, now: Instant) -> Ser
         fallback_outside_eu: is_fallback_outside_eu(board, id),
         common_cause: standing.common_cause,
         origin_incident: standing.origin_incident,
+        realms: realm_views(board, id, pool),
     }
+}
+
+fn realm_views(board: &BoardView, id: PoolId, pool: &Pool) -> Vec<RealmView> {
+    let routing = &board.view.routing;
+    let plan = routing.plan(id);
+    let name = |upstream: UpstreamId| routing.topology.provider_of(upstream).name.to_string();
+    let realms = pool.realms.narrower().iter().zip(plan.of_realms()).enumerate();
+    let view = |(place, (realm, confined)): (usize, (&Realm, &PoolPlan))| {
+        let mode = plan.worst_of(place);
+        let permitted = pool.upstreams.iter().filter(|upstream| realm.admits(**upstream));
+        RealmView {
+            residency: realm.charter().residency.as_str().to_owned(),
+            require: realm.charter().require.iter().map(ToString::to_string).collect(),
+            mode: mode.as_str().to_owned(),
+            first: confined.first().map(name),
+            permitted: permitted.map(|upstream| name(*upstream)).collect(),
+        }
+    };
+    realms.map(view).collect()
 }
 
 /// Whether no upstream of its service is preferred to it.

@@ -56,7 +56,7 @@ pub struct ServiceView {
     /// `any`, `prefer-eu` or `eu-only`.
     #[schemars(extend("enum" = ["any", "prefer-eu", "eu-only"]))]
     pub residency: String,
-    /// `normal`, `fail_open` or `fail_closed`.
+    /// `normal`, `fail_open` or `fail_closed`: the worst by which any of its requests goes.
     #[schemars(extend("enum" = ["normal", "fail_open", "fail_closed"]))]
     pub mode: String,
     /// Provider of the first candidate; none when fail-closed.
@@ -87,6 +87,41 @@ pub struct ServiceView {
     /// so itself nothing fails that could be an upstream's fault, and there is no `incident`.
     #[serde(default)]
     pub origin_incident: bool,
+    /// Its routes by who may carry them, where they differ in that; else none.
+    #[serde(default)]
+    pub realms: Vec<RealmView>,
+}
+
+/// The routes of a service that the same providers may carry.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct RealmView {
+    /// `any`, `prefer-eu` or `eu-only`.
+    #[schemars(extend("enum" = ["any", "prefer-eu", "eu-only"]))]
+    pub residency: String,
+    /// Qualifications that a provider must have.
+    pub require: Vec<String>,
+    /// `normal`, `fail_open` or `fail_closed`.
+    #[schemars(extend("enum" = ["normal", "fail_open", "fail_closed"]))]
+    pub mode: String,
+    /// Provider of the first candidate; none when fail-closed.
+    pub first: Option<String>,
+    /// Providers that may carry them, by preference.
+    pub permitted: Vec<String>,
+}
+
+impl RealmView {
+    /// Which routes, in words: `eu-only, require A and B`.
+    pub fn words(&self) -> String {
+        realm_words(&self.residency, &self.require)
+    }
+}
+
+/// Routes by what they go by, in words.
+pub(super) fn realm_words(residency: &str, require: &[String]) -> String {
+    match require {
+        [] => residency.to_owned(),
+        all => format!("{residency}, require {}", all.join(" and ")),
+    }
 }
 
 /// A part of a service's requests that is served by others than the rest.

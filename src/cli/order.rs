@@ -62,8 +62,8 @@ fn told(at: &Where, method: Method, target: &str, body: Bytes) -> anyhow::Result
 }
 
 fn words(obeyed: &ObeyedView) -> String {
-    let ObeyedView { target, order, generation, changed, upstreams, barred, closed, others } =
-        obeyed;
+    let ObeyedView { target, order, generation, changed, upstreams, .. } = obeyed;
+    let ObeyedView { barred, closed, closed_routes, others, .. } = obeyed;
     let order = order.replace('_', "-");
     let mut out = if *changed {
         let about =
@@ -82,12 +82,19 @@ fn words(obeyed: &ObeyedView) -> String {
     for service in closed {
         add(format!("warning: {service} has no upstream left, clients get its page\n"));
     }
+    for routes in closed_routes {
+        let (service, words) = (&routes.service, routes.words());
+        add(format!(
+            "warning: {service} has no upstream left for {words}, clients get its page there\n"
+        ));
+    }
     out.lines().map(|line| plain(line) + "\n").collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::command::ClosedRoutesView;
 
     #[test]
     fn what_an_order_did_and_did_not_do_is_said() {
@@ -99,6 +106,11 @@ mod tests {
             upstreams: vec!["portal/bunny".to_owned(), "forms/bunny".to_owned()],
             barred: vec!["secret".to_owned()],
             closed: vec!["forms".to_owned()],
+            closed_routes: vec![ClosedRoutesView {
+                service: "portal".to_owned(),
+                residency: "eu-only".to_owned(),
+                require: vec!["SecNumCloud".to_owned()],
+            }],
             others: vec!["portal/bunny".to_owned()],
         };
         assert_eq!(
@@ -106,7 +118,8 @@ mod tests {
             "bunny: force-out, in force in snapshot 7 for portal/bunny, forms/bunny\n\
              an order of its own stands for portal/bunny\n\
              secret: policy keeps this provider out, whatever is ordered\n\
-             warning: forms has no upstream left, clients get its page\n"
+             warning: forms has no upstream left, clients get its page\n\
+             warning: portal has no upstream left for eu-only, require SecNumCloud, clients get its page there\n"
         );
     }
 }

@@ -83,10 +83,7 @@ fn order_row(order: &OrderView) -> Vec<String> {
 fn service_table(out: &mut String, service: &ServiceView) {
     let first = service.first.as_deref().unwrap_or("nobody");
     let mut head = format!("{} ({}): served through {first}", service.name, service.residency);
-    if service.mode != "normal" {
-        let words = service.mode.replace('_', "-");
-        append(&mut head, format_args!(", {words}"));
-    }
+    append(&mut head, format_args!("{}", mode(service)));
     if service.failover == "observe" {
         head.push_str(", observe only");
         if let Some(other) = &service.would_be_first {
@@ -100,6 +97,13 @@ fn service_table(out: &mut String, service: &ServiceView) {
     }
     for words in flags(service) {
         append(&mut head, format_args!(", {words}"));
+    }
+    for realm in &service.realms {
+        let first = realm.first.as_deref().unwrap_or("nobody");
+        append(&mut head, format_args!("\n  {}: served through {first}", realm.words()));
+        if realm.mode != "normal" {
+            append(&mut head, format_args!(", {}", realm.mode.replace('_', "-")));
+        }
     }
     for part in &service.parts {
         let first = part.first.as_deref().unwrap_or("nobody");
@@ -124,6 +128,15 @@ fn flags(service: &ServiceView) -> impl Iterator<Item = &'static str> {
         (service.common_cause, "common cause"),
     ];
     flags.into_iter().filter(|(holds, _)| *holds).map(|(_, words)| words)
+}
+
+/// Behind who serves, where all is not well; of a service that is not so as a whole, only in part.
+fn mode(service: &ServiceView) -> String {
+    let whole = service.realms.iter().all(|realm| realm.mode == service.mode);
+    match service.mode.as_str() {
+        "normal" => String::new(),
+        mode => format!(", {}{}", mode.replace('_', "-"), if whole { "" } else { " in part" }),
+    }
 }
 
 fn upstream_row(upstream: &UpstreamView) -> Vec<String> {
@@ -220,6 +233,7 @@ fn append(text: &mut String, more: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::view::RealmView;
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
@@ -271,5 +285,31 @@ mod tests {
             text.contains("5 s ago, may ramp from 2025-11-18T12:09:55.000Z (min_stay)\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn routes_that_are_closed_are_told_apart_from_those_that_are_not() {
+        let mut status: Status =
+            serde_json::from_str(include_str!("../../tests/golden/status.json")).expect("golden");
+        let realm =
+            |residency: &str, require: &[&str], mode: &str, first: Option<&str>| RealmView {
+                residency: residency.to_owned(),
+                require: require.iter().map(ToString::to_string).collect(),
+                mode: mode.to_owned(),
+                first: first.map(str::to_owned),
+                permitted: Vec::new(),
+            };
+        let service = &mut status.services[0];
+        (service.mode, service.incident) = ("fail_closed".to_owned(), None);
+        service.realms = vec![
+            realm("any", &[], "normal", Some("bunny")),
+            realm("eu-only", &["SecNumCloud"], "fail_closed", None),
+        ];
+        let told = table(&status);
+        let expected = "portal (prefer-eu): served through bunny, fail-closed in part\n  any: served through \
+                        bunny\n  eu-only, require SecNumCloud: served through nobody, fail-closed\n";
+        assert!(told.contains(expected), "{told}");
+        status.services[0].realms.remove(0);
+        assert!(table(&status).contains("served through bunny, fail-closed\n"), "as a whole");
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::model::drill::{DrillRecord, NoDrill};
 use crate::model::id::Label;
 use crate::model::operator::{Order, Target};
+use crate::model::realm::Charter;
 use crate::model::topology::Topology;
 use crate::model::unit::{Generation, Permille};
 
@@ -108,6 +109,8 @@ pub struct Obeyed {
     pub barred: Vec<Label>,
     /// Services that have no upstream left now, and answer with their page.
     pub closed: Vec<Label>,
+    /// The same of other services' routes that go by such a charter, where routes differ.
+    pub closed_routes: Vec<(Label, Charter)>,
     /// Another order that is in force for these upstreams: a narrower or a wider one.
     pub others: Vec<String>,
 }

@@ -135,8 +135,8 @@ impl Place {
     }
 }
 
-/// Whether a pool can do its work.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// Whether a pool can do its work; the worst last.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum PoolMode {
     /// At least one permitted upstream is able.
     #[default]
@@ -289,6 +289,17 @@ impl PoolPlan {
     /// Every plan by which requests go: of this and its parts, of each realm.
     pub fn in_use(&self) -> impl Iterator<Item = &Self> {
         self.all().flat_map(Self::of_realms)
+    }
+
+    /// The worst mode by which any request goes.
+    pub fn worst(&self) -> PoolMode {
+        self.in_use().map(|plan| plan.mode).max().unwrap_or_default()
+    }
+
+    /// The same of the requests of one realm, by its place in [`of_realms`](Self::of_realms).
+    pub fn worst_of(&self, place: usize) -> PoolMode {
+        let of_it = self.all().filter_map(|plan| plan.of_realms().get(place));
+        of_it.map(|plan| plan.mode).max().unwrap_or_default()
     }
 
     /// Place of the candidate that takes a request with this ticket, drawn evenly from `0..1000`.

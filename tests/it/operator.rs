@@ -130,3 +130,36 @@ async fn an_order_is_kept_across_a_reload_and_outranked_by_a_narrower_one() {
     assert_eq!(obeyed["others"], json!(["us"]));
     assert_eq!(stage.proxy.get("/page").await.served_by(), "us");
 }
+
+#[tokio::test]
+async fn routes_that_an_order_leaves_without_anybody_are_named_wherever_it_is_told() {
+    let secret = "{ host: secret.portal.example, residency: eu-only }";
+    let stage = Stage::start(Transport::Plain, |recipe| recipe.route(secret)).await;
+    let proxy = &stage.proxy;
+    let mode = |status: &Value| status["services"][0]["mode"].clone();
+    assert_eq!(mode(&proxy.status().await), "normal");
+    let (ok, said) = proxy.verb(&["drain", "portal/eu", "--reason", "a test"]).await;
+    assert!(ok, "{said}");
+    let words = "warning: portal has no upstream left for eu-only, clients get its page there";
+    assert!(said.contains(words) && !said.contains("left, clients"), "{said}");
+
+    let status = proxy.status().await;
+    assert_eq!(mode(&status), "fail_closed", "the worst of it");
+    assert_eq!(status["services"][0]["first"], "us", "which serves the others");
+    let realm = |residency, mode, first: Value, permitted: &[&str]| {
+        json!({
+            "residency": residency, "require": [], "mode": mode, "first": first, "permitted": permitted
+        })
+    };
+    let expected = [
+        realm("any", "normal", json!("us"), &["us", "eu"]),
+        realm("eu-only", "fail_closed", Value::Null, &["eu"]),
+    ];
+    assert_eq!(status["services"][0]["realms"], json!(expected));
+    let (_, table) = proxy.verb(&["status"]).await;
+    assert!(table.contains("served through us, fail-closed in part"), "{table}");
+    assert!(table.contains("eu-only: served through nobody, fail-closed"), "{table}");
+
+    let answer = order(proxy, json!({ "target": "us", "order": "drain" })).await;
+    assert_eq!((&answer["closed"], &answer["closed_routes"]), (&json!(["portal"]), &json!([])));
+}

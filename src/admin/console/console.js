@@ -200,18 +200,23 @@ function headline (status) {
   return worst ? worst.title : 'all well'
 }
 
+// Routes by who may carry them; where all of a service are meant, the service.
+const routesOf = realm => [realm.residency, ...realm.require.map(label => `require ${label}`)].join(', ')
+const named = (service, realms) => realms.length === service.realms.length ? service.name : `${service.name} (${realms.map(routesOf).join('; ')})`
+
 // What somebody who was woken up has to know, worst first.
 function raised (status) {
   const found = []
   const add = (kind, title, text) => found.push({ kind, title, text })
   const where = test => status.services.filter(test).map(service => service.name)
+  const modes = mode => status.services.filter(s => s.mode === mode || s.realms.some(r => r.mode === mode)).map(s => named(s, s.realms.filter(r => r.mode === mode)))
   const moved = service => service.on_fallback && service.first
   const all = (kind, title, names, text) => names.length && add(kind, title, `${list(names)}: ${text}`)
 
-  all('bad', 'Fail-closed', where(s => s.mode === 'fail_closed'), 'residency or orders leave no upstream; clients get the page.')
+  all('bad', 'Fail-closed', modes('fail_closed'), 'residency or orders leave no upstream; clients get the page.')
   all('bad', 'Common cause', where(s => s.common_cause), 'our own network or resolver is at fault. Routing is frozen, nobody is left for it.')
   all('bad', 'Origin incident', where(s => s.origin_incident), 'the origin itself fails. No provider is at fault, none was left: repair the origin.')
-  all('bad', 'Fail-open', where(s => s.mode === 'fail_open'), 'every permitted upstream is bad; the least bad serves.')
+  all('bad', 'Fail-open', modes('fail_open'), 'every permitted upstream is bad; the least bad serves.')
   all('bad', 'Provider demoted', status.providers.filter(p => p.demoted).map(p => p.name), 'failed for several services, every service avoids it.')
   all('bad', 'Outside the EU', where(s => s.fallback_outside_eu), 'prefers the EU, and a fallback outside it serves.')
   for (const service of status.services.filter(moved).slice(0, 5)) {
@@ -279,13 +284,16 @@ function serviceRow (row, service, providers) {
     row.append(row.cells.length ? el('td', { role: 'cell' }) : el('th', { scope: 'row', role: 'rowheader' }))
   }
   while (row.cells.length > providers.length + 1) row.lastChild.remove()
-  const { incident, first, mode, residency, failover, parts } = service
+  const { incident, first, mode, residency, failover, parts, realms } = service
   const blame = service.origin_incident ? 'origin' : incident ? incident.blame || 'unknown' : null
-  const known = { n: service.name, blame, first, mode, residency, failover, parts, orders: service.would_be_first }
+  const known = { n: service.name, blame, first, mode, residency, failover, parts, realms, orders: service.would_be_first }
   fill(row.cells[0], JSON.stringify(known), () => [
     service.name,
     el('span', { class: 'quiet' }, `${residency}${failover === 'observe' ? ', observe only' : ''}`),
-    el('span', { class: 'quiet' }, 'served through ', el('b', {}, first || 'nobody'), mode === 'normal' ? '' : el('b', { class: 'bad' }, ` ${hyphens(mode)}`)),
+    el('span', { class: 'quiet' }, 'served through ', el('b', {}, first || 'nobody'),
+      mode === 'normal' ? '' : el('b', { class: 'bad' }, ` ${hyphens(mode)}${realms.every(r => r.mode === mode) ? '' : ' in part'}`)),
+    ...realms.map(realm => el('span', { class: 'quiet' }, `${routesOf(realm)}: ${realm.first || 'nobody'}`,
+      realm.mode === 'normal' ? '' : el('b', { class: 'bad' }, ` ${hyphens(realm.mode)}`))),
     blame ? el('span', { class: 'quiet' }, 'incident, blame ', el('b', { class: 'bad', 'data-blame': blame }, words(blame))) : null,
     ...parts.map(part => el('span', { class: 'quiet' }, `${part.slice}: ${part.first || 'nobody'}`))
   ])
@@ -411,6 +419,7 @@ function outcome (came) {
   const about = came.upstreams.length ? list(came.upstreams) : 'no upstream'
   const parts = [came.changed ? `${came.target}: ${hyphens(came.order)} is in force in snapshot ${came.generation} for ${about}.` : `${came.target}: no order stood.`]
   if (came.closed.length) parts.push(`No upstream is left for ${list(came.closed)}: clients get the page.`)
+  for (const routes of came.closed_routes) parts.push(`No upstream is left for ${routes.service} (${routesOf(routes)}): clients get the page there.`)
   if (came.barred.length) parts.push(`Residency keeps it out of ${list(came.barred)}.`)
   return parts.join(' ')
 }
@@ -446,7 +455,9 @@ function review () {
   const firsts = services.filter(s => about.includes(s.name) && s.first === provider).map(s => s.name)
   const effect = what === 'force_in' ? '' : firsts.length ? ` ${list(firsts)} will be served by somebody else at once.` : ' It is nobody’s first choice now.'
   const isOut = up => up.provider === provider || up.admin === 'draining' || up.admin === 'forced_out'
-  const alone = what === 'force_in' ? [] : services.filter(s => about.includes(s.name) && s.upstreams.every(isOut)).map(s => s.name)
+  const isOutOf = s => realm => realm.permitted.length > 0 && s.upstreams.filter(up => realm.permitted.includes(up.provider)).every(isOut)
+  const shut = s => s.upstreams.every(isOut) ? [s.name] : s.realms.some(isOutOf(s)) ? [named(s, s.realms.filter(isOutOf(s)))] : []
+  const alone = what === 'force_in' ? [] : services.filter(s => about.includes(s.name)).flatMap(shut)
   const warning = alone.length ? ` NO UPSTREAM IS LEFT for ${list(alone)}: its clients get the page.` : ''
   const until = $('lasts').selectedOptions[0].textContent
   $('order-review').className = 'review'

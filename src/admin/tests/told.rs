@@ -127,6 +127,7 @@ async fn steer(mut commands: CommandReceiver) {
                 upstreams: vec!["portal/bunny".to_owned()],
                 barred: Vec::new(),
                 closed: vec![example::label("portal")],
+                closed_routes: Vec::new(),
                 others: Vec::new(),
             }),
             "fastly" => Err(Disobeyed::TooMany(64)),

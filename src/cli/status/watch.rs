@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::screen::{Paint, Size, frame, last_top};
-use super::{flags, percent, table};
+use super::{flags, mode, percent, table};
 use crate::admin::view::{ServiceView, Status};
 use crate::cli::api::{self, Where, plain};
 use crate::clock;
@@ -241,10 +241,7 @@ fn append(out: &mut String, line: &str) {
 /// Without figures that move all the time.
 fn service_line(service: &ServiceView) -> String {
     let first = service.first.as_deref().unwrap_or("nobody");
-    let mut line = format!("{}: served through {first}", service.name);
-    if service.mode != "normal" {
-        line = format!("{line}, {}", service.mode.replace('_', "-"));
-    }
+    let mut line = format!("{}: served through {first}{}", service.name, mode(service));
     for words in flags(service) {
         line = format!("{line}, {words}");
     }

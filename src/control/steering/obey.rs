@@ -8,9 +8,10 @@ use crate::clock;
 use crate::control::announce::{self, OrderFate};
 use crate::control::orders::{self, Change, Moment};
 use crate::exchange::commands::{Disobeyed, Instruction, Obeyed};
-use crate::model::id::Label;
+use crate::model::id::PoolId;
 use crate::model::operator::Target;
 use crate::model::plan::PoolMode;
+use crate::model::realm::Realm;
 use crate::model::unit::Generation;
 
 impl Steering {
@@ -65,20 +66,30 @@ impl Steering {
         let routing = &self.publisher.current().routing;
         let topology = &routing.topology;
         let about = topology.upstreams.iter().filter(|upstream| target.covers(&upstream.key));
-        let mut closed: Vec<Label> = about
-            .clone()
-            .filter(|upstream| {
-                routing.plan(upstream.pool).in_use().any(|plan| plan.mode == PoolMode::FailClosed)
-            })
-            .map(|upstream| upstream.key.service.clone())
-            .collect();
-        closed.dedup();
+        let mut pools: Vec<PoolId> = about.clone().map(|upstream| upstream.pool).collect();
+        pools.dedup();
+        let (mut closed, mut closed_routes) = (Vec::new(), Vec::new());
+        for id in pools {
+            let (pool, plan) = (topology.pool(id), routing.plan(id));
+            let realms = pool.realms.in_use().iter().enumerate();
+            let is_closed =
+                |(place, _): &(usize, &Realm)| plan.worst_of(*place) == PoolMode::FailClosed;
+            let (shut, open): (Vec<_>, Vec<_>) = realms.partition(is_closed);
+            if open.is_empty() {
+                closed.push(pool.service.clone());
+            } else {
+                let routes =
+                    |(_, realm): (usize, &Realm)| (pool.service.clone(), realm.charter().clone());
+                closed_routes.extend(shut.into_iter().map(routes));
+            }
+        }
         Obeyed {
             generation: routing.generation,
             changed,
             upstreams: about.map(|upstream| upstream.key.to_string()).collect(),
             barred: orders::barred(target, topology),
             closed,
+            closed_routes,
             others: self.orders.others(target),
         }
     }

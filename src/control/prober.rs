@@ -73,8 +73,9 @@ struct Target {
 enum Whom {
     Upstream {
         state: Arc<UpstreamState>,
-        /// Serial number of the first choice of its service.
-        first: u64,
+        /// Serial number of the first choice of its service, where that is asked for the same: what
+        /// one host has cannot be held against another's.
+        first: Option<u64>,
     },
     /// Origins have no address book: looked up for each probe, the last good answer kept.
     Origin { service: Label, names: Names, last: RefCell<Vec<SocketAddr>> },
@@ -134,7 +135,9 @@ impl Prober {
         }
         match &target.whom {
             Whom::Upstream { state, first } => {
-                if let Some(news) = comparisons.take(state.serial, *first, look) {
+                if let Some(first) = *first
+                    && let Some(news) = comparisons.take(state.serial, first, look)
+                {
                     tell_apart(state, news);
                     compared = Some(&state.key);
                 }
@@ -211,7 +214,8 @@ fn upstream_target(topology: &Topology, id: UpstreamId, view: &View) -> Target {
     };
     // An upstream that exists stands in its pool.
     let first = topology.pool(upstream.pool).upstreams.first().copied().unwrap_or(id);
-    let first = view.states.upstream(first).serial;
+    let is_same = rules.probe.host_for(first) == rules.probe.host_for(id);
+    let first = is_same.then(|| view.states.upstream(first).serial);
     let whom = Whom::Upstream { state: Arc::clone(view.states.upstream(id)), first };
     Target { question, interval: rules.probe.interval, whom, told: Cell::default() }
 }
@@ -229,6 +233,10 @@ fn tell_apart(state: &UpstreamState, news: Parity) {
 }
 
 impl Target {
+    fn is_compared(&self) -> bool {
+        matches!(self.whom, Whom::Upstream { first: Some(_), .. })
+    }
+
     fn interval(&self) -> Duration {
         let pace = match &self.whom {
             Whom::Upstream { state, .. } => state.pace(),
@@ -312,7 +320,10 @@ impl Round {
         self.targets = prober.targets(view);
         let subjects: Vec<Subject> = self.targets.keys().cloned().collect();
         self.schedule.adopt(&subjects);
-        self.comparisons.retain(|serial| self.targets.contains_key(&Subject::Upstream(serial)));
+        self.comparisons.retain(|serial| {
+            let target = self.targets.get(&Subject::Upstream(serial));
+            target.is_some_and(|target| target.is_compared())
+        });
         self.show_parity_anew(&prober.metrics);
         self.tasks.retain(|_, (subject, task)| {
             let stays = self.targets.contains_key(subject);

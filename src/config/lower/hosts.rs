@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 
+use super::ServicePlaces;
 use super::context::Context;
 use crate::config::complaint::Place;
-use crate::model::topology::{HostPattern, Pool, Route, Topology, covers};
+use crate::model::id::UpstreamId;
+use crate::model::topology::{HostPattern, Pool, Topology};
 use crate::model::ways::Ways;
 
 /// Routes by host and prefix: the service as it is named, and where it stands.
@@ -33,43 +35,70 @@ pub(super) fn refuse_unclear_prefixes(context: &Context<'_>, topology: &Topology
     }
 }
 
-/// A probe asks for content too: where routes differ, each upstream is asked for a host at which
-/// the path of the probe is something that it may carry.
-pub(super) fn of_probes(
-    context: &Context<'_>,
-    pool: &mut Pool,
-    routes: &[Route],
-    places: &[Place],
-) {
-    if pool.realms.narrower().is_empty() {
-        return;
+/// A probe asks for content too: each upstream is asked for a host at which the path of the probe is something
+/// that it may carry, whichever service publishes it there. One host for all where there is one, since answers are
+/// compared.
+pub(super) fn of_probes(context: &Context<'_>, topology: &mut Topology, places: &[ServicePlaces]) {
+    let ways = Ways::of(topology);
+    let mut hosts: Vec<Vec<&str>> = vec![Vec::new(); topology.pools.len()];
+    for route in &topology.routes {
+        if let (Some(hosts), HostPattern::Exact(host)) =
+            (hosts.get_mut(route.pool.index()), &route.host)
+        {
+            hosts.push(host);
+        }
     }
-    let path_only = pool.rules.probe.path.split('?').next().unwrap_or("/").to_owned();
-    for (upstream, place) in pool.upstreams.iter().zip(places) {
-        // The path's own route at a host is the one with the longest prefix.
-        let own = |route: &&Route| {
-            let takes = |it: &&Route| it.host == route.host && covers(&it.prefix, &path_only);
-            routes.iter().filter(takes).max_by_key(|it| it.prefix.len())
-        };
-        let may = |route: &&Route| {
-            let realm = own(route).and_then(|own| pool.realms.find(own.realm));
-            matches!(route.host, HostPattern::Exact(_))
-                && realm.is_some_and(|realm| realm.admits(*upstream))
-        };
-        match routes.iter().find(may).map(|route| &route.host) {
-            Some(HostPattern::Exact(host)) => {
-                pool.rules.probe.hosts.push((*upstream, host.clone()));
-            }
-            Some(HostPattern::Wildcard(_) | HostPattern::Any) | None => {
-                let what = format!(
-                    "probes of service `{}` ask for `{path_only}`, and no route lets this upstream carry that \
-                     at a whole host",
-                    pool.service
-                );
-                let mend = "not even a probe may go where its content may not; choose another `probe.path`, or \
-                            add a route with an exact host";
-                context.complaints.error(*place, what, mend);
+    let mut chosen = Vec::new();
+    for (((id, pool), hosts), at) in topology.pools().zip(&hosts).zip(places) {
+        // Without a whole host each is asked for its own.
+        if hosts.is_empty() && pool.realms.narrower().is_empty() {
+            continue;
+        }
+        let may = |host: &str, upstream: UpstreamId| may_ask(topology, &ways, (host, upstream));
+        let all_may = |host: &&&str| pool.upstreams.iter().all(|upstream| may(host, *upstream));
+        if let Some(host) = hosts.iter().find(all_may) {
+            chosen.push((id, None, Box::from(*host)));
+            continue;
+        }
+        for (upstream, place) in pool.upstreams.iter().zip(&at.upstreams) {
+            match hosts.iter().find(|host| may(host, *upstream)) {
+                Some(host) => chosen.push((id, Some(*upstream), Box::from(*host))),
+                None => complain(context, pool, *place),
             }
         }
     }
+    for (id, upstream, host) in chosen {
+        let probe = &mut topology.pools[id.index()].rules.probe;
+        match upstream {
+            None => probe.host = Some(host),
+            Some(upstream) => probe.hosts.push((upstream, host)),
+        }
+    }
+}
+
+/// Whether an upstream may carry the page of its probes at a whole host.
+fn may_ask(topology: &Topology, ways: &Ways<'_>, (host, upstream): (&str, UpstreamId)) -> bool {
+    let pool = topology.pool(topology.upstream(upstream).pool);
+    match ways.lead(&HostPattern::Exact(host.into()), page_of(pool)) {
+        Some(route) => topology
+            .charter_of(route)
+            .is_some_and(|charter| charter.bar(topology.provider_of(upstream)).is_none()),
+        // Nobody's, which says nothing where routes differ.
+        None => pool.realms.narrower().is_empty(),
+    }
+}
+
+fn page_of(pool: &Pool) -> &str {
+    pool.rules.probe.path.split('?').next().unwrap_or("/")
+}
+
+fn complain(context: &Context<'_>, pool: &Pool, place: Place) {
+    let what = format!(
+        "probes of service `{}` ask for `{}`, and no route lets this upstream carry that at a whole host",
+        pool.service,
+        page_of(pool)
+    );
+    let mend = "not even a probe may go where its content may not; choose another `probe.path`, or add a route with \
+                an exact host";
+    context.complaints.error(place, what, mend);
 }

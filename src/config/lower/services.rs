@@ -83,6 +83,7 @@ pub(super) fn topology(
         }
     }
     hosts::refuse_unclear_prefixes(context, &builder.topology, &builder.routes);
+    hosts::of_probes(context, &mut builder.topology, places);
     builder.topology
 }
 
@@ -181,9 +182,6 @@ impl Builder<'_> {
         let upstreams = self.admit(&mut pool, &charters, drafts);
         self.topology.pools.push(pool);
         self.topology.settle(&charter, &charters);
-        if let Some(pool) = self.topology.pools.last_mut() {
-            hosts::of_probes(self.context, pool, &routes, &upstreams);
-        }
         self.topology.routes.extend(routes);
         Some(ServicePlaces { name: name.place, upstreams, probe, failover, methods })
     }

@@ -120,9 +120,10 @@ pub struct ProbeRule {
     pub timeout: Duration,
     /// What a good answer is.
     pub expect: Expect,
-    /// Host header of probes: a host of the service's first route.
+    /// Host header of probes: the first host of the service's routes that all of its upstreams may carry, or
+    /// simply the first.
     pub host: Option<Box<str>>,
-    /// In its place for an upstream, where routes differ in who may carry them.
+    /// In its place for an upstream, where there is none that all may carry.
     pub hosts: Vec<(UpstreamId, Box<str>)>,
     /// The origin itself, only ever probed.
     pub origin: Option<OriginProbe>,

@@ -296,10 +296,12 @@ impl PoolPlan {
         self.in_use().map(|plan| plan.mode).max().unwrap_or_default()
     }
 
-    /// The same of the requests of one realm, by its place in [`of_realms`](Self::of_realms).
+    /// The same of the requests of one realm, by its place in [`of_realms`](Self::of_realms); those of one
+    /// that is not there are closed.
     pub fn worst_of(&self, place: usize) -> PoolMode {
-        let of_it = self.all().filter_map(|plan| plan.of_realms().get(place));
-        of_it.map(|plan| plan.mode).max().unwrap_or_default()
+        let closed = PoolMode::FailClosed;
+        let mode = |plan: &Self| plan.of_realms().get(place).map_or(closed, |plan| plan.mode);
+        self.all().map(mode).max().unwrap_or(closed)
     }
 
     /// Place of the candidate that takes a request with this ticket, drawn evenly from `0..1000`.

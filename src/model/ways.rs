@@ -105,6 +105,11 @@ pub struct Divided<'a> {
 }
 
 impl<'a> Divided<'a> {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
     /// Whether a host is one, as some route names it.
     pub fn has(&self, host: &HostPattern) -> bool {
         self.hosts.contains(host)

@@ -1,9 +1,10 @@
 //! Bytes in both directions, once both sides have agreed to speak something else than HTTP: a
 //! WebSocket (RFC 6455), over HTTP/1.1 or a stream of HTTP/2 (RFC 8441).
 //!
-//! A tunnel is left alone by reloads. It ends when either side does, when its upstream was left for
-//! `limits.drain` while another one serves, when nothing has come from either side for [`IDLE`], or with
-//! the process. At most one buffer of [`BUFFER`] is held for each direction.
+//! A tunnel is left alone by reloads that do not forbid it. It ends when either side does, when its upstream
+//! was left for `limits.drain` while another one serves, or may not carry it any more for as long, when
+//! nothing has come from either side for [`IDLE`], or with the process. At most one buffer of [`BUFFER`] is
+//! held for each direction.
 
 use std::cell::Cell;
 use std::io;

@@ -20,6 +20,9 @@ pub(super) fn service(service: &Service<'_>, id: PoolId, divided: &Divided<'_>) 
 
 /// Routes of a service that keep providers out whom another spelling would let in, as `host/prefix`.
 fn loose(topology: &Topology, divided: &Divided<'_>, pool: PoolId) -> Option<String> {
+    if divided.is_empty() {
+        return None;
+    }
     let is_loose = |route: &&Route| {
         let Some(own) = topology.charter_of(route) else { return false };
         let is_spelt = route.prefix.contains(|it: char| it.is_ascii_alphabetic());

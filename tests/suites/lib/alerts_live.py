@@ -231,7 +231,7 @@ def others(stage, watch, hook, score, instances, resolver, cut, reach):
     crowd = [watched.Load(stage.loop, two.clients, "full.example", 5) for _ in range(3)]
     stage.relay.lead_to(five.clients)
     add_certificate(two, stage, 10, closed="eu-only")
-    flap(two)
+    flap(stage, watch, two)
     # Disk trouble, and an invalid file after the last valid one was taken.
     state = two.folder / "state"
     state.rename(two.folder / "away")
@@ -285,13 +285,20 @@ def watched_alerts():
     return [line.split()[2] for line in text.splitlines() if line.strip().startswith("- alert:")]
 
 
-def flap(two):
-    """Out and in again, four times, by an operator's hand."""
+def flap(stage, watch, two):
+    """Out because it fails and in again, four times."""
+
+    def served(provider):
+        for service in (watched.fetch(f"http://127.0.0.1:{two.admin}/v1/status") or {}).get("services", []):
+            if service["name"] == "flap":
+                return service["first"] == provider
+        return False
+
     for _ in range(4):
-        two.order("POST", "/v1/overrides", {"target": "flap/flap-first", "order": "force_out"})
-        time.sleep(1.5)
-        two.order("DELETE", "/v1/overrides/flap-first/flap")
-        time.sleep(1.5)
+        stage.at["flap-first"].status = 500
+        watch.until("it is left", lambda _: served("flap-next"), 15)
+        stage.at["flap-first"].well()
+        watch.until("it serves again", lambda _: served("flap-first"), 30)
 
 
 def add_certificate(two, stage, days, closed="any", target="access.log"):

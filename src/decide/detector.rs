@@ -309,7 +309,7 @@ impl Detector {
             marker_armed: watch.hour.marker_armed(),
             admits: watch.admission.as_ref().map_or(Permille::ALL, Admission::admits),
             gray_alert: watch.standing == Standing::Gray,
-            stays_until: pool.stays_until(self.places[id.index()], now),
+            stays_until: pool.stays_until(self.places[id.index()], id, now),
             last: watch.last,
         }
     }

@@ -12,21 +12,18 @@ use std::time::{Duration, Instant};
 use self::parts::Part;
 pub use self::recall::Recall;
 use self::rest::Rest;
-use super::breaker::{Gate, Pace};
 use super::case::Member;
 use super::course::{Course, Occasion};
 use super::drill::Drill;
 use super::origin::Origin;
 use super::probes;
 use super::provider::Providers;
-use super::share::Traffic;
 use super::watch::{Others, Standing, Watch};
 use crate::model::drill::DrillStanding;
 use crate::model::health::{
     Attribution, Blame, Ground, Health, HealthTag, IncidentEdge, Transition,
 };
 use crate::model::id::{PoolId, UpstreamKey};
-
 use crate::model::operator::{self, Override};
 use crate::model::plan::PoolPlan;
 use crate::model::signal::Pair;
@@ -35,6 +32,7 @@ use crate::model::topology::{HostPattern, Pool, Topology};
 mod compare;
 mod drill;
 mod lay;
+mod pace;
 mod parts;
 mod recall;
 mod rest;
@@ -268,19 +266,6 @@ impl PoolWatch {
         whole.filter(|whole| taken(*whole) > taken(own)).unwrap_or(own)
     }
 
-    fn others(&self, place: usize) -> Others {
-        let able = |(place, watch): (usize, &Watch)| match (self.health(place), watch.standing) {
-            _ if watch.admin.is_out() => false,
-            (Health::Healthy | Health::Suspect, Standing::Nothing | Standing::Gray) => true,
-            (Health::Healthy | Health::Suspect, Standing::Withheld { .. })
-            | (Health::Ejected { .. } | Health::HalfOpen { .. } | Health::Ramping { .. }, _) => {
-                false
-            }
-        };
-        let mut others = self.watches.iter().enumerate().filter(|(other, _)| *other != place);
-        if others.any(able) { Others::Able } else { Others::None }
-    }
-
     /// Takes in what the operator's orders make of each upstream, and plans anew if that changed.
     pub fn obey(&mut self, overrides: &[Override], context: &Context, out: &mut Vec<Transition>) {
         self.wake();
@@ -296,31 +281,6 @@ impl PoolWatch {
             self.replan(Occasion::Order, context, out);
         }
         self.obey_parts(overrides, context);
-    }
-
-    fn traffic_of_others(&self, place: usize) -> Traffic {
-        let others = self.watches.iter().enumerate().filter(|(other, _)| *other != place);
-        others.fold(Traffic::default(), |sum, (_, watch)| sum.plus(watch.traffic))
-    }
-
-    fn pace(&self, place: usize, context: &Context) -> Pace {
-        let watch = &self.watches[place];
-        let upstream = context.pool().upstreams[place];
-        let better_where_it_is = || match watch.health {
-            Health::HalfOpen { .. } | Health::Ramping { .. } => {
-                let is_early = self.course.stay_until().is_some_and(|until| context.now < until);
-                // A stay is for a fallback that `prefer-eu` wants; outside it nobody is to stay.
-                let stays = is_early && !self.course.layout().is_missed(upstream);
-                stays || watch.is_worse_than(self.traffic_of_others(place))
-            }
-            Health::Healthy | Health::Suspect | Health::Ejected { .. } => false,
-        };
-        let gate = match self.others(place) {
-            _ if context.frozen == Some(Ground::Connections) => Gate::Closed,
-            Others::Able if better_where_it_is() => Gate::Closed,
-            Others::Able | Others::None => Gate::Open,
-        };
-        Pace { ramp: context.pool().rules.failover.ramp, gate }
     }
 
     /// Something fails: opens an incident, or keeps the open one.
@@ -349,16 +309,6 @@ impl PoolWatch {
             }
             out.push(Transition::OriginIncident { pool: context.id, edge, at: now, attribution });
         }
-    }
-
-    /// Until when `min_stay` keeps the upstream at `place` from taking over more, for people; `None` where
-    /// it is not that which it waits for.
-    pub fn stays_until(&self, place: usize, now: Instant) -> Option<Instant> {
-        let waits = match self.watches[place].health {
-            Health::HalfOpen { .. } | Health::Ramping { .. } => self.others(place) == Others::Able,
-            Health::Healthy | Health::Suspect | Health::Ejected { .. } => false,
-        };
-        self.course.stay_until().filter(|until| waits && now < *until)
     }
 
     /// When something is due even if nothing is heard.

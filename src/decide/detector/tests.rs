@@ -505,6 +505,10 @@ fn a_first_choice_in_the_eu_is_not_kept_waiting_while_one_outside_serves() {
             ..calm()
         };
         let mut world = World::new(topology(&pool, residency, Rules::default()));
+        let of = |world: &World| world.detector.upstream(UpstreamId::new(0), world.now);
+        world.run(&behaviour, BEGIN + 50.0);
+        assert_eq!(of(&world).health.tag(), HealthTag::HalfOpen, "{}", world.told());
+        assert_eq!(of(&world).stays_until.is_none(), soon, "what people are told is what is done");
         world.run(&behaviour, BEGIN + 590.0);
         let back = back_after(&world);
         assert_eq!(back.is_some_and(|at| at < 240.0), soon, "{back:?}\n{}", world.told());

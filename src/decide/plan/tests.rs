@@ -9,6 +9,7 @@ use super::*;
 use crate::decide::rank::Doubt;
 use crate::decide::world::start;
 use crate::model::example::{self, Example};
+use crate::model::realm::{Charter, Charters};
 
 fn member(index: usize, jurisdiction: Jurisdiction, health: Health) -> Member {
     let contender = Contender {
@@ -148,6 +149,44 @@ fn one_in_the_eu_is_missed_only_under_prefer_eu_and_by_a_fallback_outside() {
         let layout = Layout { members, residency, realms, ..Layout::default() };
         let missed: Vec<usize> =
             (0..seats.len()).filter(|place| layout.is_missed(UpstreamId::new(*place))).collect();
+        assert_eq!(missed, expected, "{shows}");
+    }
+}
+
+#[test]
+fn one_in_the_eu_is_missed_where_routes_of_one_charter_alone_miss_it() {
+    use Jurisdiction::{Eu, NonEu};
+    let now = start();
+    let healths = [(NonEu, ejected(now)), (Eu, half_open(now)), (NonEu, Health::Healthy)];
+    let members = healths.iter().enumerate().map(|(it, (seat, health))| member(it, *seat, *health));
+    let members: Vec<Member> = members.collect();
+    #[rustfmt::skip]
+    let table = [
+        // what it shows,                                 charters of the routes,                      missed
+        ("some prefer it, of a service that does not",    [Residency::Any, Residency::PreferEu],       vec![1]),
+        ("what must stay inside has nobody outside",      [Residency::Any, Residency::EuOnly],         vec![]),
+        ("those that prefer it have a fallback outside",  [Residency::EuOnly, Residency::PreferEu],    vec![1]),
+    ];
+    for (shows, residencies, expected) in table {
+        let of =
+            |(provider, seat)| Example { service: "portal", provider, seat, host: "a", port: 80 };
+        let mut topology = example::topology(&[("a", "US"), ("b", "SI"), ("c", "US")].map(of));
+        let mut charters = Charters::default();
+        for residency in residencies {
+            charters.add(&Charter::of(residency)).expect("two at most");
+        }
+        topology.settle(&Charter::of(residencies[0]), &charters);
+        let realms = topology.pools[0].realms.clone();
+        assert_eq!(realms.narrower().len(), 2, "{shows}");
+        let layout = Layout {
+            members: members.clone(),
+            residency: residencies[0],
+            least_bad: vec![None; 3],
+            realms,
+            ..Layout::default()
+        };
+        let missed: Vec<usize> =
+            (0..3).filter(|place| layout.is_missed(UpstreamId::new(*place))).collect();
         assert_eq!(missed, expected, "{shows}");
     }
 }

@@ -286,7 +286,7 @@ def watched_alerts():
 
 
 def flap(stage, watch, two):
-    """Out because it fails and in again, four times."""
+    """Two take turns: whoever serves fails, and the other one is well again."""
 
     def served(provider):
         for service in (watched.fetch(f"http://127.0.0.1:{two.admin}/v1/status") or {}).get("services", []):
@@ -294,11 +294,13 @@ def flap(stage, watch, two):
                 return service["first"] == provider
         return False
 
-    for _ in range(4):
-        stage.at["flap-first"].status = 500
-        watch.until("it is left", lambda _: served("flap-next"), 15)
-        stage.at["flap-first"].well()
-        watch.until("it serves again", lambda _: served("flap-first"), 30)
+    serves, other = "flap-first", "flap-next"
+    for _ in range(5):
+        stage.at[other].well()
+        stage.at[serves].status = 500
+        watch.until(f"{other} serves", lambda _, other=other: served(other), 20)
+        serves, other = other, serves
+    stage.at[other].well()
 
 
 def add_certificate(two, stage, days, closed="any", target="access.log"):

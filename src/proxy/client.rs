@@ -279,6 +279,8 @@ impl Drop for Active {
         if left == 0 {
             self.activity.phase.set(Phase::Idle);
             self.activity.since.set(clock::now());
+            // hyper may hold the last of the answer yet, and let others have their turn before it writes.
+            self.activity.written_out.set(false);
         }
     }
 }
@@ -355,5 +357,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_an_answer_is_not_taken_for_written_before_hyper_has_flushed_again() {
+        let activity = Activity::new();
+        let request = activity.begin();
+        activity.read_out.set(true);
+        assert!(activity.closes_its_half(), "its answer is still to come");
+        assert!(activity.wrote(Poll::Ready(Ok(1))).is_ready());
+        assert!(activity.flushed(Poll::Ready(Ok(()))).is_ready());
+        // hyper took the last frame after it had flushed, and yielded.
+        drop(request);
+        let gone = activity.gone_from().expect("its half is closed");
+        assert!(gone > clock::now(), "the last frame would be lost");
+        assert!(activity.flushed(Poll::Ready(Ok(()))).is_ready());
+        assert!(
+            activity.gone_from().expect("its half is closed") <= clock::now(),
+            "nothing is left"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Pure rules about one request: used by the real proxy and by replay alike. No IO, no state.
 
 pub mod classify;
+pub mod frames;
 pub mod framing;
 pub mod gate;
 pub mod headers;

@@ -1,7 +1,7 @@
 //! WebSockets pass: over HTTP/1.1 and HTTP/2, in cleartext and TLS, whatever is reloaded meanwhile.
 //!
 //! To a proxy a WebSocket is bytes in both directions after a 101; what is in them is the business of
-//! those who speak it. So these tests exchange bytes.
+//! those who speak it. So these tests exchange bytes, and frames where it is the proxy that has a word to say.
 
 use bytes::Bytes;
 use h2::ext::Protocol;
@@ -19,6 +19,10 @@ use crate::harness::{PORTAL, client, within};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/// A frame of a server's.
+const HELLO: &str = "\u{1}\u{5}hello";
+/// A close frame that says 1001, as a server says it.
+const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
 
 fn asking() -> String {
     format!(
@@ -38,14 +42,26 @@ fn agreeing(accept: &str) -> String {
 async fn agreed(proxy: &RunningProxy, upstream: &FakeUpstream, mut client: Wire) -> (Wire, Wire) {
     client.send(asking()).await.expect("sent");
     let mut talk = upstream.conversation().await;
-    talk.wire.send(agreeing(ACCEPT) + "hello").await.expect("sent");
+    talk.wire.send(agreeing(ACCEPT) + HELLO).await.expect("sent");
     let head = within("a 101", client.head()).await.expect("a head");
     assert_eq!(head.status(), 101, "{}", proxy.admin("/v1/status").await.text());
     assert_eq!(head.get("upgrade"), Some("websocket"));
     assert_eq!(head.get("sec-websocket-accept"), Some(ACCEPT));
     assert_eq!(head.get("sec-websocket-protocol"), Some("chat"));
-    assert_eq!(within("first words", client.take(5)).await.expect("bytes"), b"hello");
+    let words = within("first words", client.take(HELLO.len())).await.expect("bytes");
+    assert_eq!(words, HELLO.as_bytes());
     (client, talk.wire)
+}
+
+/// Both sides are told, in the end, that the proxy goes away, and nothing else.
+async fn assert_both_are_told(mut client: Wire, mut upstream: Wire) {
+    let (to_client, to_upstream) =
+        within("the end of both", async { tokio::join!(client.rest(), upstream.rest()) }).await;
+    assert_eq!(to_client.expect("a clean end"), GOING_AWAY);
+    // What a client says is masked.
+    let told = to_upstream.expect("a clean end");
+    let [0x88, 0x82, a, b, _, _, high, low] = told[..] else { panic!("{told:?}") };
+    assert_eq!([high ^ a, low ^ b], GOING_AWAY[2..]);
 }
 
 /// A megabyte each way, none of it lost, then the end of one side reaches the other.
@@ -151,15 +167,14 @@ async fn a_websocket_ends_once_a_newer_file_forbids_its_upstream_and_one_beside_
     );
     us.behave(Script::green_probes(Act::HandOver));
     let proxy = RunningProxy::start(&two_hosts(&us, &eu, "any")).await;
-    let (mut client, mut upstream) = agreed(&proxy, &us, proxy.wire().await).await;
+    let (client, upstream) = agreed(&proxy, &us, proxy.wire().await).await;
     let mut open = proxy.wire().await;
     open.send(asking().replace(PORTAL, "open.portal.example")).await.expect("sent");
     let mut talk = us.conversation().await;
     talk.wire.send(agreeing(ACCEPT)).await.expect("sent");
     assert_eq!(within("a 101", open.head()).await.expect("a head").status(), 101);
     proxy.rename_over(&two_hosts(&us, &eu, "eu-only").yaml());
-    assert!(within("the client's end", client.is_ended()).await);
-    assert!(within("the upstream's end", upstream.is_ended()).await);
+    assert_both_are_told(client, upstream).await;
     converse(open, talk.wire).await;
 }
 
@@ -172,7 +187,7 @@ async fn streams_end_where_a_newer_file_keeps_their_traffic_inside_and_knows_the
     );
     us.behave(Script::green_probes(Act::HandOver));
     let proxy = RunningProxy::start(&two_hosts(&us, &eu, "any")).await;
-    let (mut client, mut upstream) = agreed(&proxy, &us, proxy.wire().await).await;
+    let (client, upstream) = agreed(&proxy, &us, proxy.wire().await).await;
     let mut reader = proxy.wire().await;
     reader.send(format!("GET /feed HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n")).await.expect("sent");
     let mut feed = us.conversation().await;
@@ -182,8 +197,7 @@ async fn streams_end_where_a_newer_file_keeps_their_traffic_inside_and_knows_the
     within("the first event", reader.until(b"data: 1\n\n\r\n")).await.expect("arrives");
     let inside = Recipe::portal().top("limits: { drain: 1s }").upstream(&eu, "SI");
     proxy.rename_over(&inside.service("residency: eu-only").yaml());
-    assert!(within("the end of the WebSocket", client.is_ended()).await);
-    assert!(within("the same at its upstream", upstream.is_ended()).await);
+    assert_both_are_told(client, upstream).await;
     assert!(within("the end of the events", reader.is_ended()).await);
     assert!(within("the same at their upstream", feed.wire.is_ended()).await);
 }
@@ -199,12 +213,43 @@ async fn a_websocket_at_an_upstream_that_was_left_ends_after_a_grace_and_finds_t
     let (mut client, mut upstream) = agreed(&stage.proxy, &stage.us, wire).await;
     let (ok, said) = stage.proxy.verb(&["force-out", "us", "--reason", "a test"]).await;
     assert!(ok, "{said}");
-    client.send("still").await.expect("sent");
-    assert_eq!(within("words after it was left", upstream.take(5)).await.expect("bytes"), b"still");
-    assert!(within("the end", client.is_ended()).await);
+    let still = b"\x81\x85\0\0\0\0still";
+    client.send(still).await.expect("sent");
+    let came = within("words after it was left", upstream.take(still.len())).await;
+    assert_eq!(came.expect("bytes"), still);
+    assert_both_are_told(client, upstream).await;
     let wire = stage.proxy.wire().await;
     let (client, upstream) = agreed(&stage.proxy, &stage.eu, wire).await;
     converse(client, upstream).await;
+}
+
+#[tokio::test]
+async fn a_process_that_ends_says_so_over_websockets_and_ends_well() {
+    let limits = "limits: { drain: 2s }";
+    let mut stage = Stage::start(Transport::Plain, |recipe| recipe.top(limits)).await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    let wire = stage.proxy.wire().await;
+    let (client, upstream) = agreed(&stage.proxy, &stage.us, wire).await;
+    stage.proxy.signal("TERM");
+    assert_both_are_told(client, upstream).await;
+    assert!(within("the end of the process", stage.proxy.exit()).await.success());
+    let cut = stage.proxy.log.select(|line| line.message().contains("cut off"));
+    assert!(cut.is_empty(), "{}", cut[0].text);
+}
+
+#[tokio::test]
+async fn a_websocket_in_the_middle_of_a_frame_is_ended_without_a_word() {
+    let limits = "limits: { drain: 1s }";
+    let stage = Stage::start(Transport::Plain, |recipe| recipe.top(limits)).await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    let wire = stage.proxy.wire().await;
+    let (mut client, mut upstream) = agreed(&stage.proxy, &stage.us, wire).await;
+    upstream.send(b"\x82\x05hal").await.expect("sent");
+    assert_eq!(within("half a frame", client.take(5)).await.expect("bytes"), b"\x82\x05hal");
+    let (ok, said) = stage.proxy.verb(&["force-out", "us", "--reason", "a test"]).await;
+    assert!(ok, "{said}");
+    let rest = within("the end", client.rest()).await.expect("a clean end");
+    assert_eq!(rest, b"", "the rest of a message would be read from it");
 }
 
 #[tokio::test]

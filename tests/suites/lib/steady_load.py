@@ -7,6 +7,7 @@ import threading
 import time
 
 HOST = "www.portal.example"
+GOING_AWAY = bytes([0x88, 2]) + (1001).to_bytes(2, "big")
 SILENCE = 10
 """Seconds without a byte after which a request has failed."""
 
@@ -33,7 +34,7 @@ class Load:
     def __init__(self, port, keep_alive=20, new=10, sockets=5, download=None):
         self.port, self.over = port, threading.Event()
         self.answered, self.failed, self.lock = 0, [], threading.Lock()
-        self.connections = 0
+        self.connections = self.farewells = 0
         jobs = [self.keep_alive] * keep_alive + [self.new] * new + [self.web_socket] * sockets
         self.threads = [threading.Thread(target=self.guard, args=(job,)) for job in jobs]
         if download:
@@ -94,8 +95,12 @@ class Load:
             while not self.over.is_set():
                 said = os.urandom(4)
                 connection.sendall(bytes([0x82, 0x84, 0, 0, 0, 0]) + said)
-                echo = stream.read(6)
-                if echo != bytes([0x82, 4]) + said:
+                echo = stream.read(2)
+                if echo == GOING_AWAY[:2] and stream.read(2) == GOING_AWAY[2:]:
+                    with self.lock:
+                        self.farewells += 1
+                    return
+                if echo + stream.read(4) != bytes([0x82, 4]) + said:
                     raise ValueError("echo " + repr(echo))
                 self.good()
                 time.sleep(0.05)

@@ -16,7 +16,7 @@ from long_origin import long_origin
 from proxy import PATIENCE, Score
 from steady_load import Load
 
-UPGRADES, RELOADS, RESTARTS, KILLS = 20, 100, 10, 5
+UPGRADES, RELOADS, RESTARTS, KILLS = 20, 100, 10, 50
 DOWNLOAD = 15
 """Seconds of the long answer."""
 WATCHDOG = 2
@@ -27,7 +27,7 @@ listeners: [{{ address: "127.0.0.1:{clients}" }}]
 admin: {{ address: "127.0.0.1:{admin}" }}
 state_dir: state
 workers: 2
-limits: {{ drain: 60s }}
+limits: {{ drain: 20s }}
 providers: {{ edge: {{ seat: SI }} }}
 services:
   portal:
@@ -192,7 +192,8 @@ def new_binaries(score, origin):
         took.append(supervisor.upgrade())
         load.wait_for(200)
         failed = load.stop()
-        detail = f"{load.answered} answers, {load.connections} connections, an upgrade takes {max(took):.2f} s at most"
+        detail = f"{load.answered} answers, {load.connections} connections, {load.farewells} of them told to go, "
+        detail += f"an upgrade takes {max(took):.2f} s at most"
         print("    " + detail)
         score.check(f"{UPGRADES} upgrades and {RELOADS} reloads under load: 0 failed", not failed, failed[:5])
         score.check("watchdog pings go on", any("WATCHDOG=1" in notice for notice in supervisor.heard))

@@ -2,8 +2,8 @@
 //!
 //! One herald writes for all readers, while there is any: it looks at the board four times a second
 //! and hands each reader the same bytes. Nobody waits for a reader: who has not taken what lies ready
-//! for it is dropped, connects again, and finds in the journal what it has missed. Planes that carry
-//! traffic or decide are not asked for anything.
+//! for it is dropped, connects again, and finds in the journal what it has missed. So are all of them once
+//! the token is another one. Planes that carry traffic or decide are not asked for anything.
 //!
 //! | event | data | when |
 //! |---|---|---|
@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::token::Token;
 use super::view::Status;
 use crate::clock;
 use crate::exchange::board::{Board, BoardView, Entry};
@@ -58,6 +59,8 @@ impl Door {
 pub struct Herald {
     board: Board,
     asked: mpsc::Receiver<Asked>,
+    /// What each reader has shown.
+    token: watch::Receiver<Option<Token>>,
     readers: Vec<mpsc::Sender<Bytes>>,
     told: Told,
 }
@@ -87,10 +90,10 @@ impl Told {
 }
 
 /// A herald, and the door to it.
-pub fn herald(board: Board) -> (Door, Herald) {
+pub fn herald(board: Board, token: watch::Receiver<Option<Token>>) -> (Door, Herald) {
     let (sender, asked) = mpsc::channel(MOST_READERS);
     let told = Told::of(&board.current(), clock::now(), Duration::ZERO);
-    (Door(sender), Herald { board, asked, readers: Vec::new(), told })
+    (Door(sender), Herald { board, asked, token, readers: Vec::new(), told })
 }
 
 impl Herald {
@@ -99,13 +102,14 @@ impl Herald {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            // Dropping either arm half-way loses nothing: what is asked stays asked, a look is due
-            // again.
+            // Dropping any arm half-way loses nothing: what is asked stays asked, a change unseen, a look
+            // is due again.
             tokio::select! {
                 asked = self.asked.recv() => match asked {
                     Some(asked) => self.admit(asked),
                     None => return,
                 },
+                Ok(()) = self.token.changed() => self.readers.clear(),
                 _ = looks.tick(), if !self.readers.is_empty() => self.look(),
             }
         }

@@ -38,7 +38,7 @@ const COMPLAINT: Duration = Duration::from_secs(10);
 /// Serves until the sender of `phase` is gone. While the process drains, the operator may watch it and
 /// `/readyz` reports it; once another process answers here too, nobody is accepted any more.
 pub async fn run(desk: Desk, listener: TcpListener, phase: watch::Receiver<Phase>) {
-    let (door, herald) = events::herald(desk.sources.board.clone());
+    let (door, herald) = events::herald(desk.sources.board.clone(), desk.token.clone());
     // Whichever ends first, the other has nothing to finish.
     tokio::select! {
         () = accept(desk, door, listener, phase) => {}

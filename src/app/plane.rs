@@ -299,7 +299,12 @@ impl Key {
         let token = admin.and_then(token_of);
         let is_ours = self.address.is_none_or(|address| address.ip().is_loopback());
         if token.is_some() || is_ours && admin.is_some() {
-            self.tokens.send_replace(token);
+            // Whoever reads events has shown it, and need not again while it is the same.
+            self.tokens.send_if_modified(|known| {
+                let is_new = *known != token;
+                *known = token;
+                is_new
+            });
         }
     }
 }

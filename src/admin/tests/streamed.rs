@@ -15,6 +15,10 @@ fn with(board: &BoardView, number: u64) -> BoardView {
     BoardView { recent: Arc::new(recent), ..board.clone() }
 }
 
+fn no_token() -> watch::Receiver<Option<Token>> {
+    watch::channel(None).1
+}
+
 fn text(page: Option<bytes::Bytes>) -> String {
     String::from_utf8(page.expect("a page").to_vec()).expect("text")
 }
@@ -23,7 +27,7 @@ fn text(page: Option<bytes::Bytes>) -> String {
 async fn a_reader_is_told_the_state_at_once_and_each_transition_once() {
     let first = board(clock::now());
     let shared = Board::new(first.clone());
-    let (door, herald) = events::herald(shared.clone());
+    let (door, herald) = events::herald(shared.clone(), no_token());
     spawn_local(herald.run());
     let mut reader = door.subscribe().await.expect("a place");
     let greeting = text(reader.recv().await);
@@ -53,7 +57,7 @@ async fn a_reader_is_told_the_state_at_once_and_each_transition_once() {
 async fn a_calm_board_is_told_each_second_and_a_new_plan_at_once() {
     let first = board(clock::now());
     let shared = Board::new(first.clone());
-    let (door, herald) = events::herald(shared.clone());
+    let (door, herald) = events::herald(shared.clone(), no_token());
     spawn_local(herald.run());
     let mut reader = door.subscribe().await.expect("a place");
     reader.recv().await.expect("the greeting");
@@ -80,7 +84,7 @@ async fn a_calm_board_is_told_each_second_and_a_new_plan_at_once() {
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn who_does_not_read_is_dropped_and_keeps_nobody_waiting() {
     let first = board(clock::now());
-    let (door, herald) = events::herald(Board::new(first));
+    let (door, herald) = events::herald(Board::new(first), no_token());
     spawn_local(herald.run());
     let mut slow = door.subscribe().await.expect("a place");
     let mut quick = door.subscribe().await.expect("a place");
@@ -95,8 +99,25 @@ async fn who_does_not_read_is_dropped_and_keeps_nobody_waiting() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn who_has_shown_a_token_that_is_none_any_more_is_dropped() {
+    let (tokens, token) = watch::channel(Token::new("old"));
+    let (door, herald) = events::herald(Board::new(board(clock::now())), token);
+    spawn_local(herald.run());
+    let mut reader = door.subscribe().await.expect("a place");
+    reader.recv().await.expect("the greeting");
+    tokens.send_replace(Token::new("new"));
+    for _ in 0..=QUEUE {
+        if reader.recv().await.is_none() {
+            assert!(door.subscribe().await.is_some(), "others may read");
+            return;
+        }
+    }
+    panic!("it goes on");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn places_are_bounded_and_free_again_once_left() {
-    let (door, herald) = events::herald(Board::new(board(clock::now())));
+    let (door, herald) = events::herald(Board::new(board(clock::now())), no_token());
     spawn_local(herald.run());
     let mut readers = Vec::new();
     for _ in 0..MOST_READERS {

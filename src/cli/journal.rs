@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -9,7 +10,7 @@ use clap::ValueEnum;
 use super::api::{Where, plain};
 use crate::admin::history::JournalPage;
 use crate::admin::query::encoded;
-use crate::telemetry::journal::Line;
+use crate::telemetry::journal::{Line, moment};
 
 mod report;
 
@@ -44,11 +45,19 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let text = match format {
         Format::Json => [&body[..], b"\n"].concat(),
         Format::Text => lines(&at.read(&body)?).into_bytes(),
-        Format::Md => report::markdown(&at.read(&body)?).into_bytes(),
+        Format::Md => report(&at, at.read(&body)?)?.into_bytes(),
     };
     let mut out = std::io::stdout().lock();
     out.write_all(&text).and_then(|()| out.flush()).context("printing")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// With what the journal holds from before the period: an incident that goes on into it is told whole.
+fn report(at: &Where, page: JournalPage) -> anyhow::Result<String> {
+    let all: JournalPage = at.read(&at.get("/v1/journal?since=1970-01-01T00:00:00Z")?)?;
+    let since = moment(&page.since).unwrap_or(SystemTime::UNIX_EPOCH);
+    let before: Vec<Line> = all.entries.into_iter().filter(|line| line.moment() < since).collect();
+    Ok(report::markdown(&page, &before))
 }
 
 fn lines(page: &JournalPage) -> String {

@@ -20,10 +20,12 @@ const MOST_LINES: usize = 200;
 /// Switches of one incident that have a row of their own; its timeline has the rest.
 const MOST_SWITCHES: usize = 20;
 
-/// The whole report.
-pub(super) fn markdown(page: &JournalPage) -> String {
-    let incidents = incidents(&page.entries);
-    let (grave, slight): (Vec<_>, Vec<_>) = incidents.into_iter().partition(Incident::is_grave);
+/// The whole report. What happened `before` the period is told of incidents that go on into it.
+pub(super) fn markdown(page: &JournalPage, before: &[Line]) -> String {
+    let since = journal::moment(&page.since).unwrap_or(SystemTime::UNIX_EPOCH);
+    let entries: Vec<Line> = before.iter().chain(&page.entries).cloned().collect();
+    let incidents = incidents(&entries).into_iter().filter(|incident| incident.reaches(since));
+    let (grave, slight): (Vec<_>, Vec<_>) = incidents.partition(Incident::is_grave);
     let mut out = Out(String::new());
     out.line(format_args!("# Incident report"));
     out.line(format_args!(""));
@@ -377,12 +379,29 @@ mod tests {
 
     #[test]
     fn the_report_is_the_golden_one() {
-        assert_eq!(markdown(&page()), include_str!("../../../tests/golden/journal.md"));
+        assert_eq!(markdown(&page(), &[]), include_str!("../../../tests/golden/journal.md"));
+    }
+
+    #[test]
+    fn an_incident_that_goes_on_into_the_period_is_told_whole_and_one_that_was_over_is_not() {
+        let JournalPage { mut entries, .. } = page();
+        let whole = markdown(&page(), &[]);
+        let summary = |report: &str| {
+            report.lines().find(|line| line.starts_with("| 1 | ")).map(str::to_owned)
+        };
+        let back = entries.iter().position(|line| line.event == Event::Returned).expect("it was");
+        let before: Vec<Line> = entries.drain(..back).collect();
+        let since = entries[0].at.clone();
+        let report = markdown(&JournalPage { entries: entries.clone(), since, ..page() }, &before);
+        assert_eq!(summary(&report), summary(&whole));
+        let later = JournalPage { since: "2025-11-18T11:59:00.000Z".to_owned(), ..page() };
+        let report = markdown(&JournalPage { entries: Vec::new(), ..later }, &page().entries);
+        assert!(report.contains("Nothing happened"), "{report}");
     }
 
     #[test]
     fn a_quiet_period_has_a_report_too() {
-        let report = markdown(&JournalPage { entries: Vec::new(), ..page() });
+        let report = markdown(&JournalPage { entries: Vec::new(), ..page() }, &[]);
         assert!(report.contains("Nothing happened"), "{report}");
     }
 }

@@ -128,6 +128,12 @@ fn is_move(line: &Line) -> bool {
 }
 
 impl<'a> Incident<'a> {
+    /// Whether any of it is from this moment or later, or still to come.
+    pub(super) fn reaches(&self, since: SystemTime) -> bool {
+        let mut lines = self.lines.iter().chain(&self.returned);
+        self.is_open() || self.is_away() || lines.any(|line| line.moment() >= since)
+    }
+
     fn is_open(&self) -> bool {
         matches!(self.end, End::Open)
     }

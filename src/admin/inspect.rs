@@ -90,6 +90,7 @@ fn service_view(board: &BoardView, id: PoolId, pool: &Pool, now: Instant) -> Ser
         parts: (plan.parts().iter())
             .map(|(slice, plan)| PartView {
                 slice: slice.words(&routing.topology, id),
+                mode: plan.worst().as_str().to_owned(),
                 first: plan.first().map(name),
             })
             .collect(),
@@ -110,14 +111,13 @@ fn realm_views(board: &BoardView, id: PoolId, pool: &Pool) -> Vec<RealmView> {
     let routing = &board.view.routing;
     let plan = routing.plan(id);
     let name = |upstream: UpstreamId| routing.topology.provider_of(upstream).name.to_string();
-    let realms = pool.realms.narrower().iter().zip(plan.of_realms()).enumerate();
-    let view = |(place, (realm, confined)): (usize, (&Realm, &PoolPlan))| {
-        let mode = plan.worst_of(place);
+    let realms = pool.realms.narrower().iter().zip(plan.of_realms());
+    let view = |(realm, confined): (&Realm, &PoolPlan)| {
         let permitted = pool.upstreams.iter().filter(|upstream| realm.admits(**upstream));
         RealmView {
             residency: realm.charter().residency.as_str().to_owned(),
             require: realm.charter().require.iter().map(ToString::to_string).collect(),
-            mode: mode.as_str().to_owned(),
+            mode: confined.mode.as_str().to_owned(),
             first: confined.first().map(name),
             permitted: permitted.map(|upstream| name(*upstream)).collect(),
         }

@@ -56,7 +56,8 @@ pub struct ServiceView {
     /// `any`, `prefer-eu` or `eu-only`.
     #[schemars(extend("enum" = ["any", "prefer-eu", "eu-only"]))]
     pub residency: String,
-    /// `normal`, `fail_open` or `fail_closed`: the worst by which any of its requests goes.
+    /// `normal`, `fail_open` or `fail_closed`: the worst by which any of its requests goes, but for those
+    /// of `parts`.
     #[schemars(extend("enum" = ["normal", "fail_open", "fail_closed"]))]
     pub mode: String,
     /// Provider of the first candidate; none when fail-closed.
@@ -129,6 +130,9 @@ pub(super) fn realm_words(residency: &str, require: &[String]) -> String {
 pub struct PartView {
     /// In words: a method class, a host, or both.
     pub slice: String,
+    /// `normal`, `fail_open` or `fail_closed`.
+    #[schemars(extend("enum" = ["normal", "fail_open", "fail_closed"]))]
+    pub mode: String,
     /// Provider of its first candidate.
     pub first: Option<String>,
 }

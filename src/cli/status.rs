@@ -100,14 +100,19 @@ fn service_table(out: &mut String, service: &ServiceView) {
     }
     for realm in &service.realms {
         let first = realm.first.as_deref().unwrap_or("nobody");
-        append(&mut head, format_args!("\n  {}: served through {first}", realm.words()));
-        if realm.mode != "normal" {
-            append(&mut head, format_args!(", {}", realm.mode.replace('_', "-")));
-        }
+        let words = realm.words();
+        append(
+            &mut head,
+            format_args!("\n  {words}: served through {first}{}", mode_words(&realm.mode)),
+        );
     }
     for part in &service.parts {
         let first = part.first.as_deref().unwrap_or("nobody");
-        append(&mut head, format_args!("\n  {}: served through {first}", part.slice));
+        let slice = &part.slice;
+        append(
+            &mut head,
+            format_args!("\n  {slice}: served through {first}{}", mode_words(&part.mode)),
+        );
     }
     append(out, format_args!("{head}\n"));
     let titles = ["UPSTREAM", "LAW", "HEALTH", "SHARE", "RATE", "FAILING", "PROBE", "WHY"];
@@ -133,9 +138,13 @@ fn flags(service: &ServiceView) -> impl Iterator<Item = &'static str> {
 /// Behind who serves, where all is not well; of a service that is not so as a whole, only in part.
 fn mode(service: &ServiceView) -> String {
     let whole = service.realms.iter().all(|realm| realm.mode == service.mode);
-    match service.mode.as_str() {
+    mode_words(&service.mode) + if whole { "" } else { " in part" }
+}
+
+fn mode_words(mode: &str) -> String {
+    match mode {
         "normal" => String::new(),
-        mode => format!(", {}{}", mode.replace('_', "-"), if whole { "" } else { " in part" }),
+        mode => format!(", {}", mode.replace('_', "-")),
     }
 }
 

@@ -78,7 +78,28 @@ pub fn load(file: &Path, cores: usize) -> Result<Config, LoadError> {
 
 /// The JSON Schema (draft 2020-12) of the file.
 pub fn schema() -> schemars::Schema {
-    schemars::schema_for!(raw::RawFile)
+    let settings = schemars::generate::SchemaSettings::draft2020_12();
+    let transform = schemars::transform::RecursiveTransform(without_null);
+    settings.with_transform(transform).into_generator().into_root_schema_for::<raw::RawFile>()
+}
+
+/// A key that may be left out may not stand there with nothing behind it.
+fn without_null(schema: &mut schemars::Schema) {
+    if let Some(types) = schema.get_mut("type") {
+        let named = types.as_array_mut().map(|types| {
+            types.retain(|name| name != "null");
+            std::mem::take(types)
+        });
+        *types = match named {
+            Some(mut one) if one.len() == 1 => one.remove(0),
+            Some(several) => several.into(),
+            None => std::mem::take(types),
+        };
+    }
+    let choices = schema.get_mut("anyOf").and_then(serde_json::Value::as_array_mut);
+    if let Some(choices) = choices {
+        choices.retain(|choice| choice["type"] != "null");
+    }
 }
 
 /// Why there is no configuration.

@@ -202,7 +202,12 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match self.node.value {
-            Value::Null => visitor.visit_none(),
+            // A key that is left out never gets here.
+            Value::Null => {
+                let mend = "it would stand for its default, which is seldom what was meant: write the \
+                            value, or leave the key out";
+                Err(self.expected("a value", mend))
+            }
             Value::Bool(_)
             | Value::Number(_)
             | Value::Text(_)

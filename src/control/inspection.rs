@@ -194,13 +194,13 @@ impl Work {
     /// page itself, which nothing but the page's own route takes.
     fn made_up(&self, id: UpstreamId, host: Option<&str>) -> String {
         let upstream = self.topology.upstream(id);
-        let (rule, page) =
-            (&upstream.endpoint.path, &self.topology.pool(upstream.pool).rules.probe.path);
+        let (rule, probe) =
+            (&upstream.endpoint.path, &self.topology.pool(upstream.pool).rules.probe);
         let at_root = format!("{}{MADE_UP}", rule.strip);
         if host.is_none_or(|host| self.may_ask(id, host, &at_root)) {
             return format!("{}{MADE_UP}", rule.add);
         }
-        let page = page_only(page).trim_end_matches('/');
+        let page = probe.page().trim_end_matches('/');
         format!("{}{MADE_UP}", rewrite::towards(rule, page))
     }
 
@@ -291,7 +291,7 @@ impl Work {
     /// The whole hosts that an upstream's service is published under, and whose page it may carry.
     fn hosts(&self, id: UpstreamId) -> Vec<Box<str>> {
         let pool = self.topology.upstream(id).pool;
-        let page = page_only(&self.topology.pool(pool).rules.probe.path);
+        let page = self.topology.pool(pool).rules.probe.page();
         let mut hosts: Vec<Box<str>> = Vec::new();
         for route in self.topology.routes.iter().filter(|route| route.pool == pool) {
             match &route.host {
@@ -309,12 +309,12 @@ impl Work {
     }
 
     /// Whether an upstream may carry what a host has under a path, by whichever service that is
-    /// published. What no route takes is nobody's.
+    /// published. What no route takes is nobody's; what could be another route's is not asked for.
     fn may_ask(&self, id: UpstreamId, host: &str, url_path: &str) -> bool {
         let Some(found) = self.matcher.find(host, url_path) else { return true };
         let realm = self.topology.pool(found.pool).realms.find(found.realm);
         let provider = self.topology.provider_of(id);
-        realm.is_some_and(|realm| realm.charter().bar(provider).is_none())
+        !found.is_ambiguous && realm.is_some_and(|realm| realm.charter().bar(provider).is_none())
     }
 
     async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Finding> {
@@ -331,11 +331,6 @@ impl Work {
             Err(error) => Err(judge::unreached(name, &Unreached::Name(error))),
         }
     }
-}
-
-/// A page without its query.
-fn page_only(target: &str) -> &str {
-    target.split('?').next().unwrap_or_default()
 }
 
 #[cfg(test)]

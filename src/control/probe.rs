@@ -22,7 +22,9 @@ use super::parity::Look;
 use crate::clock;
 use crate::model::outcome::{FailureKind, Marker};
 use crate::model::signal::ProbeResult;
-use crate::model::topology::{Asks, Endpoint, Expect, HostRule, HttpRule, MarkerRule, Scheme};
+use crate::model::topology::{
+    Asks, Endpoint, Expect, GRPC_HEALTH, HostRule, HttpRule, MarkerRule, Scheme,
+};
 use crate::net::dial;
 use crate::net::tls_client::{self, Stream};
 use crate::request::marker;
@@ -198,7 +200,7 @@ impl Question {
                 let request = request.header(CONTENT_TYPE, "application/grpc");
                 let patience = format!("{}m", self.timeout.as_millis());
                 let request = request.header("grpc-timeout", patience);
-                (request, grpc::METHOD, grpc::request(service))
+                (request, GRPC_HEALTH, grpc::request(service))
             }
         };
         let request = if version == Version::HTTP_2 {

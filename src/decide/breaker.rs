@@ -14,6 +14,7 @@
 //!    │                                        Acquitted     │ step by step
 //!    └──────────────────────────────────────────────────────┘ after the last step
 //! ```
+//! Through a wide gate half-open leads to Healthy at once.
 //!
 //! Not here: when to eject ([`super::pool`]), for how long ([`super::hold`]).
 
@@ -68,11 +69,30 @@ pub struct Pace {
 /// Whether a proven upstream may take over more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Gate {
+    /// It may take over all at once, as a standby does: it waited for nothing but `min_stay`, and who served
+    /// meanwhile has failed.
+    Wide,
     /// It may.
     Open,
     /// The pool is to stay where it is for now: for `min_stay`, or because it is better there.
     /// `min_stay` closes it to nobody in the EU whom `prefer-eu` wants back.
     Closed,
+}
+
+impl Gate {
+    fn is_closed(self) -> bool {
+        self == Self::Closed
+    }
+
+    /// Where half-open leads to.
+    fn after_half_open(self, ejections: u32, now: Instant) -> Health {
+        match self {
+            Self::Wide => Health::Healthy,
+            Self::Open | Self::Closed => {
+                Health::Ramping { since: now, step: 0, passes: 0, ejections }
+            }
+        }
+    }
 }
 
 impl Pace {
@@ -111,25 +131,25 @@ impl Health {
                 Self::HalfOpen { since, passes: 0, ejections }
             }
             (Self::HalfOpen { passes, ejections, .. }, Event::Tick)
-                if passes >= PASSES_TO_RAMP && pace.gate == Gate::Open =>
+                if passes >= PASSES_TO_RAMP && !pace.gate.is_closed() =>
             {
-                Self::Ramping { since: now, step: 0, passes: 0, ejections }
+                pace.gate.after_half_open(ejections, now)
             }
-            (Self::HalfOpen { ejections, .. }, Event::Acquitted) if pace.gate == Gate::Open => {
-                Self::Ramping { since: now, step: 0, passes: 0, ejections }
+            (Self::HalfOpen { ejections, .. }, Event::Acquitted) if !pace.gate.is_closed() => {
+                pace.gate.after_half_open(ejections, now)
             }
 
             (Self::Ramping { since, step, passes, ejections }, Event::Clean(more)) => {
                 Self::Ramping { since, step, passes: passes.saturating_add(more), ejections }
             }
             (Self::Ramping { since, step, passes, ejections }, Event::Tick)
-                if pace.gate == Gate::Open
+                if !pace.gate.is_closed()
                     && passes >= needed(step)
                     && now.saturating_duration_since(since) >= pace.step() =>
             {
                 step_up(step, ejections, now)
             }
-            (Self::Ramping { step, ejections, .. }, Event::Quiet) if pace.gate == Gate::Open => {
+            (Self::Ramping { step, ejections, .. }, Event::Quiet) if !pace.gate.is_closed() => {
                 step_up(step, ejections, now)
             }
 
@@ -259,6 +279,19 @@ mod tests {
         }
         let ejected = Health::Ejected { since: now, until: now, ejections: 1 };
         assert_eq!(ejected.next(Event::HoldOver, later, &pace).tag(), HealthTag::HalfOpen);
+    }
+
+    #[test]
+    fn a_wide_gate_skips_the_ramp_of_one_that_is_proven_and_of_nobody_else() {
+        let now = start();
+        let pace = Pace { ramp: RAMP, gate: Gate::Wide };
+        let half_open = |passes| Health::HalfOpen { since: now, passes, ejections: 1 };
+        assert_eq!(half_open(20).next(Event::Tick, now, &pace), Health::Healthy);
+        assert_eq!(half_open(0).next(Event::Acquitted, now, &pace), Health::Healthy);
+        assert_eq!(half_open(19).next(Event::Tick, now, &pace), half_open(19));
+        let ramping = Health::Ramping { since: now, step: 0, passes: 99, ejections: 1 };
+        let next = ramping.next(Event::Tick, now + RAMP, &pace);
+        assert!(matches!(next, Health::Ramping { step: 1, .. }), "{next:?}");
     }
 
     #[test]

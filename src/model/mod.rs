@@ -22,6 +22,7 @@ pub mod operator;
 pub mod outcome;
 pub mod place;
 pub mod plan;
+pub mod reading;
 pub mod realm;
 pub mod refusal;
 pub mod signal;

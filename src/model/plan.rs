@@ -291,9 +291,9 @@ impl PoolPlan {
         self.all().flat_map(Self::of_realms)
     }
 
-    /// The worst mode by which any request goes.
+    /// The worst mode by which any request goes that belongs to no part.
     pub fn worst(&self) -> PoolMode {
-        self.in_use().map(|plan| plan.mode).max().unwrap_or_default()
+        self.of_realms().iter().map(|plan| plan.mode).max().unwrap_or_default()
     }
 
     /// The same of the requests of one realm, by its place in [`of_realms`](Self::of_realms); those of one

@@ -167,6 +167,7 @@ impl AnswerBody {
 
     /// The request ends when this body does.
     pub(super) fn carrying(mut self, request: Request) -> Self {
+        request.active.answered();
         self.request = Some(request);
         self
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
-use super::client::{Activity, Patience};
+use super::client::{Activity, Patience, Word};
 use super::worker::{Stage, Worker};
 use crate::clock;
 use crate::model::limits::Limits;
@@ -27,6 +27,8 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 /// A connection, and what its driver does besides polling it.
 pub(super) struct Driven<'a, C, F, S> {
     pub(super) connection: Pin<&'a mut C>,
+    /// What its end is told by.
+    pub(super) word: Word,
     /// Begins its graceful end.
     pub(super) finish: F,
     /// Sends what it wrote in this turn.
@@ -46,6 +48,28 @@ pub(super) enum Attended {
     SlowHead,
     /// The client takes nothing of its answers for too long.
     SlowReader,
+}
+
+/// When a connection that is to end tells its client.
+struct LastCall {
+    begun: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl LastCall {
+    fn new() -> Box<Self> {
+        let begun = clock::now();
+        Box::new(Self { begun, timer: Box::pin(tokio::time::sleep(GOODBYE)) })
+    }
+
+    fn is_due(&mut self, activity: &Activity, word: Word, context: &mut Context<'_>) -> bool {
+        let Some(at) = activity.may_be_told_from(word, self.begun) else { return false };
+        let at = tokio::time::Instant::from_std(at);
+        if self.timer.deadline() != at {
+            self.timer.as_mut().reset(at);
+        }
+        self.timer.as_mut().poll(context).is_ready()
+    }
 }
 
 /// Since when a client that is being served asks for nothing, while nobody else is waited for.
@@ -89,7 +113,7 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
     activity: &Activity,
     driven: Driven<'_, C, impl Fn(Pin<&mut C>), impl Fn(&mut Context<'_>) -> Sent>,
 ) -> Attended {
-    let Driven { mut connection, finish, send } = driven;
+    let Driven { mut connection, word, finish, send } = driven;
     let mut draining = pin!(worker.draining.notified());
     let mut finishing = false;
     // What begins in a drain begins with a request that was already here; hyper has to read it before
@@ -97,7 +121,7 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
     let begun_late = worker.stage.get() != Stage::Serving;
     let mut is_begun = false;
     // Boxed: most connections never see a drain.
-    let mut last_call: Option<Pin<Box<tokio::time::Sleep>>> = None;
+    let mut last_call: Option<Box<LastCall>> = None;
     // The bell is heard by registering once; the stage itself is looked at, which costs nothing.
     let mut listening = false;
     let mut standstill = Standstill { asked: 0, since: clock::now() };
@@ -119,11 +143,9 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
             stage @ (Stage::Draining | Stage::Over) => {
                 // A client of HTTP/1.1 that is told nothing may be sending its next request right now:
                 // it gets its answer, with which it is told.
-                let call = last_call.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
-                finishing = begun_late
-                    || stage == Stage::Over
-                    || activity.patience(limits) == Patience::Served
-                    || call.as_mut().poll(context).is_ready();
+                let call = last_call.get_or_insert_with(LastCall::new);
+                finishing =
+                    begun_late || stage == Stage::Over || call.is_due(activity, word, context);
                 if finishing {
                     finish(connection.as_mut());
                 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::attend::{HALF_CLOSED, REST};
+use super::attend::{GOODBYE, HALF_CLOSED, REST};
 use super::tunnel::Tunnel;
 use super::worker::Worker;
 use crate::clock;
@@ -102,6 +102,8 @@ pub(super) struct Activity {
     active: Cell<u32>,
     /// Those of them that wait for an upstream.
     waiting: Cell<u32>,
+    /// Those of them whose answer has no head yet.
+    unanswered: Cell<u32>,
     /// How often the client's side has asked for more of an answer.
     asked: Cell<u32>,
     phase: Cell<Phase>,
@@ -144,6 +146,7 @@ impl Activity {
         Rc::new(Self {
             active: Cell::new(0),
             waiting: Cell::new(0),
+            unanswered: Cell::new(0),
             asked: Cell::new(0),
             phase: Cell::new(Phase::Head),
             since: Cell::new(clock::now()),
@@ -166,8 +169,10 @@ impl Activity {
     pub(super) fn begin(self: &Rc<Self>) -> Active {
         self.active.set(self.active.get() + 1);
         self.waiting.set(self.waiting.get() + 1);
+        self.unanswered.set(self.unanswered.get() + 1);
         self.phase.set(Phase::Served);
-        Active { activity: Rc::clone(self), waits: Cell::new(true) }
+        let (waits, is_unanswered) = (Cell::new(true), Cell::new(true));
+        Active { activity: Rc::clone(self), waits, is_unanswered }
     }
 
     /// Whether every request being served waits for nobody but the client, and how often it has asked
@@ -240,6 +245,17 @@ impl Activity {
         flushed
     }
 
+    /// From when on its end may be told, in a drain that began at `begun`; `None`: not yet. A client of
+    /// HTTP/1.1 learns it from the head of an answer; where that has gone out, from the next one's. One that
+    /// asks for nothing is not waited for.
+    pub(super) fn may_be_told_from(&self, word: Word, begun: Instant) -> Option<Instant> {
+        match (self.phase.get(), word) {
+            (Phase::Served, Word::OfConnection) => Some(begun),
+            (Phase::Served, Word::OfAnswer) => (self.unanswered.get() > 0).then_some(begun),
+            (Phase::Idle | Phase::Head, _) => Some(self.since.get().max(begun) + GOODBYE),
+        }
+    }
+
     /// How long the connection may go on.
     pub(super) fn patience(&self, limits: &Limits) -> Patience {
         match self.phase.get() {
@@ -250,14 +266,31 @@ impl Activity {
     }
 }
 
+/// By what a client is told that its connection ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Word {
+    /// `Connection: close` in an answer (RFC 9112, section 9.6).
+    OfAnswer,
+    /// GOAWAY at any time (RFC 9113, section 6.8).
+    OfConnection,
+}
+
 /// One request being served on a connection; waits for an upstream until told otherwise.
 #[derive(Debug)]
 pub(super) struct Active {
     activity: Rc<Activity>,
     waits: Cell<bool>,
+    is_unanswered: Cell<bool>,
 }
 
 impl Active {
+    /// The head of its answer is on its way.
+    pub(super) fn answered(&self) {
+        if self.is_unanswered.replace(false) {
+            self.activity.unanswered.set(self.activity.unanswered.get() - 1);
+        }
+    }
+
     /// The client's side has asked for more of the answer; `waits`: there is none yet.
     pub(super) fn asked(&self, waits: bool) {
         let activity = &self.activity;
@@ -271,6 +304,7 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
+        self.answered();
         if self.waits.get() {
             self.activity.waiting.set(self.activity.waiting.get() - 1);
         }

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::attend::{Attended, Driven, GOODBYE, attend, take_leave};
-use super::client::{self, Activity, Client, Watched};
+use super::client::{self, Activity, Client, Watched, Word};
 use super::connections::OnThisWorker;
 use super::early::Early;
 use super::gather::Gathered;
@@ -238,6 +238,7 @@ impl Connection {
             .serve_connection(io, service);
         let driven = Driven {
             connection: Pin::new(&mut connection),
+            word: Word::OfAnswer,
             finish: |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown(),
             send: |_: &mut Context<'_>| Poll::Ready(Ok(())),
         };
@@ -302,6 +303,7 @@ impl Connection {
             .serve_connection(io, service);
         let driven = Driven {
             connection: Pin::new(&mut connection),
+            word: Word::OfConnection,
             finish: |connection: Pin<&mut http2::Connection<_, _, _>>| {
                 connection.graceful_shutdown();
             },

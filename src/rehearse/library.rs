@@ -20,7 +20,7 @@ macro_rules! outage {
 }
 
 /// Every outage, by name.
-pub const OUTAGES: [Outage; 34] = [
+pub const OUTAGES: [Outage; 35] = [
     outage!("afd-2025-10-09-regional-gray"),
     outage!("akamai-2021-07-22-edge-dns"),
     outage!("all-edges-refuse"),
@@ -32,6 +32,7 @@ pub const OUTAGES: [Outage; 34] = [
     outage!("cf-2025-12-05-waf-lua"),
     outage!("cf-2026-02-20-byoip-one-host"),
     outage!("cold-cache-return"),
+    outage!("eu-fallback-dies-in-its-stay"),
     outage!("eu-fallback-fails-briefly"),
     outage!("fallback-holds-60pct"),
     outage!("fallback-overload-metastable"),

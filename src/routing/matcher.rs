@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
-use super::reading;
 use crate::model::cell::HostId;
 use crate::model::id::PoolId;
+use crate::model::reading;
 use crate::model::realm::RealmId;
 use crate::model::topology::{HostPattern, Topology, covers};
 use crate::model::ways::Ways;

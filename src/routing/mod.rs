@@ -1,5 +1,4 @@
 //! What a request needs to know, as one immutable value.
 
 pub mod matcher;
-pub mod reading;
 pub mod snapshot;

@@ -209,7 +209,10 @@ function raised (status) {
   const found = []
   const add = (kind, title, text) => found.push({ kind, title, text })
   const where = test => status.services.filter(test).map(service => service.name)
-  const modes = mode => status.services.filter(s => s.mode === mode || s.realms.some(r => r.mode === mode)).map(s => named(s, s.realms.filter(r => r.mode === mode)))
+  const modes = mode => [
+    ...status.services.filter(s => s.mode === mode || s.realms.some(r => r.mode === mode)).map(s => named(s, s.realms.filter(r => r.mode === mode))),
+    ...status.services.flatMap(s => s.parts.filter(p => p.mode === mode).map(p => `${s.name} (${p.slice})`)),
+  ]
   const moved = service => service.on_fallback && service.first
   const all = (kind, title, names, text) => names.length && add(kind, title, `${list(names)}: ${text}`)
 
@@ -295,7 +298,7 @@ function serviceRow (row, service, providers) {
     ...realms.map(realm => el('span', { class: 'quiet' }, `${routesOf(realm)}: ${realm.first || 'nobody'}`,
       realm.mode === 'normal' ? '' : el('b', { class: 'bad' }, ` ${hyphens(realm.mode)}`))),
     blame ? el('span', { class: 'quiet' }, 'incident, blame ', el('b', { class: 'bad', 'data-blame': blame }, words(blame))) : null,
-    ...parts.map(part => el('span', { class: 'quiet' }, `${part.slice}: ${part.first || 'nobody'}`))
+    ...parts.map(part => el('span', { class: 'quiet' }, `${part.slice}: ${part.first || 'nobody'}${part.mode === 'normal' ? '' : `, ${hyphens(part.mode)}`}`))
   ])
   providers.forEach((provider, place) => upstreamCell(row.cells[place + 1], service, provider))
 }

@@ -356,7 +356,7 @@ pub(in crate::config) struct RawPage {
 /// `200` is a number, `200-399` is text.
 fn statuses(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
-        "type": ["array", "null"],
+        "type": "array",
         "description": "Status codes and ranges of them, as 200 and 200-399. Default: [200-399].",
         "items": {
             "type": ["string", "integer"],

@@ -11,7 +11,6 @@ use std::fmt;
 use http::HeaderMap;
 
 /// What is called.
-pub const METHOD: &str = "/grpc.health.v1.Health/Check";
 
 /// Before each message: whether it is compressed, and its length (gRPC over HTTP/2, Length-Prefixed-Message).
 const PREFIX: usize = 5;

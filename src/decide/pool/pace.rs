@@ -42,9 +42,18 @@ impl PoolWatch {
         let gate = match self.others(place) {
             _ if context.frozen == Some(Ground::Connections) => Gate::Closed,
             Others::Able if better_where_it_is() => Gate::Closed,
+            Others::Able if self.has_waited(upstream, watch, context) => Gate::Wide,
             Others::Able | Others::None => Gate::Open,
         };
         Pace { ramp: context.pool().rules.failover.ramp, gate }
+    }
+
+    /// Whether it would have been back by now, had no stay kept it waiting: the EU is left to no step of its
+    /// ramp. Whoever was never kept leaves half-open sooner.
+    fn has_waited(&self, upstream: UpstreamId, watch: &Watch, context: &Context) -> bool {
+        let Health::HalfOpen { since, .. } = watch.health else { return false };
+        context.now >= since + context.pool().rules.failover.ramp
+            && self.course.layout().is_missed(upstream)
     }
 
     /// Until when `min_stay` keeps this upstream, which is at `place`, from taking over more, for people;

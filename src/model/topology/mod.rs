@@ -22,9 +22,9 @@ use super::realm::{RealmId, Realms};
 mod rules;
 
 pub use rules::{
-    Access, AllDown, AllDownServe, Asks, Expect, FailoverMode, FailoverRule, MarkerProof,
-    MarkerRule, OriginProbe, Page, ProbeRule, RetryRule, Rules, Sensitivity, SignedMarker, Sticky,
-    Timeouts,
+    Access, AllDown, AllDownServe, Asks, Expect, FailoverMode, FailoverRule, GRPC_HEALTH,
+    MarkerProof, MarkerRule, OriginProbe, Page, ProbeRule, RetryRule, Rules, Sensitivity,
+    SignedMarker, Sticky, Timeouts,
 };
 
 /// Everything that exists under one configuration.

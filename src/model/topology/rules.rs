@@ -144,7 +144,18 @@ impl Default for ProbeRule {
     }
 }
 
+/// The path of a health check of gRPC (its health checking protocol, version 1).
+pub const GRPC_HEALTH: &str = "/grpc.health.v1.Health/Check";
+
 impl ProbeRule {
+    /// The path that a probe asks for, without query.
+    pub fn page(&self) -> &str {
+        match &self.asks {
+            Asks::Page => self.path.split('?').next().unwrap_or_default(),
+            Asks::GrpcHealth(_) => GRPC_HEALTH,
+        }
+    }
+
     /// What an upstream is asked for as Host; `None`: its own.
     pub fn host_for(&self, upstream: UpstreamId) -> Option<&str> {
         let own = self.hosts.iter().find(|(id, _)| *id == upstream).map(|(_, host)| host);

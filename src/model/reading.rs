@@ -1,5 +1,5 @@
 //! Whether a path can be read in one way only. Asked where another reading could belong to another route
-//! that lets others carry it ([`Found::is_ambiguous`](super::matcher::Found::is_ambiguous)).
+//! that lets others carry it (`Found::is_ambiguous` of the matcher).
 //!
 //! Nothing is cleaned: what could be taken for another path is refused, since nobody here knows how its
 //! origin reads it. Capitals cannot be judged so: that `/Page` and `/page` are two is usual.

@@ -68,12 +68,13 @@ def running(yaml, listeners=1, files=None):
                 raise SystemExit(f"bascule ended with {code}:\n{text}")
 
 
-def certificate(folder, host, days=30):
-    """A certificate of its own for a host: `cert.pem` and `key.pem`."""
+def certificate(folder, host, days=30, more=()):
+    """A certificate of its own for a host: `cert.pem` and `key.pem`. `more` are further extensions."""
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split()
     command += ["-days", str(days)]
     names = f"subjectAltName=DNS:{host},DNS:localhost,IP:127.0.0.1"
     command += ["-subj", f"/CN={host}", "-addext", names, "-keyout", "key.pem", "-out", "cert.pem"]
+    command += [word for extension in more for word in ("-addext", extension)]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return {file: (pathlib.Path(folder) / file).read_text() for file in ("cert.pem", "key.pem")}
 

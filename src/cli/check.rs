@@ -19,8 +19,13 @@ use crate::model::topology::Pool;
 use crate::net::tls_client;
 use crate::{app, clock};
 
+/// What a script goes by.
+const EXIT: &str = "Exit: 0 when all is well, 1 with mistakes (with --deny-warnings also with warnings), 2 when the file \
+                    cannot be read.";
+
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXIT)]
 pub(super) struct Arguments {
     /// The configuration [default: bascule.yaml, then /etc/bascule/bascule.yaml].
     #[arg(short, long, value_name = "FILE")]

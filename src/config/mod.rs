@@ -96,8 +96,9 @@ fn without_null(schema: &mut schemars::Schema) {
             None => std::mem::take(types),
         };
     }
-    let choices = schema.get_mut("anyOf").and_then(serde_json::Value::as_array_mut);
-    if let Some(choices) = choices {
+    if let Some(choices) = schema.get_mut("anyOf")
+        && let Some(choices) = choices.as_array_mut()
+    {
         choices.retain(|choice| choice["type"] != "null");
     }
 }

@@ -201,20 +201,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
-        match self.node.value {
-            // A key that is left out never gets here.
-            Value::Null => {
-                let mend = "it would stand for its default, which is seldom what was meant: write the \
-                            value, or leave the key out";
-                Err(self.expected("a value", mend))
-            }
-            Value::Bool(_)
-            | Value::Number(_)
-            | Value::Text(_)
-            | Value::List(_)
-            | Value::Table(_)
-            | Value::Spoiled => visitor.visit_some(self),
-        }
+        // A key that is left out never gets here. One with nothing behind it would stand for its default,
+        // which is seldom what was meant.
+        visitor.visit_some(self)
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(

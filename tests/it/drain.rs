@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::harness::stage::Stage;
+use crate::harness::upstream::{Act, Script};
 use crate::harness::wire::Wire;
 use crate::harness::{PORTAL, within};
 
@@ -122,6 +123,35 @@ async fn no_request_over_http2_is_lost_when_the_process_ends_under_load() {
     while let Some(connection) = connections.join_next().await {
         connection.expect("no panic").expect("GOAWAY and a clean end");
     }
+    assert_eq!(stage.proxy.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_client_whose_answer_was_on_its_way_is_told_with_the_next_one() {
+    let mut stage = Stage::plain().await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    let mut client = stage.proxy.wire().await;
+    let ask = format!("GET /page HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n");
+    client.send(&ask).await.expect("sent");
+    let mut talk = stage.us.conversation().await;
+    talk.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await.expect("sent");
+    let head = within("the head", client.head()).await.expect("a head");
+    assert_eq!(head.get("connection"), None, "nobody knew of the end yet");
+    stage.proxy.signal("TERM");
+    let draining = async { while stage.proxy.admin("/readyz").await.status == 200 {} };
+    within("the drain to begin", draining).await;
+    talk.wire.send("page").await.expect("sent");
+    assert_eq!(within("the rest", client.take(4)).await.expect("bytes"), b"page");
+    client.send(&ask).await.expect("sent");
+    let next = async {
+        let head = talk.wire.head().await.expect("the next request");
+        assert_eq!(head.word(1), "/page");
+        talk.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("sent");
+    };
+    let (_, reply) = within("the next answer", async { tokio::join!(next, client.reply()) }).await;
+    let reply = reply.expect("whole");
+    assert_eq!((reply.head.status(), reply.head.get("connection")), (200, Some("close")));
+    assert!(within("the end of the connection", client.is_ended()).await);
     assert_eq!(stage.proxy.exit().await.code(), Some(0));
 }
 

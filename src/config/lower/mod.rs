@@ -136,7 +136,8 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
     let area = provenance::area(context, eu_also);
     let providers = providers::providers(context, said.providers, &area, whole);
     places.providers.clone_from(&providers.places);
-    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
+    let addresses = listeners.iter().map(|listener| listener.address);
+    let addresses: Vec<_> = addresses.chain(admin.as_ref().map(|admin| admin.address)).collect();
     let published = services::Published { defaults, services: said.services, providers, addresses };
     let topology = services::topology(context, published, &mut places.services, whole);
 

@@ -124,12 +124,16 @@ fn upstream_url(text: &str, ours: &[SocketAddr]) -> Result<Url, Flaw> {
 }
 
 fn leads_to(url: &Url, own: SocketAddr) -> bool {
+    let ours = own.ip().to_canonical();
+    let is_here = ours.is_loopback() || ours.is_unspecified();
     let is_own = match &url.host {
-        EndpointHost::Name(name) => {
-            &**name == "localhost" && (own.ip().is_loopback() || own.ip().is_unspecified())
-        }
+        EndpointHost::Name(name) => &**name == "localhost" && is_here,
         EndpointHost::Address(address) => {
-            *address == own.ip() || (own.ip().is_unspecified() && address.is_loopback())
+            let address = address.to_canonical();
+            // To connect to 0.0.0.0 is to connect to this machine.
+            let leads_here = address.is_loopback() || address.is_unspecified();
+            address == ours
+                || leads_here && (ours.is_unspecified() || address.is_unspecified() && is_here)
         }
     };
     is_own && url.port == own.port()

@@ -10,8 +10,6 @@ use std::fmt;
 
 use http::HeaderMap;
 
-/// What is called.
-
 /// Before each message: whether it is compressed, and its length (gRPC over HTTP/2, Length-Prefixed-Message).
 const PREFIX: usize = 5;
 /// `ServingStatus.SERVING`.

@@ -117,13 +117,13 @@ impl Prober {
         }
     }
 
-    /// Returns the upstream whose comparison has news.
+    /// Returns the upstream whose comparison has news, and whether it differs now.
     fn report<'a>(
         &self,
         target: &'a Target,
         report: Report,
         comparisons: &mut Comparisons,
-    ) -> Option<&'a UpstreamKey> {
+    ) -> Option<(&'a UpstreamKey, bool)> {
         let Report { at, result: Some(result), certificate_end, unwell, look, took } = report
         else {
             return None;
@@ -139,7 +139,7 @@ impl Prober {
                     && let Some(news) = comparisons.take(state.serial, first, look)
                 {
                     tell_apart(state, news);
-                    compared = Some(&state.key);
+                    compared = Some((&state.key, matches!(news, Parity::Differs(_))));
                 }
                 self.metrics.probe(&state.key, result, took);
                 if let ProbeResult::Failed(FailureKind::Connect | FailureKind::Dns) = result {
@@ -372,11 +372,9 @@ impl Round {
         match ended {
             Ok((_, report)) => {
                 let target = Rc::clone(&self.targets[&subject]);
-                if let Some(key) = prober.report(&target, report, &mut self.comparisons) {
-                    let same = |(other, _): &(&UpstreamKey, bool)| {
-                        other.service == key.service && other.provider == key.provider
-                    };
-                    let differs = self.found().filter(same).any(|(_, differs)| differs);
+                let news = prober.report(&target, report, &mut self.comparisons);
+                // A provider stands once in a service, so that nobody else has these labels.
+                if let Some((key, differs)) = news {
                     prober.metrics.parity(key, differs);
                 }
             }

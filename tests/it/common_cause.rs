@@ -46,8 +46,8 @@ fn frozen(metrics: &Metrics) -> bool {
 async fn when_no_control_target_answers_either_the_fault_is_ours_and_the_plan_is_frozen() {
     let ((_first, first), (_second, second)) = (shut().await, shut().await);
     let stage = stage(&[first, second]).await;
-    stage.us.close().await;
-    stage.eu.close().await;
+    // In one moment: one that goes first is rightly left.
+    tokio::join!(stage.us.close(), stage.eu.close());
     let metrics = stage.proxy.metrics_when("a common cause", frozen).await;
     let generation = metrics.sum("bascule_routing_generation", &[]);
     let probed = |m: &Metrics| m.sum("bascule_probes_total", &[("result", "connect")]);

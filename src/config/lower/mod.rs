@@ -21,13 +21,14 @@ mod traces;
 mod upstream;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::complaint::{Place, Spot};
 use super::raw::{RawFile, RawIncluded, RawProvider, RawService};
 use super::tree::{At, Named};
-use super::{Config, Spots, lint};
+use super::{Admin, Config, Listener, Spots, lint};
 pub(super) use context::Context;
 
 /// A file and those that it includes, as read.
@@ -101,6 +102,12 @@ impl Said {
     }
 }
 
+/// Where we listen ourselves.
+fn own_addresses(listeners: &[Listener], admin: Option<&Admin>) -> Vec<SocketAddr> {
+    let of_clients = listeners.iter().map(|listener| listener.address);
+    of_clients.chain(admin.map(|admin| admin.address)).collect()
+}
+
 /// What a document means. Meaningless where the context holds errors afterwards.
 pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> Option<Config> {
     let Document { main, included } = document;
@@ -136,8 +143,7 @@ pub(super) fn lower(document: Document, context: &Context<'_>, cores: usize) -> 
     let area = provenance::area(context, eu_also);
     let providers = providers::providers(context, said.providers, &area, whole);
     places.providers.clone_from(&providers.places);
-    let addresses = listeners.iter().map(|listener| listener.address);
-    let addresses: Vec<_> = addresses.chain(admin.as_ref().map(|admin| admin.address)).collect();
+    let addresses = own_addresses(&listeners, admin.as_ref());
     let published = services::Published { defaults, services: said.services, providers, addresses };
     let topology = services::topology(context, published, &mut places.services, whole);
 

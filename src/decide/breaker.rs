@@ -69,8 +69,8 @@ pub struct Pace {
 /// Whether a proven upstream may take over more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Gate {
-    /// It may take over all at once, as a standby does: it waited for nothing but `min_stay`, and who served
-    /// meanwhile has failed.
+    /// It may take over all at once, as a standby does: it waited for nothing but `min_stay`, for as long as a
+    /// ramp takes, and who served meanwhile has failed.
     Wide,
     /// It may.
     Open,

@@ -234,6 +234,10 @@ impl PoolWatch {
             let (others, traffic) = (self.others(place), self.traffic_of_others(place));
             let upstream = context.pool().upstreams[place];
             let provider = context.topology.upstream(upstream).provider;
+            // For the next time: what it goes by now was so before whoever served has failed.
+            let kept = self.is_kept(place, upstream, context);
+            let before = self.watches[place].kept_since;
+            self.watches[place].kept_since = kept.then(|| before.unwrap_or(context.now));
             let watch = &mut self.watches[place];
             let waits = matches!(watch.health, Health::Ejected { .. })
                 && others == Others::Able

@@ -60,6 +60,8 @@ pub struct Watch {
     pub standing: Standing,
     /// The last change of health.
     pub last: Option<(Instant, Reason)>,
+    /// Since when it is proven, and kept from its ramp by nothing but a stay.
+    pub kept_since: Option<Instant>,
     /// Everything since the process began.
     pub traffic: Traffic,
     /// The first failure of what led to the last ejection.
@@ -111,6 +113,7 @@ impl Watch {
             hour: Hour::new(now),
             standing: Standing::Nothing,
             last: None,
+            kept_since: None,
             traffic: Traffic::default(),
             failing_since: None,
             sampling: Sampling::Fair,

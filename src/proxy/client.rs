@@ -252,7 +252,10 @@ impl Activity {
         match (self.phase.get(), word) {
             (Phase::Served, Word::OfConnection) => Some(begun),
             (Phase::Served, Word::OfAnswer) => (self.unanswered.get() > 0).then_some(begun),
-            (Phase::Idle | Phase::Head, _) => Some(self.since.get().max(begun) + GOODBYE),
+            (Phase::Idle | Phase::Head, Word::OfConnection) => Some(begun + GOODBYE),
+            (Phase::Idle | Phase::Head, Word::OfAnswer) => {
+                Some(self.since.get().max(begun) + GOODBYE)
+            }
         }
     }
 

@@ -110,7 +110,7 @@ async fn interrupted(
     tokio::time::timeout(GOODBYE, between).await.unwrap_or(true)
 }
 
-/// Ends some time in the second half of a drain, or sooner where that is short: clients that all came back in the same moment would be a
+/// Ends some time in about the second half of a drain: clients that all came back in the same moment would be a
 /// burden of their own.
 async fn farewell(worker: &Worker) {
     if worker.stage.get() == Stage::Serving {
@@ -119,8 +119,7 @@ async fn farewell(worker: &Worker) {
     let limit = worker.settings.current().limits.drain;
     // The end of a frame and the word itself have their time before the process ends.
     let last = limit.saturating_sub(GOODBYE * 3);
-    let first = last.min(limit / 2);
-    tokio::time::sleep(first + (last - first).mul_f64(fastrand::f64())).await;
+    tokio::time::sleep(last.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
 }
 
 async fn silence(heard: &Cell<Instant>) {

@@ -491,6 +491,32 @@ fn under_prefer_eu_the_least_stay_keeps_nobody_outside_once_the_eu_is_well_again
 }
 
 #[test]
+fn one_in_the_eu_that_does_worse_than_who_serves_outside_never_skips_its_ramp() {
+    let pool = [("bunny", "SI", &[][..]), ("fastly", "US", &[])];
+    for failing in [0.02, 0.05, 0.08] {
+        let answer = |place: usize, at: f64, ask: &Ask| match at - BEGIN {
+            after if place != 0 || after < 0.0 => Answer::Good,
+            after if after < 60.0 || ask.dice < failing => BAD,
+            _ => Answer::Good,
+        };
+        let probe = |place: usize, at: f64| {
+            let dead = place == 0 && (0.0..60.0).contains(&(at - BEGIN));
+            if dead { BAD } else { Answer::Good }
+        };
+        let behaviour = Behaviour { rate: 20.0, answer: &answer, probe: &probe, ..calm() };
+        let mut world = World::new(topology(&pool, Residency::PreferEu, Rules::default()));
+        world.run(&behaviour, BEGIN + 3000.0);
+        let leapt = |t: &&Transition| {
+            matches!(
+                t,
+                Transition::Health { from: HealthTag::HalfOpen, to: HealthTag::Healthy, .. }
+            )
+        };
+        assert_eq!(world.log.iter().filter(leapt).count(), 0, "{failing}\n{}", world.told());
+    }
+}
+
+#[test]
 fn a_first_choice_in_the_eu_is_not_kept_waiting_while_one_outside_serves() {
     let pool = [("bunny", "SI", &[][..]), ("fastly", "US", &[])];
     for (residency, soon) in [(Residency::PreferEu, true), (Residency::Any, false)] {

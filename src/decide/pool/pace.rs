@@ -49,11 +49,20 @@ impl PoolWatch {
     }
 
     /// Whether it would have been back by now, had no stay kept it waiting: the EU is left to no step of its
-    /// ramp. Whoever was never kept leaves half-open sooner.
+    /// ramp.
     fn has_waited(&self, upstream: UpstreamId, watch: &Watch, context: &Context) -> bool {
-        let Health::HalfOpen { since, .. } = watch.health else { return false };
-        context.now >= since + context.pool().rules.failover.ramp
+        let ramp = context.pool().rules.failover.ramp;
+        watch.kept_since.is_some_and(|since| context.now >= since + ramp)
             && self.course.layout().is_missed(upstream)
+    }
+
+    /// Whether a stay is all that keeps this one, which is at `place`, from its ramp.
+    pub(super) fn is_kept(&self, place: usize, upstream: UpstreamId, context: &Context) -> bool {
+        let watch = &self.watches[place];
+        watch.is_proven()
+            && context.frozen.is_none()
+            && self.kept_until(upstream, context.now).is_some()
+            && !watch.is_worse_than(self.traffic_of_others(place))
     }
 
     /// Until when `min_stay` keeps this upstream, which is at `place`, from taking over more, for people;

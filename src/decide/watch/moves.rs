@@ -76,12 +76,9 @@ impl Watch {
                 ready.then_some((Event::HoldOver, Reason::HoldOver))
             }
             Health::HalfOpen { since, .. } => {
-                let thin =
-                    self.safe_tried < THIN && self.now.saturating_duration_since(since) >= THIN_FOR;
-                if thin && self.probes.passed >= PASSES_TO_RAMP {
-                    return Some((Event::Acquitted, Reason::Proven));
-                }
-                Some((Event::Tick, Reason::Proven))
+                let acquitted = self.is_acquitted(since);
+                let event = if acquitted { Event::Acquitted } else { Event::Tick };
+                Some((event, Reason::Proven))
             }
             Health::Ramping { since, .. } => {
                 let quiet = self.now >= self.clean_since(since) + pace.quiet_step();
@@ -89,6 +86,18 @@ impl Watch {
                 Some((event, Reason::RampDone))
             }
         }
+    }
+
+    /// Whether half-open has nothing left to show.
+    pub fn is_proven(&self) -> bool {
+        let Health::HalfOpen { since, passes, .. } = self.health else { return false };
+        passes >= PASSES_TO_RAMP || self.is_acquitted(since)
+    }
+
+    /// Whether probes speak for it, half-open since then, and requests are too few to.
+    fn is_acquitted(&self, since: Instant) -> bool {
+        let thin = self.safe_tried < THIN && self.now.saturating_duration_since(since) >= THIN_FOR;
+        thin && self.probes.passed >= PASSES_TO_RAMP
     }
 
     fn due_by_level(&self) -> Option<(Event, Reason)> {

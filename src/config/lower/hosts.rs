@@ -58,11 +58,11 @@ pub(super) fn of_probes(context: &Context<'_>, topology: &mut Topology, places: 
             continue;
         }
         // Looked up when it is needed: nearly always the first one will do.
-        let mut found = hosts.iter().map(|host| (*host, book.page_at(pool, host)));
+        let mut pages = hosts.iter().map(|host| (*host, book.page_at(pool, host)));
         let all_may = |(_, page): &(&str, Page<'_>)| {
             pool.upstreams.iter().all(|upstream| book.may_ask(*page, pool, *upstream))
         };
-        if let Some((host, _)) = found.by_ref().find(all_may) {
+        if let Some((host, _)) = pages.find(all_may) {
             chosen.push((id, None, Box::from(host)));
             continue;
         }

@@ -1,13 +1,15 @@
 //! Where the requests for one host can lead to, over all services, and where their path decides who may
 //! carry them. Asked at load, never by a request.
 //!
-//! A host is *divided* when the routes that its paths lead to keep different providers out. There a path
-//! that is spelt otherwise, and means the same to its origin, could leave the route that binds it.
+//! A host is *divided* when the routes that its paths lead to keep different providers out, and *guarded* when they let
+//! different clients in. There a path that is spelt otherwise, and means the same to its origin, could leave the route
+//! that binds it.
 
 use std::collections::{HashMap, HashSet};
 
+use super::reading;
 use super::realm::{Charter, Realm};
-use super::topology::{HostPattern, Route, Topology, covers};
+use super::topology::{Access, HostPattern, Route, Topology, covers};
 
 /// The routes of one topology, by host.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ struct Own<'a> {
     routes: Vec<&'a Route>,
     /// What they go by, each once.
     charters: Vec<&'a Charter>,
+    /// Whom they let in, each once.
+    accesses: Vec<&'a Access>,
 }
 
 impl Own<'_> {
@@ -38,6 +42,10 @@ impl<'a> Ways<'a> {
             own.routes.push(route);
             let charter = topology.charter_of(route);
             own.charters.extend(charter.filter(|it| !own.charters.contains(it)));
+            let access = topology.pools.get(route.pool.index()).map(|pool| &pool.rules.access);
+            let is_new = |it: &&Access| !own.accesses.iter().any(|known| known.lets_in_as(it));
+            let access = access.filter(is_new);
+            own.accesses.extend(access);
         }
         for own in all.values_mut() {
             own.routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
@@ -61,6 +69,9 @@ impl<'a> Ways<'a> {
                     charters.push(charter);
                 }
             }
+            if self.is_guarded(host) {
+                divided.guarded.insert(host);
+            }
             if charters.len() < 2 {
                 continue;
             }
@@ -75,6 +86,16 @@ impl<'a> Ways<'a> {
             }
         }
         divided
+    }
+
+    /// Whether its paths decide who is let in, and none of its prefixes can be spelt otherwise: with such a one nobody
+    /// could ask for what is below it.
+    fn is_guarded(&self, host: &HostPattern) -> bool {
+        let mut accesses = self.asked(host).flat_map(|(_, own)| &own.accesses);
+        let first = accesses.next();
+        let differ = accesses.any(|other| first.is_some_and(|first| !first.lets_in_as(other)));
+        let mut routes = self.asked(host).flat_map(|(_, own)| &own.routes);
+        differ && routes.all(|route| reading::is_plain(&route.prefix))
     }
 
     /// A host and the wider ones that get what its own routes do not take.
@@ -96,10 +117,11 @@ impl<'a> Ways<'a> {
     }
 }
 
-/// Hosts whose paths decide who may carry a request.
+/// Hosts whose paths decide who may carry a request, or who may send one.
 #[derive(Debug, Default)]
 pub struct Divided<'a> {
     hosts: HashSet<&'a HostPattern>,
+    guarded: HashSet<&'a HostPattern>,
     /// By host of a route: what the routes go by that other paths lead to.
     beside: HashMap<&'a HostPattern, Vec<&'a Charter>>,
 }
@@ -110,9 +132,14 @@ impl<'a> Divided<'a> {
         self.hosts.is_empty()
     }
 
-    /// Whether a host is one, as some route names it.
+    /// Whether the paths of a host, as some route names it, decide who may carry a request.
     pub fn has(&self, host: &HostPattern) -> bool {
         self.hosts.contains(host)
+    }
+
+    /// Whether they decide that or who may send one: then a path has to be one that can be read in one way only.
+    pub fn needs_plain_paths(&self, host: &HostPattern) -> bool {
+        self.hosts.contains(host) || self.guarded.contains(host)
     }
 
     /// What else the paths of a divided host lead to that leads to this route too; empty elsewhere.
@@ -132,6 +159,7 @@ impl Topology {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::client::Networks;
     use crate::model::example::{self, Example};
     use crate::model::place::Residency;
     use crate::model::realm::{Charters, RealmId};
@@ -156,6 +184,28 @@ mod tests {
             (route.prefix, route.realm) = ((*prefix).into(), RealmId::WHOLE);
         }
         topology
+    }
+
+    #[test]
+    fn a_host_is_guarded_when_its_paths_let_different_clients_in() {
+        const HOST: &str = "www.portal.example";
+        let closed = Access {
+            deny: Networks::new(["0.0.0.0/0".parse().expect("a network")]),
+            ..Access::default()
+        };
+        for (shows, prefix, access, guarded) in [
+            ("one is closed", "/admin/", closed.clone(), true),
+            ("both are open", "/admin/", Access::default(), false),
+            ("nobody could ask below such a prefix", "/%61dmin/", closed, false),
+        ] {
+            let routes = [(HOST, "/", Residency::Any), (HOST, prefix, Residency::Any)];
+            let mut topology = topology(&routes);
+            topology.pools[1].rules.access = access;
+            let ways = Ways::of(&topology);
+            let host = HostPattern::Exact(HOST.into());
+            assert_eq!(ways.divided().needs_plain_paths(&host), guarded, "{shows}");
+            assert!(!ways.divided().has(&host), "{shows}: anybody may carry both");
+        }
     }
 
     #[test]

@@ -5,32 +5,26 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
 
-use super::client::Active;
+use super::activity::Active;
 use super::judge::Judge;
 use super::lent::{Reply, WireError};
-use super::reject;
+use super::stall::{BodyPatience, Watch};
 use super::story::Story;
 use super::worker::Worker;
-use crate::clock;
 use crate::exchange::state::PoolState;
 use crate::model::outcome::{FailureKind, Ignored, Outcome};
-use crate::model::topology::Timeouts;
-
-/// Over which the least rate is a mean.
-pub(super) const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// What a client receives.
 pub(super) struct AnswerBody {
     source: Source,
     /// Ends the request's accounting when the body is dropped.
     request: Option<Request>,
+    /// Of the last frame of an upstream, what was too large to be handed over with it.
+    rest: Bytes,
 }
 
 enum Source {
@@ -81,9 +75,13 @@ impl Request {
 
     /// What the client's side got when it asked for more of the answer.
     fn gave(&self, frame: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
-        self.active.asked(frame.is_pending());
-        if let (Some(story), Poll::Ready(Some(Ok(frame)))) = (&self.story, frame) {
-            story.sent(frame.data_ref().map_or(0, Bytes::len) as u64);
+        let bytes = match frame {
+            Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),
+            Poll::Ready(Some(Err(_)) | None) | Poll::Pending => 0,
+        };
+        self.active.asked(frame.is_pending(), bytes);
+        if let Some(story) = self.story.as_ref().filter(|_| bytes > 0) {
+            story.sent(bytes as u64);
         }
     }
 }
@@ -91,30 +89,6 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         self.pool.rows[self.worker.index].in_flight.sub(1);
-    }
-}
-
-/// How patient we are with a body.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum BodyPatience {
-    /// An ordinary one.
-    Bounded {
-        /// Longest silence.
-        stall: Duration,
-        /// Bytes a second, mean over [`RATE_WINDOW`] of waiting; 0 = off.
-        min_rate: u64,
-    },
-    /// Server-sent events and gRPC: silence is part of the protocol.
-    Unbounded,
-}
-
-/// How patient we are with the body behind these fields, in either direction.
-pub(super) fn patience(headers: &HeaderMap, timeouts: &Timeouts) -> BodyPatience {
-    match reject::is_endless(headers) {
-        true => BodyPatience::Unbounded,
-        false => {
-            BodyPatience::Bounded { stall: timeouts.body_stall, min_rate: timeouts.body_min_rate }
-        }
     }
 }
 
@@ -132,18 +106,11 @@ pub(super) struct Relay {
     watch: Option<Watch>,
 }
 
-struct Watch {
-    timer: Pin<Box<Sleep>>,
-    waiting_since: Option<Instant>,
-    /// Waited for in the current rate window, and received in it.
-    waited: Duration,
-    received: u64,
-}
-
 impl AnswerBody {
     /// Of our own making.
     pub(super) fn own(bytes: Bytes) -> Self {
-        Self { source: Source::Own((!bytes.is_empty()).then_some(bytes)), request: None }
+        let source = Source::Own((!bytes.is_empty()).then_some(bytes));
+        Self { source, request: None, rest: Bytes::new() }
     }
 
     /// An upstream's.
@@ -158,7 +125,8 @@ impl AnswerBody {
             BodyPatience::Unbounded => Some(Box::pin(judge.left()) as _),
         };
         let relay = Relay { reply: Some(reply), judge, verdict, patience, leaving, watch: None };
-        let mut body = Self { source: Source::Relayed(Box::new(relay)), request: None };
+        let source = Source::Relayed(Box::new(relay));
+        let mut body = Self { source, request: None, rest: Bytes::new() };
         if body.is_end_stream() {
             body.finish();
         }
@@ -172,11 +140,45 @@ impl AnswerBody {
         self
     }
 
+    /// Says nothing where it would say something of ours.
+    pub(super) fn leave_own_away(&mut self) {
+        if let Source::Own(bytes) = &mut self.source {
+            *bytes = None;
+        }
+    }
+
     /// How many bytes it holds, where they are our own and not counted as they go.
     pub(super) fn own_bytes(&self) -> u64 {
         match (&self.source, &self.request) {
             (Source::Own(Some(bytes)), None) => bytes.len() as u64,
             (Source::Own(_) | Source::Relayed(_), _) => 0,
+        }
+    }
+
+    /// Whether nothing more comes from where it comes from.
+    fn is_over(&self) -> bool {
+        match &self.source {
+            Source::Own(bytes) => bytes.is_none(),
+            Source::Relayed(relay) => relay.reply.as_ref().is_none_or(Reply::is_end_stream),
+        }
+    }
+
+    /// Keeps what is too large to be handed over at once.
+    fn cut<E>(
+        &mut self,
+        frame: Poll<Option<Result<Frame<Bytes>, E>>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, E>>> {
+        let most =
+            self.request.as_ref().map_or(usize::MAX, |request| request.active.largest_piece());
+        match frame {
+            Poll::Ready(Some(Ok(frame)))
+                if frame.data_ref().is_some_and(|data| data.len() > most) =>
+            {
+                let mut data = frame.into_data().unwrap_or_default();
+                self.rest = data.split_off(most);
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            frame => frame,
         }
     }
 
@@ -233,6 +235,27 @@ impl Relay {
         }
     }
 
+    fn is_stalled(&mut self, context: &mut Context<'_>) -> bool {
+        if self.watch.is_none() {
+            self.watch = Watch::new(self.patience);
+        }
+        self.watch.as_mut().is_some_and(|watch| watch.is_stalled(context))
+    }
+
+    /// While its client takes nothing: nothing is read, and nobody is blamed for the time.
+    fn poll_held_up(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.reply.is_some() && (self.judge.is_forbidden() || self.was_left(context)) {
+            return self.leave();
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.rest();
+        }
+        Poll::Pending
+    }
+
     /// Breaks it off, and blames nobody.
     fn leave(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.end(Outcome::Ignored(Ignored::Cancelled));
@@ -247,46 +270,7 @@ impl Relay {
     fn received(&mut self, bytes: u64) {
         self.judge.received(bytes);
         if let Some(watch) = &mut self.watch {
-            watch.received += bytes;
-            if let Some(since) = watch.waiting_since.take() {
-                watch.waited += clock::now().saturating_duration_since(since);
-            }
-        }
-    }
-
-    /// Whether the upstream has been silent, or slow, for too long while we were ready to read.
-    fn is_stalled(&mut self, context: &mut Context<'_>) -> bool {
-        let BodyPatience::Bounded { stall, min_rate } = self.patience else { return false };
-        let tick = stall.min(RATE_WINDOW);
-        let watch = self.watch.get_or_insert_with(|| Watch {
-            timer: Box::pin(tokio::time::sleep(tick)),
-            waiting_since: None,
-            waited: Duration::ZERO,
-            received: 0,
-        });
-        let since = *watch.waiting_since.get_or_insert_with(clock::now);
-        loop {
-            let waiting = clock::now().saturating_duration_since(since);
-            if waiting >= stall {
-                return true;
-            }
-            let in_window = watch.waited + waiting;
-            if min_rate > 0 && in_window >= RATE_WINDOW {
-                let least = min_rate * RATE_WINDOW.as_secs();
-                if watch.received < least {
-                    return true;
-                }
-                watch.received = 0;
-                watch.waited = Duration::ZERO;
-                watch.waiting_since = Some(clock::now());
-                return self.is_stalled(context);
-            }
-            let next = (stall - waiting).min(RATE_WINDOW.saturating_sub(in_window));
-            let next = if min_rate > 0 { next } else { stall - waiting };
-            watch.timer.as_mut().reset(tokio::time::Instant::from_std(clock::now() + next));
-            if watch.timer.as_mut().poll(context).is_pending() {
-                return false;
-            }
+            watch.received(bytes);
         }
     }
 }
@@ -300,16 +284,25 @@ impl Body for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let (Source::Relayed(relay), Some(request)) = (&mut this.source, &this.request)
+            && request.active.is_held_up(request.worker.connections.held.is_full(), context)
+        {
+            return relay.poll_held_up(context);
+        }
         let frame = match &mut this.source {
+            _ if !this.rest.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest)))))
+            }
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Relayed(relay) => relay.poll_frame(context),
         };
+        let frame = this.cut(frame);
         if let Some(request) = &this.request {
             request.gave(&frame);
         }
         let over = match &frame {
             Poll::Ready(None) => true,
-            Poll::Ready(Some(Ok(_))) => this.is_end_stream(),
+            Poll::Ready(Some(Ok(_))) => this.is_over(),
             Poll::Ready(Some(Err(_))) | Poll::Pending => false,
         };
         if over {
@@ -319,14 +312,12 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Own(bytes) => bytes.is_none(),
-            Source::Relayed(relay) => relay.reply.as_ref().is_none_or(Reply::is_end_stream),
-        }
+        self.rest.is_empty() && self.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
+            _ if !self.rest.is_empty() => SizeHint::default(),
             Source::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Source::Relayed(relay) => match &relay.reply {
                 Some(reply) => reply.size_hint(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
-use super::client::{Activity, Patience, Word};
+use super::activity::{Activity, Patience, Word};
 use super::worker::{Stage, Worker};
 use crate::clock;
 use crate::model::limits::Limits;
@@ -76,14 +76,27 @@ impl LastCall {
 struct Standstill {
     asked: u32,
     since: Instant,
+    /// When each answer has to have been asked for.
+    round: Instant,
 }
 
 impl Standstill {
+    /// Whether one answer of several has stood still for too long, while others have not: then the client is to send
+    /// its next requests elsewhere. What it takes is served to its end, and what it does not take ends with that.
+    fn is_partial(&mut self, activity: &Activity, limits: &Limits) -> bool {
+        let now = clock::now();
+        if now < self.round {
+            return false;
+        }
+        self.round = now + limits.idle_timeout;
+        activity.leaves_one_standing()
+    }
+
     /// When it has lasted too long; `None` where it is an upstream that is waited for.
     fn until(&mut self, activity: &Activity, limits: &Limits, now: Instant) -> Option<Instant> {
         let (waits_for_client, asked) = activity.demand();
         if !waits_for_client || asked != self.asked {
-            *self = Self { asked, since: now };
+            (self.asked, self.since) = (asked, now);
         }
         waits_for_client.then(|| self.since + limits.idle_timeout)
     }
@@ -124,7 +137,8 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
     let mut last_call: Option<Box<LastCall>> = None;
     // The bell is heard by registering once; the stage itself is looked at, which costs nothing.
     let mut listening = false;
-    let mut standstill = Standstill { asked: 0, since: clock::now() };
+    let now = clock::now();
+    let mut standstill = Standstill { asked: 0, since: now, round: now + limits.idle_timeout };
     let mut timer = pin!(tokio::time::sleep(limits.header_read_timeout));
     poll_fn(|context| {
         if !std::mem::replace(&mut listening, true) {
@@ -150,6 +164,10 @@ pub(super) async fn attend<C: Future<Output = hyper::Result<()>>>(
                     finish(connection.as_mut());
                 }
             }
+        }
+        if word == Word::OfConnection && !finishing && standstill.is_partial(activity, limits) {
+            finishing = true;
+            finish(connection.as_mut());
         }
         if let Poll::Ready(end) = connection.as_mut().poll(context) {
             return Poll::Ready(Attended::Ended(end));

@@ -18,13 +18,15 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::activity::{Activity, Word};
 use super::attend::{Attended, Driven, GOODBYE, attend, take_leave};
-use super::client::{self, Activity, Client, Watched, Word};
+use super::client::{self, Client};
 use super::connections::OnThisWorker;
 use super::early::Early;
 use super::gather::Gathered;
 use super::service;
 use super::waiting::{self, Waited};
+use super::watched::Watched;
 use super::worker::{Open, Worker};
 use crate::exchange::clients::ClientPlace;
 use crate::exchange::edge::{ListenerState, Place};
@@ -33,13 +35,16 @@ use crate::model::client::ClientKey;
 use crate::model::listening::{Manner, ProxyHeader};
 use crate::model::refusal::Refusal;
 use crate::net::preamble;
-use crate::request::framing::Framing;
 use crate::request::headers::{Proto, Trust};
 
+/// Bytes of a TLS connection that wait, encrypted, for the client to take them.
+const TLS_UNSENT: usize = 16 * 1024;
 /// For the whole TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Requests of one HTTP/2 connection at a time.
 const HTTP2_STREAMS: u32 = 128;
+/// Bytes of one answer that wait over HTTP/2 for its client, whatever windows that has opened.
+const HTTP2_UNTAKEN: usize = 64 * 1024;
 /// Streams that a client may reset before we have answered, and still be believed (CVE-2023-44487).
 const HTTP2_RESETS: usize = 20;
 /// How a client that knows beforehand begins HTTP/2. No method begins so.
@@ -136,7 +141,9 @@ impl Connection {
     }
 
     async fn shake(&self, stream: TcpStream, config: Arc<ServerConfig>) -> Option<Secured> {
-        let handshake = TlsAcceptor::from(config).accept(stream);
+        let handshake = TlsAcceptor::from(config).accept_with(stream, |session| {
+            session.set_buffer_limit(Some(TLS_UNSENT));
+        });
         match tokio::time::timeout(HANDSHAKE, handshake).await {
             Ok(Ok(stream)) => Some(Box::new(stream)),
             Ok(Err(_)) | Err(_) => {
@@ -225,8 +232,7 @@ impl Connection {
         client: &Rc<Client>,
     ) -> Option<S> {
         let activity = Rc::clone(&client.activity);
-        let framing = Framing::of_requests();
-        let io = TokioIo::new(Watched { stream, activity: Rc::clone(&activity), framing });
+        let io = TokioIo::new(Watched::new(stream, &activity));
         let of_service = Rc::clone(client);
         let service = service_fn(move |request| service::serve(&of_service, request));
         let most = self.settings.limits.max_header_bytes;
@@ -295,6 +301,7 @@ impl Connection {
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .max_concurrent_streams(HTTP2_STREAMS)
+            .max_send_buf_size(HTTP2_UNTAKEN)
             .max_pending_accept_reset_streams(HTTP2_RESETS)
             .max_header_list_size(most)
             .enable_connect_protocol()

@@ -16,6 +16,7 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
+use super::held::Held;
 use super::http1::Http1;
 use super::lent::{Age, Connection, Home, Lent, Multiplexed, Stream};
 use super::worker::Worker;
@@ -35,6 +36,9 @@ const MAX_HTTP2: usize = 32;
 /// Streams on one HTTP/2 connection before another one is made (RFC 9113, section 6.5.2, advises
 /// peers to allow no fewer).
 const STREAMS_PER_CONNECTION: u32 = 100;
+/// Bytes that an HTTP/2 upstream may send of one answer before its client has taken any (RFC 9113, section 5.2). A
+/// connection has as many for each of its streams: clients that take nothing hold up nobody else's answer.
+const STREAM_WINDOW: u32 = 256 * 1024;
 /// Unsafe requests take no connection that has been idle for longer: its end may be under way, and
 /// they could not be repeated.
 const FRESH_ENOUGH: Duration = Duration::from_secs(5);
@@ -60,7 +64,11 @@ async fn driven<T>(driver: impl Future<Output = hyper::Result<T>>) {
 
 /// Connections of one worker, by serial number of the upstream.
 #[derive(Default)]
-pub(super) struct Connections(RefCell<HashMap<u64, Rc<UpstreamConnections>, BySerial>>);
+pub(super) struct Connections {
+    all: RefCell<HashMap<u64, Rc<UpstreamConnections>, BySerial>>,
+    /// What they have brought and clients have not taken.
+    pub(super) held: Held,
+}
 
 /// Serial numbers are our own and count up: they spread well enough without a keyed hash.
 type BySerial = BuildHasherDefault<SerialHasher>;
@@ -88,18 +96,18 @@ impl Hasher for SerialHasher {
 impl Connections {
     /// Those of one upstream.
     pub(super) fn of(&self, state: &Arc<UpstreamState>) -> Rc<UpstreamConnections> {
-        if let Some(connections) = self.0.borrow().get(&state.serial) {
+        if let Some(connections) = self.all.borrow().get(&state.serial) {
             return Rc::clone(connections);
         }
-        let connections = Rc::new(UpstreamConnections::new(Arc::clone(state)));
-        self.0.borrow_mut().insert(state.serial, Rc::clone(&connections));
+        let connections = Rc::new(UpstreamConnections::new(Arc::clone(state), self.held.clone()));
+        self.all.borrow_mut().insert(state.serial, Rc::clone(&connections));
         connections
     }
 
     /// After a new snapshot: closes what is idle at upstreams that were left, wakes the requests
     /// that wait for them, and forgets upstreams that `exists` says are gone.
     pub(super) fn obey(&self, exists: impl Fn(u64) -> bool) {
-        self.0.borrow_mut().retain(|serial, connections| {
+        self.all.borrow_mut().retain(|serial, connections| {
             let known = exists(*serial);
             if !known || connections.state.is_avoided() {
                 connections.close_idle();
@@ -113,7 +121,7 @@ impl Connections {
     /// to an address that no answer names any more; what is in flight there ends first.
     pub(super) fn sweep(&self) {
         let now = clock::now();
-        for connections in self.0.borrow().values() {
+        for connections in self.all.borrow().values() {
             let book = &connections.state.addresses;
             let mut all = connections.idle.borrow_mut();
             all.retain_mut(|idle| {
@@ -131,6 +139,7 @@ pub(super) struct UpstreamConnections {
     multiplexed: RefCell<Vec<Rc<Multiplexed>>>,
     /// Rung when the upstream is ejected: safe requests that wait for it move on.
     pub(super) left: Notify,
+    held: Held,
 }
 
 /// An HTTP/1.1 connection between two requests.
@@ -210,12 +219,13 @@ impl ConnectError {
 }
 
 impl UpstreamConnections {
-    fn new(state: Arc<UpstreamState>) -> Self {
+    fn new(state: Arc<UpstreamState>, held: Held) -> Self {
         Self {
             state,
             idle: RefCell::default(),
             multiplexed: RefCell::default(),
             left: Notify::new(),
+            held,
         }
     }
 
@@ -329,7 +339,7 @@ impl UpstreamConnections {
                 address,
                 idle_timeout: wanted.endpoint.idle_timeout,
             };
-            Connection::Http1(Box::new(Http1::new(stream)), home)
+            Connection::Http1(Box::new(Http1::new(stream, self.held.clone())), home)
         };
         Ok(Lent { connection, age: Age::Fresh })
     }
@@ -344,8 +354,8 @@ impl UpstreamConnections {
             .timer(TokioTimer::new())
             .keep_alive_interval(PING.0)
             .keep_alive_timeout(PING.1)
-            .initial_stream_window_size(256 * 1024)
-            .initial_connection_window_size(4 * 1024 * 1024)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(STREAMS_PER_CONNECTION * STREAM_WINDOW)
             .handshake(TokioIo::new(stream))
             .await?;
         OnThisWorker.execute(driven(driver));

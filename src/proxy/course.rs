@@ -1,15 +1,16 @@
 //! What to do when something happens to a transaction: answer, go on waiting, or try elsewhere.
 
 use bytes::Bytes;
-use http::header::TRAILER;
-use http::{Response, StatusCode, response};
+use http::header::{CONTENT_LENGTH, TRAILER};
+use http::{Method, Response, StatusCode, response};
 
-use super::answer::{self, AnswerBody};
+use super::answer::AnswerBody;
 use super::attempt::{Answered, AttemptError};
 use super::judge::Judge;
 use super::lent::Reply;
 use super::reject;
 use super::request_body::BodyFault;
+use super::stall;
 use super::transaction::{End, Event, Running, Transaction};
 use super::tunnel::Switched;
 use crate::clock;
@@ -218,10 +219,15 @@ impl<'a> Course<'a> {
         });
     }
 
-    fn relay(&self, answered: Answered, judge: Judge, verdict: Outcome) -> End {
+    fn relay(&self, answered: Answered, mut judge: Judge, verdict: Outcome) -> End {
         let Answered { mut head, reply } = answered;
+        if self.transaction.head.switch.is_ours() && head.status.is_success() {
+            // A page in place of a WebSocket: to a client of HTTP/2 its status would say that it has one.
+            judge.conclude(verdict);
+            return End::Own(without_answer(&AttemptError::NoUpgrade));
+        }
         let timeouts = &self.transaction.pool().rules.timeouts;
-        let patience = answer::patience(&head.headers, timeouts);
+        let patience = stall::patience(&head.headers, timeouts);
         // Who asks for trailers is told which there will be.
         let takes = self.transaction.head.takes_trailers;
         let trailer = head.headers.get(TRAILER).filter(|_| takes).cloned();
@@ -234,6 +240,17 @@ impl<'a> Course<'a> {
         }
         head.version = http::Version::HTTP_11;
         head.extensions.clear();
+        if head.status == StatusCode::NO_CONTENT {
+            // RFC 9110, section 8.6.
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        let has_content = self.transaction.head.method != Method::HEAD
+            && !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if !has_content && !reply.is_end_stream() {
+            // Over HTTP/2 there may be more, of which none goes on.
+            judge.conclude(verdict);
+            return End::Relayed(Response::from_parts(head, AnswerBody::own(Bytes::new())));
+        }
         let body = AnswerBody::relayed(reply, judge, verdict, patience);
         End::Relayed(Response::from_parts(head, body))
     }

@@ -80,6 +80,8 @@ pub(super) enum WireError {
     Http1(#[from] Http1Error),
     #[error(transparent)]
     Http2(#[from] hyper::Error),
+    #[error("the stream was reset before its end")]
+    Reset,
 }
 
 impl WireError {
@@ -88,6 +90,7 @@ impl WireError {
         match self {
             Self::Http1(error) => error.is_end(),
             Self::Http2(error) => !error.is_parse() && !error.is_timeout(),
+            Self::Reset => true,
         }
     }
 
@@ -95,7 +98,7 @@ impl WireError {
     pub(super) const fn body_fault(&self) -> Option<BodyFault> {
         match self {
             Self::Http1(Http1Error::Upload(fault)) => Some(*fault),
-            Self::Http1(_) | Self::Http2(_) => None,
+            Self::Http1(_) | Self::Http2(_) | Self::Reset => None,
         }
     }
 }
@@ -165,9 +168,15 @@ impl Reply {
             Self::Http1(connection, _) => connection
                 .poll_frame(context)
                 .map(|frame| frame.map(|it| it.map_err(WireError::from))),
-            Self::Http2(incoming, _) => std::pin::Pin::new(incoming)
-                .poll_frame(context)
-                .map(|frame| frame.map(|it| it.map(cleaned).map_err(WireError::from))),
+            Self::Http2(incoming, _) => {
+                let frame =
+                    std::task::ready!(std::pin::Pin::new(&mut *incoming).poll_frame(context));
+                Poll::Ready(match frame {
+                    // hyper takes a reset without an error for an end (RFC 9113, section 8.1, has it after one).
+                    None if !incoming.is_end_stream() => Some(Err(WireError::Reset)),
+                    frame => frame.map(|it| it.map(cleaned).map_err(WireError::from)),
+                })
+            }
         }
     }
 

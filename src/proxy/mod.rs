@@ -4,6 +4,7 @@
 //! One worker is one thread with its own runtime, its own listening sockets and its own upstream
 //! connections. Nothing on the request path is shared between workers but the snapshot and counters.
 
+mod activity;
 mod answer;
 mod attempt;
 mod attend;
@@ -14,6 +15,7 @@ mod connections;
 mod course;
 mod early;
 mod gather;
+mod held;
 mod http1;
 mod judge;
 mod lent;
@@ -22,6 +24,7 @@ mod permit;
 mod reject;
 mod request_body;
 mod service;
+mod stall;
 mod stay;
 mod story;
 #[cfg(test)]
@@ -31,4 +34,8 @@ pub mod trace;
 mod transaction;
 mod tunnel;
 mod waiting;
+mod watched;
 pub mod worker;
+
+#[cfg(fuzzing)]
+pub use http1::{Answered, answered};

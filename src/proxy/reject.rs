@@ -1,13 +1,16 @@
 //! Answers bascule gives by itself, and what of an answer's head decides how it is relayed.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::answer::AnswerBody;
 use crate::model::refusal::Refusal;
 use crate::model::topology::Page;
 use crate::request::proxy_status::{PROXY_STATUS, ProxyError};
+
+/// What may be asked beside methods of the services' own (RFC 9110, section 15.5.6, wants it said).
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// A plain sentence under a status.
 pub(super) fn own(
@@ -45,6 +48,9 @@ pub(super) fn refusal(refusal: Refusal) -> Response<AnswerBody> {
 /// whoever stands before us may see its end elsewhere, and the next request with it.
 pub(super) fn head(refused: Refusal, version: Version) -> Response<AnswerBody> {
     let mut response = refusal(refused);
+    if refused == Refusal::Method {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+    }
     let unclear = matches!(refused, Refusal::Malformed | Refusal::BadHost | Refusal::BadTarget);
     if unclear && version < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::answer::{BodyPatience, RATE_WINDOW};
-use super::client::{Activity, Reading};
+use super::activity::{Activity, Reading};
+use super::stall::{BodyPatience, RATE_WINDOW};
 use crate::clock;
 use crate::request::retry::Replay;
 use crate::request::trailers;
@@ -69,6 +69,7 @@ pub(super) struct Source {
     reader: u32,
     /// Until all of it has been read.
     reading: Option<Reading>,
+    is_stream: bool,
 }
 
 /// What a piece of a body counts that is kept, however small it is: it has a place of its own.
@@ -104,7 +105,16 @@ impl RequestBody {
             fault: None,
             reader: 0,
             reading: None,
+            is_stream: false,
         })))
+    }
+
+    /// Whether it comes as a stream of HTTP/2, whose end is told from its reset.
+    pub(super) fn of_stream(self, is_stream: bool) -> Self {
+        if let Self::Live(source) = &self {
+            source.borrow_mut().is_stream = is_stream;
+        }
+        self
     }
 
     /// Its connection knows while it is being read.
@@ -267,6 +277,12 @@ impl Source {
             self.waited += self.progress_at.saturating_duration_since(since);
         }
         let Some(frame) = frame else {
+            if self.is_stream && !self.incoming.is_end_stream() {
+                // hyper takes a reset without an error for an end, which only a server may mean by it (RFC 9113,
+                // section 8.1).
+                self.fault = Some(BodyFault::Client);
+                return Poll::Ready(Some(Err(BodyFault::Client)));
+            }
             self.end();
             return Poll::Ready(None);
         };

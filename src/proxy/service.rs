@@ -14,12 +14,14 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
+use super::activity::Active;
 use super::answer::{self, AnswerBody};
 use super::attempt::Head;
 use super::bidder::Bidder;
-use super::client::{Active, Client};
+use super::client::Client;
 use super::reject;
 use super::request_body::RequestBody;
+use super::stall;
 use super::stay::Stay;
 use super::story::Story;
 use super::transaction::{End, Transaction};
@@ -59,12 +61,16 @@ async fn tell(
 ) -> Result<Response<AnswerBody>, Infallible> {
     let (parts, incoming) = request.into_parts();
     let story = Story::begin(&client, &parts);
-    let version = parts.version;
+    let (version, asks_for_head) = (parts.version, parts.method == Method::HEAD);
     let mut response = answer(&client, active, (parts, incoming), story.as_ref()).await;
     let ends = client.worker.stage.get() != Stage::Serving && version < Version::HTTP_2;
     if ends && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // hyper would say so itself, unless the answer is ready before it knows.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if asks_for_head {
+        // hyper leaves the content away over HTTP/1.1 only.
+        response.body_mut().leave_own_away();
     }
     if let Some(story) = story {
         // Of a relayed body the bytes are counted as they go.
@@ -153,7 +159,7 @@ impl Turned {
         parts: &Parts,
         story: Option<&Rc<Story>>,
     ) -> Response<AnswerBody> {
-        let (refusal, mut response) = match self {
+        let (refusal, response) = match self {
             Self::Away(refusal) => (refusal, reject::head(refusal, parts.version)),
             Self::Back(serial) => (Refusal::Loop, loop_found(client, view, serial)),
             Self::Later(wait) => {
@@ -168,9 +174,6 @@ impl Turned {
         row.answers[code_class(&response)].add(1);
         if let Some(story) = story {
             story.refused(refusal);
-        }
-        if parts.method == Method::HEAD {
-            *response.body_mut() = AnswerBody::own(Bytes::new());
         }
         response
     }
@@ -251,9 +254,9 @@ fn transaction(
         incoming,
         rule.replay_body,
         limit,
-        answer::patience(&parts.headers, timeouts),
+        stall::patience(&parts.headers, timeouts),
     );
-    let body = body.noted_in(&client.activity);
+    let body = body.noted_in(&client.activity).of_stream(parts.version == Version::HTTP_2);
     let takes_trailers = headers::takes_trailers(&parts.headers);
     client.note_forwarding(&parts.headers);
     rewrite(client, &mut parts, &authority);

@@ -13,8 +13,8 @@ use std::task::Poll;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::activity::{Activity, Patience};
 use super::attend::{GOODBYE, poll_due};
-use super::client::{Activity, Patience};
 use super::worker::{Stage, Worker};
 use crate::clock;
 use crate::model::limits::Limits;

@@ -82,6 +82,8 @@ enum Place {
     TrailerEnd,
     /// The last line feed of a chunked body.
     BodyEnd,
+    /// After a trailer that was spoiled.
+    Spoilt,
     /// Nothing is looked at any more.
     Beyond,
 }
@@ -100,6 +102,11 @@ impl Framing {
     /// Whether all that came were whole requests.
     pub fn is_between(&self) -> bool {
         self.place == Place::Start && self.announced == Announced::Nothing
+    }
+
+    /// Whether nothing that comes can be read: hyper would wait for the end of trailers that have been spoiled.
+    pub fn is_over(&self) -> bool {
+        self.place == Place::Spoilt
     }
 
     /// Follows the next bytes; a second framing field in one head is spoiled, and
@@ -121,10 +128,13 @@ impl Framing {
             match sight {
                 Sight::Clear => {}
                 Sight::Ambiguous => {
-                    // hyper passes by all of an extension but its line feed.
-                    let in_extension = matches!(self.place, Place::Extension(_));
-                    *byte = if in_extension { b'\n' } else { 0 };
-                    self.place = Place::Beyond;
+                    (*byte, self.place) = match self.place {
+                        // hyper passes by all of an extension but its line feed,
+                        Place::Extension(_) => (b'\n', Place::Beyond),
+                        // and all of a trailer but a carriage return without one.
+                        Place::TrailerStart | Place::Trailer => (b'\r', Place::Spoilt),
+                        _ => (0, Place::Beyond),
+                    };
                 }
             }
         }
@@ -162,7 +172,8 @@ impl Framing {
             | Place::SizeEnd(_)
             | Place::TrailerStart
             | Place::TrailerEnd
-            | Place::BodyEnd => 0,
+            | Place::BodyEnd
+            | Place::Spoilt => 0,
         }
     }
 
@@ -216,7 +227,9 @@ impl Framing {
             (Place::Extension(_), _) => return Sight::Ambiguous,
             (Place::SizeEnd(0), _) | (Place::TrailerEnd, _) => Place::TrailerStart,
             (Place::SizeEnd(size), _) => Place::Chunk(size.saturating_add(2)),
-            (Place::TrailerStart | Place::Trailer, b'\n') => return Sight::Ambiguous,
+            (Place::TrailerStart | Place::Trailer, b'\n') | (Place::Spoilt, _) => {
+                return Sight::Ambiguous;
+            }
             (Place::TrailerStart, b'\r') => Place::BodyEnd,
             (Place::TrailerStart, _) => Place::Trailer,
             (Place::Trailer, _) => Place::TrailerEnd,
@@ -338,8 +351,6 @@ mod tests {
             ("the end of the head",  "GET / HTTP/1.1\r\nHost: a.example\r\n".to_owned(),        "\nGET"),
             ("before a request",     String::new(),                                             "\nGET / HTTP/1.1\r\n\r\n"),
             ("after a body's CR",    "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n\r".to_owned(), "\nGET / HTTP/1.1\r\n\r\n"),
-            ("before a trailer",     format!("{chunked}0\r\n"),                                  "\nX: y\r\n\r\n"),
-            ("a trailer",            format!("{chunked}0\r\nX: y"),                              "\n\r\n"),
             ("a blank after a size", format!("{chunked}5 "),                                    "\r\nhello\r\n0\r\n\r\n"),
         ];
         for (shows, before, after) in table {
@@ -348,6 +359,26 @@ mod tests {
             for piece in 1..=text.len() {
                 assert_eq!(followed(&text, piece), spoiled, "{shows}, in pieces of {piece}");
             }
+        }
+    }
+
+    #[test]
+    fn a_trailer_that_ends_without_a_carriage_return_ends_all_that_is_read() {
+        let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        for (before, after) in
+            [("", "\nX: y\r\n\r\n"), ("X: y", "\n\r\n"), ("", "\n\n"), ("", "\n")]
+        {
+            let text = format!("{chunked}{before}{after}");
+            let spoiled = match &after[1..] {
+                "" => format!("{chunked}{before}\r"),
+                rest => format!("{chunked}{before}\r\0{}", &rest[1..]),
+            };
+            for piece in 1..=text.len() {
+                assert_eq!(followed(&text, piece), spoiled, "{text:?}, in pieces of {piece}");
+            }
+            let mut framing = Framing::of_requests();
+            framing.follow(&mut format!("{chunked}{before}\n").into_bytes());
+            assert!(framing.is_over(), "hyper would wait for more");
         }
     }
 

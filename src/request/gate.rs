@@ -46,7 +46,11 @@ fn target(head: &Parts) -> Result<(), Refusal> {
         return Err(Refusal::BadTarget);
     }
     let url_path = head.uri.path();
+    // A query alone, which only HTTP/1.1 can mean by an absolute target (section 8.3.1 of RFC 9113).
+    let is_bare = head.version >= Version::HTTP_2
+        && head.uri.path_and_query().is_some_and(|target| target.as_str().starts_with('?'));
     match url_path {
+        _ if is_bare => Err(Refusal::BadTarget),
         "*" if head.method == Method::OPTIONS => Ok(()),
         // No path has one (RFC 3986, section 3.3), and some servers take it for a slash.
         _ if url_path.contains('\\') => Err(Refusal::BadTarget),
@@ -201,6 +205,7 @@ mod tests {
             ("nor over HTTP/2",                   head("GET", "ftp://a.example/", H2, &[]), Err(Refusal::BadTarget)),
             ("it may agree",                      head("GET", "http://a.example/", H1, &[host]), Ok("a.example")),
             ("HTTP/2 has its own field",          head("GET", "https://a.example/", H2, &[]), Ok("a.example")),
+            ("a query alone is no path",          head("GET", "https://a.example?x", H2, &[]), Err(Refusal::BadTarget)),
             ("which must agree with Host",        head("GET", "https://a.example/", H2, &[("host", "b.example")]), Err(Refusal::BadHost)),
             ("a star is for OPTIONS",             head("GET", "*", H1, &[host]), Err(Refusal::BadTarget)),
             ("and OPTIONS may have it",           head("OPTIONS", "*", H1, &[host]), Ok("a.example")),

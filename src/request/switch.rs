@@ -70,6 +70,11 @@ impl Switch {
         *self == Self::No
     }
 
+    /// Whether the client leaves it to us to become a WebSocket at the upstream.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::WebSocketByUs(_))
+    }
+
     /// Says so to the upstream, or to a client of HTTP/1.1: after everything that is about one
     /// connection was removed.
     pub fn announce(&self, headers: &mut HeaderMap) {

@@ -13,8 +13,8 @@
 
 use http::HeaderMap;
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, PROXY_AUTHORIZATION,
-    SET_COOKIE, VIA,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, EXPECT,
+    FORWARDED, HOST, HeaderName, MAX_FORWARDS, PROXY_AUTHORIZATION, SET_COOKIE, VIA,
 };
 
 use super::headers;
@@ -23,7 +23,10 @@ use super::headers;
 const PREFACE: u32 = 24;
 /// The head of a frame (section 4.1).
 const HEAD: usize = 9;
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const END_STREAM: u8 = 0x01;
 const END_HEADERS: u8 = 0x04;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
@@ -37,6 +40,9 @@ const MOST: usize = 16 * 1024;
 /// Looked at of a frame before it is passed on, at most.
 const LOOKED_AT: usize = HEAD + 1 + 5 + UPDATES;
 
+/// Streams remembered of those that a client may still send on: more than are served at a time.
+const MOST_OPEN: usize = 256;
+
 /// Where a connection's bytes have come to.
 #[derive(Clone, Debug)]
 pub struct Trailers {
@@ -44,8 +50,43 @@ pub struct Trailers {
     left: u32,
     /// The highest stream that has begun.
     highest: u32,
+    open: Open,
     /// The beginning of a frame that cannot be judged yet: fewer than [`LOOKED_AT`] bytes.
     held: Vec<u8>,
+}
+
+/// On which streams trailers can come. What comes on any other is an error, whose kind is its reader's to tell.
+#[derive(Clone, Debug)]
+enum Open {
+    /// On these: begun, and not ended by the client.
+    These(Vec<u32>),
+    /// There were more than [`MOST_OPEN`]: on any that has begun.
+    Any,
+}
+
+impl Open {
+    fn begins(&mut self, stream: u32) {
+        match self {
+            Self::These(streams) if streams.len() < MOST_OPEN => streams.push(stream),
+            Self::These(_) => *self = Self::Any,
+            Self::Any => {}
+        }
+    }
+
+    fn ends(&mut self, stream: u32) {
+        if let Self::These(streams) = self
+            && let Some(place) = streams.iter().position(|open| *open == stream)
+        {
+            streams.swap_remove(place);
+        }
+    }
+
+    fn has(&self, stream: u32) -> bool {
+        match self {
+            Self::These(streams) => streams.contains(&stream),
+            Self::Any => true,
+        }
+    }
 }
 
 /// What a frame is, as far as it has come.
@@ -63,7 +104,8 @@ enum Sight {
 impl Trailers {
     /// Of a connection that begins with the preface.
     pub fn of_client() -> Self {
-        Self { left: PREFACE, highest: 0, held: Vec::new() }
+        let open = Open::These(Vec::new());
+        Self { left: PREFACE, highest: 0, open, held: Vec::new() }
     }
 
     /// Whether the next bytes have to be [`follow`](Self::follow)ed with what was kept back.
@@ -103,6 +145,11 @@ impl Trailers {
             match self.look(&held[at..]) {
                 Sight::Plain(length) => self.left = length,
                 Sight::Trailers(length, place) => {
+                    if let [_, _, _, _, flags, a, b, c, d, ..] = held[at..]
+                        && flags & END_STREAM != 0
+                    {
+                        self.open.ends(u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff);
+                    }
                     let payload = length + FIELD.len() as u32 - HEAD as u32;
                     out.extend_from_slice(&payload.to_be_bytes()[1..]);
                     out.extend_from_slice(&held[at + 3..at + place]);
@@ -143,11 +190,21 @@ impl Trailers {
         let Some(stream) = stream.first_chunk::<4>() else { return Sight::Cut };
         let length = u32::from_be_bytes([0, *a, *b, *c]) + HEAD as u32;
         let stream = u32::from_be_bytes(*stream) & 0x7fff_ffff;
+        let is_last = matches!(*kind, DATA | HEADERS) && flags & END_STREAM != 0;
         if *kind != HEADERS {
+            if is_last || *kind == RST_STREAM {
+                self.open.ends(stream);
+            }
             return Sight::Plain(length);
         }
         if stream > self.highest {
             self.highest = stream;
+            if !is_last {
+                self.open.begins(stream);
+            }
+            return Sight::Plain(length);
+        }
+        if !self.open.has(stream) {
             return Sight::Plain(length);
         }
         let whole = length as usize;
@@ -191,11 +248,16 @@ fn update(block: &[u8]) -> Option<usize> {
     }
 }
 
-/// Takes out of trailers what only a head may say: framing, routing, who asks and who vouches for it
-/// (RFC 9110, section 6.5.1).
+/// Takes out of trailers what only a head may say: framing, routing, what the content is, who asks and who vouches for
+/// it (RFC 9110, section 6.5.1).
 pub fn clean(trailers: &mut HeaderMap) {
-    const OF_HEADS: [HeaderName; 8] = [
+    const OF_HEADS: [HeaderName; 13] = [
+        CONTENT_ENCODING,
         CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        EXPECT,
+        MAX_FORWARDS,
         HOST,
         AUTHORIZATION,
         PROXY_AUTHORIZATION,
@@ -281,8 +343,9 @@ mod tests {
             frame(9, 4, 3, b"\x87\x84"),
             frame(0, 1, 5, &frame(HEADERS, END, 1, b"\x84")),
             frame(HEADERS, END | 0x28, 5, b"\0\0\0\0\0\0\x82"),
-            frame(HEADERS, 0x2c, 1, b"\0\0"),
-            frame(HEADERS, END | PADDED, 1, b"\x03\0"),
+            frame(HEADERS, 4, 7, b"\x83"),
+            frame(HEADERS, 0x2c, 7, b"\0\0"),
+            frame(HEADERS, END | PADDED, 7, b"\x03\0"),
             frame(6, 0, 0, &[0; 8]),
         ];
         let bytes = frames.concat();
@@ -291,6 +354,30 @@ mod tests {
         }
         let half = &bytes[..bytes.len() - 3];
         assert_eq!(passed(half, 4), half, "half a frame is its reader's to refuse");
+    }
+
+    #[test]
+    fn what_comes_on_a_stream_that_is_over_is_left_to_its_reader() {
+        let begun = |stream| frame(HEADERS, 4, stream, b"\x83");
+        let late = |stream| frame(HEADERS, END, stream, b"\x00\x01a\x01b");
+        for end in [frame(DATA, 1, 5, b"x"), late(5), frame(RST_STREAM, 0, 5, &[0, 0, 0, 8])] {
+            let before = passed(&[preface(), begun(5), end.clone()].concat(), 7);
+            let bytes = [preface(), begun(5), end, late(5), late(3)].concat();
+            let expected = [before, late(5), late(3)].concat();
+            for piece in [1, 9, bytes.len()] {
+                assert_eq!(passed(&bytes, piece), expected, "in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_more_streams_are_open_than_remembered_none_escapes() {
+        let begun: Vec<u8> =
+            (0..=MOST_OPEN as u32).flat_map(|n| frame(HEADERS, 4, 2 * n + 1, b"\x83")).collect();
+        let before = [preface(), begun].concat();
+        let bytes = [before.clone(), frame(HEADERS, END, 1, b"\x84")].concat();
+        let expected = [before, frame(HEADERS, END, 1, &[&FIELD, b"\x84".as_slice()].concat())];
+        assert_eq!(passed(&bytes, 4096), expected.concat());
     }
 
     #[test]

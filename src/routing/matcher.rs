@@ -51,7 +51,7 @@ pub enum Spelling {
 struct Own {
     /// Longest first.
     prefixes: Vec<(Box<str>, Pool)>,
-    /// Whether the path of a request decides who may carry it, see [`Ways`].
+    /// Whether the path of a request decides who may carry it or send it, see [`Ways`].
     is_divided: bool,
 }
 
@@ -75,7 +75,7 @@ impl Matcher {
                 }
                 HostPattern::Any => &mut matcher.any,
             };
-            own.is_divided = divided.has(&route.host);
+            own.is_divided = divided.needs_plain_paths(&route.host);
             own.prefixes.push((route.prefix.clone(), (route.pool, host, route.realm)));
         }
         let tables = matcher.exact.values_mut().chain(matcher.wildcard.values_mut());

@@ -1,8 +1,9 @@
 //! What an upstream says is read in one way or not at all: no lie of it confuses a client or the
 //! next request.
 
+use crate::harness::client::{Ask, Speak};
 use crate::harness::stage::Stage;
-use crate::harness::upstream::{Act, Conversation, Script};
+use crate::harness::upstream::{Act, Conversation, LARGE, Script, Transport};
 use crate::harness::wire::{Reply, Wire};
 use crate::harness::{PORTAL, within};
 
@@ -146,4 +147,69 @@ async fn a_body_of_chunks_that_lie_breaks_off() {
         let outcome = within("an answer", client.reply()).await;
         assert!(outcome.is_err(), "never whole: {lie:?} became {outcome:?}");
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_without_an_error_is_no_whole_answer() {
+    let stage = Stage::start(Transport::PlainHttp2, |recipe| recipe).await;
+    stage.us.behave(Script::green_probes(Act::BreakOff));
+    let mut client = stage.proxy.wire().await;
+    client.send(format!("GET /page HTTP/1.1\r\nHost: {PORTAL}\r\n\r\n")).await.expect("sent");
+    let head = within("a head", client.head()).await.expect("an answer");
+    assert_eq!((head.status(), head.get("transfer-encoding")), (200, Some("chunked")));
+    assert_eq!(within("half of it", client.take(9)).await.expect("a chunk"), b"4\r\nhalf\r\n");
+    stage.us.go_on();
+    let rest = within("the end", client.take(1)).await;
+    assert!(rest.is_err(), "it ends as if it were whole: {rest:?}");
+}
+
+#[tokio::test]
+async fn clients_that_take_nothing_hold_up_nobody_elses_answer_on_the_same_connection() {
+    let stage = Stage::start(Transport::PlainHttp2, |recipe| recipe).await;
+    stage.us.behave(Script::green_probes(Act::ServeLarge));
+    let mut slow = Vec::new();
+    for _ in 0..24 {
+        // No window at all: nothing of it can go on to this client.
+        let stream = tokio::net::TcpStream::connect(stage.proxy.plain).await.expect("connected");
+        let (client, connection) = h2::client::Builder::new()
+            .initial_window_size(0)
+            .handshake::<_, bytes::Bytes>(stream)
+            .await
+            .expect("HTTP/2");
+        let mut driver = tokio::task::JoinSet::new();
+        driver.spawn(async move { connection.await.unwrap_or(()) });
+        let mut client = client.ready().await.expect("room for a stream");
+        let request = http::Request::get(format!("http://{PORTAL}/page")).body(());
+        let (answer, _) = client.send_request(request.expect("a request"), true).expect("sent");
+        slow.push((within("a head", answer).await.expect("an answer"), driver));
+    }
+    let answer = within("a whole one", stage.proxy.send(Speak::Http1, &Ask::get("/page"))).await;
+    assert_eq!((answer.status.as_u16(), answer.body.len()), (200, LARGE));
+    assert!(stage.us.connections() < 8, "they share connections, or this shows nothing");
+    drop(slow);
+}
+
+#[tokio::test]
+async fn what_has_no_content_says_nothing_of_its_length_over_http2() {
+    let stage = handed_over().await;
+    let mut client = stage.proxy.session(Speak::Http2).await;
+    let ask = Ask::post("/order", "hi");
+    let both = async {
+        let mut talk = stage.us.conversation().await;
+        talk.wire.send("HTTP/1.1 204 None\r\nContent-Length: 4\r\n\r\n").await.expect("sent");
+    };
+    let (answer, ()) = within("an answer", async { tokio::join!(client.send(&ask), both) }).await;
+    let answer = answer.expect("well-formed");
+    assert_eq!((answer.status.as_u16(), answer.header("content-length")), (204, None));
+}
+
+#[tokio::test]
+async fn an_answer_of_ours_to_head_has_no_content_over_http2() {
+    let stage = Stage::plain().await;
+    stage.us.behave(Script::green_probes(Act::Hang));
+    stage.eu.behave(Script::green_probes(Act::Hang));
+    let mut client = stage.proxy.session(Speak::Http2).await;
+    let ask = Ask::new(http::Method::HEAD, "/page");
+    let answer = within("an answer", client.send(&ask)).await.expect("well-formed");
+    assert_eq!((answer.status.as_u16(), answer.text()), (502, String::new()));
 }

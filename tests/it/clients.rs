@@ -245,3 +245,27 @@ async fn a_client_that_opens_no_window_is_closed() {
     let counted = |metrics: &Metrics| rejected(metrics, "slow_reader") == 1.0;
     stage.proxy.metrics_when("the client's part in it", counted).await;
 }
+
+#[tokio::test]
+async fn nobody_gets_past_deny_by_a_path_that_can_be_read_in_two_ways() {
+    let closed = FakeUpstream::start("closed", Transport::Plain).await;
+    let open = FakeUpstream::start("open", Transport::Plain).await;
+    let recipe = Recipe::portal()
+        .upstream(&closed, "SI")
+        .service("access: { deny: [127.0.0.0/8] }")
+        .beside("open", &open, &format!("{{ host: {PORTAL}, prefix: /open/ }}"));
+    let proxy = RunningProxy::start(&recipe).await;
+    for (target, status) in [
+        ("/open/page", 200),
+        ("/secret", 403),
+        ("/open/../secret", 400),
+        ("/open/%2e%2e/secret", 400),
+        ("/open//secret", 400),
+        ("/open/caf%C3%A9?x=../..", 200),
+    ] {
+        let answer = proxy.send(Speak::Http1, &Ask::get(target)).await;
+        assert_eq!(answer.status.as_u16(), status, "{target}: {answer:?}");
+    }
+    assert_eq!(open.sightings().traffic().len(), 2);
+    assert!(closed.sightings().traffic().is_empty());
+}

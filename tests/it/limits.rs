@@ -125,6 +125,25 @@ async fn a_client_that_closes_its_half_before_its_answer_gets_it() {
 }
 
 #[tokio::test]
+async fn a_client_that_closes_its_half_behind_an_upload_gets_its_answer() {
+    let stage = Stage::plain().await;
+    stage.us.behave(Script::green_probes(Act::Echo));
+    let body = "x".repeat(50_000);
+    for framed in [
+        format!("Content-Length: {}\r\n\r\n{body}", body.len()),
+        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+    ] {
+        let mut client = TcpStream::connect(stage.proxy.plain).await.expect("a connection");
+        let ask = format!("POST /order HTTP/1.1\r\nHost: {PORTAL}\r\n{framed}");
+        client.write_all(ask.as_bytes()).await.expect("sent");
+        client.shutdown().await.expect("its half");
+        let mut said = Vec::new();
+        within("the end", client.read_to_end(&mut said)).await.expect("a clean end");
+        assert!(said.starts_with(b"HTTP/1.1 200 ") && said.ends_with(body.as_bytes()), "{ask:.80}");
+    }
+}
+
+#[tokio::test]
 async fn a_large_answer_reaches_a_client_that_has_closed_its_half_to_the_last_byte() {
     const LENGTH: usize = 16 << 20;
     let stage = Stage::plain().await;

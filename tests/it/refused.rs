@@ -94,3 +94,41 @@ async fn trailers_with_a_pseudo_header_field_reset_their_stream() {
     let whole: Vec<_> = traffic.iter().filter(|sighting| sighting.body.is_some()).collect();
     assert_eq!(whole.len(), 1, "{whole:?}");
 }
+
+#[tokio::test]
+async fn a_bare_line_feed_in_trailers_is_refused_and_not_waited_out() {
+    let stage = Stage::plain().await;
+    for end in ["0\r\n\n", "0\r\n\n\r\n", "0\r\nX: y\n\n", "0\r\nX: y\n", "0\r\nX: y\n\r\n"] {
+        let mut client = stage.proxy.wire().await;
+        let ask = format!(
+            "POST / HTTP/1.1\r\nHost: {PORTAL}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"
+        );
+        client.send(ask + end).await.expect("sent");
+        let head = within(end, client.head()).await.expect("an answer");
+        assert_eq!(head.status(), 400, "{end:?}");
+    }
+    let traffic = stage.us.sightings().traffic();
+    assert!(traffic.iter().all(|sighting| sighting.body.is_none()), "{traffic:?}");
+}
+
+#[tokio::test]
+async fn an_upload_whose_stream_is_reset_without_an_error_is_not_whole() {
+    let stage = Stage::plain().await;
+    let bytes = with_trailers(b"");
+    let before_trailers = bytes.len() - frame(1, 5, b"").len();
+    let mut client = stage.proxy.wire().await;
+    client.send(&bytes[..before_trailers]).await.expect("sent");
+    let begun = |traffic: Vec<_>| traffic.len() == 1;
+    within("the upstream to have its head", async {
+        while !begun(stage.us.sightings().traffic()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    client.send([&[0, 0, 4, 3, 0, 0, 0, 0, 1][..], &[0; 4]].concat()).await.expect("sent");
+    let in_flight = |m: &crate::harness::metrics::Metrics| m.sum("bascule_requests_in_flight", &[]);
+    stage.proxy.metrics_when("its end", |metrics| in_flight(metrics) == 0.0).await;
+    assert_eq!(stage.proxy.get("/page").await.served_by(), "us");
+    let traffic = stage.us.sightings().traffic();
+    assert!(traffic[0].body.is_none(), "{:?}", traffic[0]);
+}

@@ -350,6 +350,17 @@ async fn a_websocket_over_http2_is_one_over_http1_to_its_upstream() {
 }
 
 #[tokio::test]
+async fn a_page_in_place_of_a_websocket_is_none_over_http2() {
+    let stage = handing_over(Transport::Plain).await;
+    let (response, _stream, driver) = ask_http2(&stage.proxy).await;
+    let mut talk = stage.us.conversation().await;
+    talk.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await.expect("sent");
+    let answer = within("an answer", response).await.expect("a head");
+    assert_eq!(answer.status(), StatusCode::NOT_IMPLEMENTED);
+    drop(driver);
+}
+
+#[tokio::test]
 async fn an_upstream_that_did_not_read_our_key_is_no_websocket() {
     let stage = handing_over(Transport::Plain).await;
     stage.eu.behave(Script::green_probes(Act::status(503)));

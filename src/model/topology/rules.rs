@@ -60,6 +60,11 @@ pub struct Access {
 }
 
 impl Access {
+    /// Whether both let the same clients in, as they are written.
+    pub fn lets_in_as(&self, other: &Self) -> bool {
+        self.allow == other.allow && self.deny == other.deny
+    }
+
     /// Whether a client is let in at all.
     pub fn admits(&self, client: IpAddr) -> bool {
         !self.deny.contains(client)

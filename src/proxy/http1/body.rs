@@ -186,7 +186,7 @@ fn chunk_size(input: &mut BytesMut) -> Result<Option<u64>, DecodeError> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let is_ended = match line[digits..].trim_ascii_start() {
         [] => line.len() == digits,
-        [b';', extension @ ..] => !extension.contains(&b'\r'),
+        [b';', extension @ ..] => !extension.iter().any(|b| b.is_ascii_control() && *b != b'\t'),
         _ => false,
     };
     let text = std::str::from_utf8(&line[..digits]).map_err(|_| DecodeError::Size)?;
@@ -198,8 +198,12 @@ fn chunk_size(input: &mut BytesMut) -> Result<Option<u64>, DecodeError> {
     Ok(Some(size))
 }
 
-/// The fields of a trailer section, without those that only a head may have.
+/// The fields of a trailer section, without those that only a head may have. All of it has to be one.
 fn fields(section: &Bytes) -> Option<HeaderMap> {
+    let mut feeds = memchr::memchr_iter(b'\n', section);
+    if feeds.any(|at| at == 0 || section[at - 1] != b'\r') {
+        return None;
+    }
     let mut parsed = [const { httparse::EMPTY_HEADER }; MAX_TRAILER_FIELDS];
     let httparse::Status::Complete((_, fields)) =
         httparse::parse_headers(section, &mut parsed).ok()?
@@ -300,7 +304,10 @@ mod tests {
             (&long, DecodeError::Size),
             (b"2\r\nokay\r\n", DecodeError::ChunkEnd),
             (b"2\r\nok\rx", DecodeError::ChunkEnd),
+            (b"2;\0\r\nok\r\n", DecodeError::Size),
             (b"0\r\nno field\r\n\r\n", DecodeError::Trailers),
+            (b"0\r\nx: y\nz: y\r\n\r\n", DecodeError::Trailers),
+            (b"0\r\nx: y\n\nHTTP/1.1 200 OK\r\n\r\n", DecodeError::Trailers),
             (&many, DecodeError::Trailers),
             (&large, DecodeError::Trailers),
         ] {

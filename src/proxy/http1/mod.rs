@@ -24,12 +24,10 @@ use self::answer::{Afterwards, AnswerHead, Brings, Finder, HeadError};
 use self::body::{DecodeError, Decoder, Piece};
 pub(super) use self::encode::{RequestHead, Sends};
 use self::upload::{Upload, UploadError};
+use super::held::{self, Held, Share};
 use super::request_body::{AttemptBody, BodyFault};
 use crate::net::tls_client::Stream;
 
-/// A read is given this much room at least, and at most: it doubles when filled, halves when three
-/// quarters stay empty.
-const READ_SIZES: std::ops::RangeInclusive<usize> = 8 * 1024..=256 * 1024;
 /// Interim answers (1xx) before the answer itself; they are dropped (RFC 9110, section 15.2).
 const MAX_INTERIM: u32 = 16;
 
@@ -38,7 +36,11 @@ pub(super) struct Http1 {
     stream: Stream,
     /// Read, and not yet taken.
     input: BytesMut,
+    /// The next read's room. Doubles when filled, halves when three quarters stay empty.
     read_size: usize,
+    held: Held,
+    /// Counts what is left of `input` while the client has to take something before.
+    unread: Share,
     upload: Upload,
     decoder: Decoder,
     afterwards: Afterwards,
@@ -83,12 +85,14 @@ pub(super) struct Outgoing {
 }
 
 impl Http1 {
-    /// On a stream that has just been connected.
-    pub(super) fn new(stream: Stream) -> Self {
+    /// On a stream that has just been connected; `held` counts what it has brought.
+    pub(super) fn new(stream: Stream, held: Held) -> Self {
         Self {
             stream,
             input: BytesMut::new(),
-            read_size: *READ_SIZES.start(),
+            read_size: held::LEAST,
+            unread: held.share(),
+            held,
             upload: Upload::nothing(),
             decoder: Decoder::new(Brings::Nothing),
             afterwards: Afterwards::Kept,
@@ -121,7 +125,11 @@ impl Http1 {
     /// Reads once; 0 at the end.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         ready!(self.stream.poll_readable(context))?;
-        self.input.reserve(self.read_size);
+        self.read_size = self.read_size.min(self.held.largest_read());
+        // What is left of the last read's room is used up first: it is kept alive by what was taken of it.
+        if self.input.capacity() - self.input.len() < (self.read_size / 4).max(held::LEAST) {
+            self.input.reserve(self.read_size);
+        }
         let room = self.input.capacity() - self.input.len();
         let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.input)).poll(context) else {
             if self.input.is_empty() {
@@ -132,8 +140,8 @@ impl Http1 {
         };
         let read = read?;
         self.read_size = match read {
-            all if all == room => (self.read_size * 2).min(*READ_SIZES.end()),
-            few if few < room / 4 => (self.read_size / 2).max(*READ_SIZES.start()),
+            all if all == room => self.read_size.max(room) * 2,
+            few if few < room.min(self.read_size) / 4 => (self.read_size / 2).max(held::LEAST),
             _ => self.read_size,
         };
         Poll::Ready(Ok(read))
@@ -187,7 +195,10 @@ impl Http1 {
         let _upload = self.upload.poll(&mut self.stream, context);
         loop {
             match self.decoder.take(&mut self.input) {
-                Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Piece::Data(data)) => {
+                    self.unread.is_now(self.input.len());
+                    return Poll::Ready(Some(Ok(Frame::data(self.held.keep(data)))));
+                }
                 Ok(Piece::Trailers(fields)) => {
                     return Poll::Ready(Some(Ok(Frame::trailers(fields))));
                 }
@@ -233,6 +244,63 @@ impl Http1 {
     /// Lets go of what only a request needs.
     pub(super) fn rest(&mut self) {
         self.input = BytesMut::new();
+        self.unread.is_now(0);
         self.upload = Upload::nothing();
     }
+}
+
+/// An upstream's answer, read to its end.
+#[cfg(fuzzing)]
+#[derive(Debug, PartialEq)]
+pub struct Answered {
+    /// Of its head.
+    pub status: StatusCode,
+    /// Of its head.
+    pub headers: http::HeaderMap,
+    /// Whole.
+    pub body: Vec<u8>,
+    /// After it.
+    pub trailers: Option<http::HeaderMap>,
+    /// What came behind its end.
+    pub rest: Vec<u8>,
+    /// Whether the connection could carry another request.
+    pub is_kept: bool,
+}
+
+/// What these bytes of an upstream say when they come in pieces of this length, and then the connection ends: for
+/// the fuzzer, that reads them cut anywhere.
+///
+/// # Errors
+/// When they are no whole answer, or none that can be read in one way only.
+#[cfg(fuzzing)]
+pub fn answered(bytes: &[u8], piece: usize, asked: &Method) -> Result<Answered, String> {
+    let said = |error: &dyn std::error::Error| error.to_string();
+    let (mut input, mut finder, mut pieces) =
+        (BytesMut::new(), Finder::default(), bytes.chunks(piece.max(1)));
+    let head = loop {
+        match finder.find(&input).map_err(|error| said(&error))? {
+            Some(length) => {
+                break answer::take(&mut input, length, asked).map_err(|error| said(&error))?;
+            }
+            None => input.extend_from_slice(pieces.next().ok_or("it ended in its head")?),
+        }
+    };
+    let (mut decoder, mut body, mut trailers) = (Decoder::new(head.brings), Vec::new(), None);
+    loop {
+        match decoder.take(&mut input).map_err(|error| said(&error))? {
+            Piece::Data(data) => body.extend_from_slice(&data),
+            Piece::Trailers(fields) => trailers = Some(fields),
+            Piece::End => break,
+            Piece::More => match pieces.next() {
+                Some(more) => input.extend_from_slice(more),
+                None => {
+                    decoder.end().map_err(|error| said(&error))?;
+                    break;
+                }
+            },
+        }
+    }
+    let is_kept = head.afterwards == Afterwards::Kept;
+    let rest = pieces.fold(input.to_vec(), |rest, more| [rest.as_slice(), more].concat());
+    Ok(Answered { status: head.status, headers: head.headers, body, trailers, rest, is_kept })
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -49,6 +49,9 @@ impl Transport {
     }
 }
 
+/// Bytes of a large body: more than may be under way for one stream.
+pub const LARGE: usize = 1 << 20;
+
 /// What it does with one request.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -70,6 +73,10 @@ pub enum Act {
     CutBody,
     /// 200, and a body that never ends and hardly comes. HTTP/1.1 only.
     Drip,
+    /// 200, half of a body, and a reset of the stream that says nothing is wrong. HTTP/2 only.
+    BreakOff,
+    /// 200 with [`LARGE`] bytes. HTTP/2 only.
+    ServeLarge,
     /// Serves, then ends the connection without having announced it.
     ServeAndLeave,
     /// Serves GET, and answers anything else with 500.
@@ -138,6 +145,8 @@ pub(super) struct Shared {
     pub(super) sightings: Sightings,
     connections: AtomicUsize,
     conversations: mpsc::Sender<Conversation>,
+    /// What [`Act::BreakOff`] waits for.
+    pub(super) goes_on: Notify,
 }
 
 impl Shared {
@@ -193,6 +202,7 @@ impl FakeUpstream {
             sightings: Sightings::default(),
             connections: AtomicUsize::new(0),
             conversations: sender,
+            goes_on: Notify::new(),
         });
         let upstream = Self {
             shared,
@@ -240,6 +250,11 @@ impl FakeUpstream {
     /// TCP connections taken so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Lets an answer go on to its [`Act::BreakOff`].
+    pub fn go_on(&self) {
+        self.shared.goes_on.notify_one();
     }
 
     /// The next request that met [`Act::HandOver`].
@@ -385,6 +400,8 @@ async fn serve_http1(shared: Arc<Shared>, number: usize, mut wire: Wire) {
             Act::Reset => return wire.reset(),
             Act::Hang
             | Act::Refuse
+            | Act::BreakOff
+            | Act::ServeLarge
             | Act::HandOver
             | Act::Grpc(..)
             | Act::ServeOnlyGet

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::PROBE;
 use super::sightings::Sighting;
-use super::upstream::{Act, SERVED_BY, Shared};
+use super::upstream::{Act, LARGE, SERVED_BY, Shared};
 use super::wire::Io;
 
 /// Where the health of a gRPC server is asked for.
@@ -70,6 +70,7 @@ async fn stream(
     shared.sightings.complete(place, body.clone());
     let (status, headers, body) = match act {
         Act::Serve | Act::ServeAndLeave => (200, Vec::new(), b"served\n".to_vec()),
+        Act::ServeLarge => (200, Vec::new(), vec![b'x'; LARGE]),
         Act::Echo => (200, Vec::new(), body),
         Act::Answer(status, headers) => (status, headers, b"no\n".to_vec()),
         Act::CutBody => {
@@ -78,6 +79,15 @@ async fn stream(
             let head = head.header("content-length", 8192).body(()).expect("head");
             let mut sender = respond.send_response(head, false)?;
             return sender.send_data(Bytes::from_static(&[b'x'; 4096]), true);
+        }
+        Act::BreakOff => {
+            let head = Response::builder().header(SERVED_BY, &shared.name).body(()).expect("head");
+            let mut sender = respond.send_response(head, false)?;
+            sender.send_data(Bytes::from_static(b"half"), false)?;
+            // A reset takes back what is queued: nothing is once the other side has said so.
+            shared.goes_on.notified().await;
+            sender.send_reset(Reason::NO_ERROR);
+            return Ok(());
         }
         Act::Grpc(status, message) => {
             let head = Response::builder().header("content-type", "application/grpc");

@@ -2,12 +2,11 @@
 //! request ever waits for a disk.
 //!
 //! Between the two is a queue of [`QUEUE`] pieces. What finds no place in it, and what cannot be
-//! written, is let go and counted.
+//! written, is let go and counted. No target keeps the thread for ever: see [`outlet`].
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+mod outlet;
+
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +16,7 @@ use std::time::Duration;
 use super::metrics::Metrics;
 use super::setup::Chain;
 use crate::model::access_log::Target;
+use outlet::Outlet;
 
 /// Pieces waiting to be written; a worker's piece holds up to 32 KiB.
 const QUEUE: usize = 128;
@@ -116,7 +116,7 @@ pub fn start(target: Option<Target>, metrics: &Metrics) -> io::Result<(Sink, Aim
 struct Desk {
     aim: Aim,
     turn: u64,
-    open: Option<Open>,
+    open: Option<Outlet>,
     /// The last line was written in part only.
     torn: bool,
     /// The last piece could not be written: said once, until one can again.
@@ -124,24 +124,22 @@ struct Desk {
     metrics: Metrics,
 }
 
-enum Open {
-    Stdout,
-    File(File),
-}
-
 impl Desk {
     fn write(&mut self, piece: &Piece) {
-        match self.try_write(piece) {
+        let mut done = 0;
+        match self.try_write(piece, &mut done) {
             Ok(()) if self.troubled => {
                 self.troubled = false;
                 tracing::info!("the access log is written again");
             }
             Ok(()) => {}
             Err(error) => {
-                self.metrics.access_log_dropped(piece.lines);
+                let left = &piece.bytes[done..];
+                let lost = left.iter().filter(|byte| **byte == b'\n').count();
+                self.metrics.access_log_dropped(lost as u64);
                 // A file that is gone, or a disk that was full, is tried anew each time.
                 self.open = None;
-                self.torn = true;
+                self.torn = done > 0 && piece.bytes[done - 1] != b'\n' || done == 0 && self.torn;
                 if !std::mem::replace(&mut self.troubled, true) {
                     tracing::error!(error = %Chain(&error), "the access log cannot be written: lines are lost");
                 }
@@ -149,46 +147,38 @@ impl Desk {
         }
     }
 
-    fn try_write(&mut self, piece: &Piece) -> io::Result<()> {
+    /// Writes it; `done`: so many bytes were, whatever came of the rest.
+    fn try_write(&mut self, piece: &Piece, done: &mut usize) -> io::Result<()> {
         let turn = self.aim.0.turn.load(Ordering::Acquire);
         if turn != self.turn {
             self.open = None;
             self.turn = turn;
         }
-        if self.open.is_none() {
-            let target = self.aim.0.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            self.open = match target {
-                // It was turned off while these lines were under way.
-                None => return Ok(()),
-                Some(Target::Stdout) => Some(Open::Stdout),
-                Some(Target::File(file)) => Some(Open::File(open(&file)?)),
-            };
-        }
-        let line_end: &[u8] = if self.torn { b"\n" } else { b"" };
-        match &mut self.open {
-            Some(Open::File(file)) => {
-                file.write_all(line_end)?;
-                file.write_all(&piece.bytes)?;
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => {
+                let aimed = &self.aim.0.target;
+                let target = aimed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                self.open.insert(match target {
+                    // It was turned off while these lines were under way.
+                    None => return Ok(()),
+                    Some(Target::Stdout) => Outlet::stdout()?,
+                    Some(Target::File(file)) => Outlet::file(&file)?,
+                })
             }
-            Some(Open::Stdout) | None => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(line_end)?;
-                stdout.write_all(&piece.bytes)?;
-                stdout.flush()?;
-            }
+        };
+        if self.torn {
+            open.write(b"\n", &mut 0)?;
+            self.torn = false;
         }
-        self.torn = false;
-        Ok(())
+        open.write(&piece.bytes, done)
     }
-}
-
-/// For appending; readable by the owner and the group, since it names clients.
-fn open(file: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(file)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn piece(text: &str) -> Piece {
@@ -237,21 +227,70 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&file).expect("written").trim(), "kept");
     }
 
-    #[test]
-    fn a_log_that_nobody_reads_fills_its_queue_and_then_drops() {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn pipe(folder: &tempfile::TempDir) -> std::path::PathBuf {
         let pipe = folder.path().join("pipe");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
         assert!(made.success());
+        pipe
+    }
+
+    /// Both ends of a pipe, so that it can be opened without anybody who reads it.
+    fn both_ends(pipe: &std::path::Path) -> File {
+        File::options().read(true).write(true).open(pipe).expect("ours")
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_has_open_costs_lines_until_the_log_is_aimed_elsewhere() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (metrics, file) = (Metrics::new(), folder.path().join("access.log"));
+        let target = Some(Target::File(pipe(&folder)));
+        let (sink, aim, writer) = start(target, &metrics).expect("a thread");
+        for _ in 0..10 {
+            sink.write(piece("lost"));
+        }
+        while metrics.access_log_lines_dropped() < 10 {
+            thread::yield_now();
+        }
+        aim.at(Some(Target::File(file.clone())));
+        sink.write(piece("kept"));
+        finish(sink, writer);
+        assert_eq!(std::fs::read_to_string(&file).expect("written"), "kept\n");
+        assert_eq!(metrics.access_log_lines_dropped(), 10);
+    }
+
+    #[test]
+    fn a_pipe_that_is_full_costs_what_it_does_not_take_and_keeps_nobody_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (metrics, file) = (Metrics::new(), folder.path().join("access.log"));
+        let pipe = pipe(&folder);
+        let unread = both_ends(&pipe);
+        let (sink, aim, writer) = start(Some(Target::File(pipe)), &metrics).expect("a thread");
+        let lines = 4096;
+        let text = format!("{}\n", "x".repeat(1023));
+        // Larger than any pipe is by default.
+        let bytes = text.repeat(lines).into_bytes();
+        sink.write(Piece { bytes, lines: lines as u64 });
+        while metrics.access_log_lines_dropped() == 0 {
+            thread::yield_now();
+        }
+        let taken = lines as u64 - metrics.access_log_lines_dropped();
+        assert!(taken > 0, "what fits is written");
+        aim.at(Some(Target::File(file.clone())));
+        sink.write(piece("kept"));
+        finish(sink, writer);
+        drop(unread);
+        assert_eq!(std::fs::read_to_string(&file).expect("written").trim(), "kept");
+    }
+
+    #[test]
+    fn a_queue_that_is_full_drops_what_comes() {
         let metrics = Metrics::new();
-        // Opening it waits for a reader: the thread waits, and nobody else does.
-        let (sink, _aim, _writer) =
-            start(Some(Target::File(pipe.clone())), &metrics).expect("a thread");
+        let (queue, pieces) = sync_channel(QUEUE);
+        let sink = Sink { queue, metrics: metrics.clone() };
         for _ in 0..QUEUE + 10 {
             sink.write(piece("x"));
         }
-        assert!(metrics.access_log_lines_dropped() >= 9);
-        // Lets the thread go on to its end.
-        drop(File::open(&pipe).expect("the other end"));
+        assert_eq!(metrics.access_log_lines_dropped(), 10);
+        drop(pieces);
     }
 }

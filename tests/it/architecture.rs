@@ -36,7 +36,7 @@ const FLOORS: &[Floor] = &[
             outside: &["http", "arc_swap", "tokio", "rustls", "ipnet", "thiserror"],
             never: &["spawn", "TcpStream"] },
     Floor { module: "telemetry", imports: &["model"],
-            outside: &["prometheus", "prost", "tracing", "tracing_subscriber", "http", "jiff", "schemars", "serde", "serde_json", "thiserror"],
+            outside: &["prometheus", "prost", "tracing", "tracing_subscriber", "http", "jiff", "rustix", "schemars", "serde", "serde_json", "thiserror"],
             never: &["async fn"] },
     Floor { module: "clock", imports: &[],
             outside: &["tokio"],

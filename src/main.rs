@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     match bascule::cli::main() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("bascule: {error:#}");
+            bascule::cli::say(&error);
             ExitCode::FAILURE
         }
     }

@@ -66,6 +66,8 @@ pub fn page(sources: &Sources, now: Instant) -> prometheus::Result<Vec<u8>> {
     page.add(&f::DROPPED, &[Dropped::Journal.as_str()], lines);
     let lines = sources.metrics.access_log_lines_dropped() as f64;
     page.add(&f::DROPPED, &[Dropped::AccessLog.as_str()], lines);
+    let lines = sources.metrics.log_lines_lost() as f64;
+    page.add(&f::DROPPED, &[Dropped::Log.as_str()], lines);
     let spans = sources.metrics.spans_dropped() as f64;
     page.add(&f::DROPPED, &[Dropped::Traces.as_str()], spans);
     page.add(&f::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);

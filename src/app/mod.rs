@@ -38,6 +38,7 @@ use crate::net::activation::Activated;
 use crate::net::tls_client::{self, TrustError};
 use crate::proxy::worker::{self, Spec, Stage};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::log::Lost;
 use beginning::{AdminSocket, bind_admin, keeping};
 use inherit::Inheritance;
 use listeners::{ListenError, Listeners, Prepared};
@@ -122,6 +123,8 @@ pub struct Given {
 
 /// The threads that show signs of life, in the order of a [`Pulse`].
 pub fn threads(config: &Config) -> Vec<String> {
+    /// What the log of the process lost, for its metrics.
+    pub log_lost: Lost,
     let workers = (0..config.workers).map(|index| format!("worker-{index}"));
     let admin = config.admin.iter().map(|_| "admin".to_owned());
     workers.chain(["control".to_owned()]).chain(admin).collect()
@@ -132,12 +135,12 @@ pub fn threads(config: &Config) -> Vec<String> {
 /// # Errors
 /// When an address, a certificate or a thread cannot be had; nothing is left running then.
 pub fn start(config: Config, source: Source, given: Given) -> Result<Running, StartError> {
-    let Given { mut inheritance, pulse } = given;
+    let Given { mut inheritance, pulse, log_lost } = given;
     let beat = |place| pulse.as_ref().and_then(|pulse| pulse.beat(place));
     let (edge, sources) = (Arc::new(Edge::default()), Sources::of(&config));
     let said = inheritance.take_memory();
     let Ground { mut listeners, prepared, admin, lent } = ground(&config, inheritance, &edge)?;
-    let (roots, metrics) = (tls_client::system_roots(), Metrics::new());
+    let (roots, metrics) = (tls_client::system_roots(), Metrics::new().beside(log_lost));
     let (evidence, received) = evidence::channel();
     let (keeping, last_word) = keeping(&config, &metrics, said)?;
     let tls = tls_client::configs(&config.topology, &roots)?;

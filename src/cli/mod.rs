@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::admin::command::OrderName;
-use crate::telemetry::setup;
+use crate::telemetry::{log, setup};
 
 mod api;
 mod check;
@@ -106,6 +106,11 @@ pub(crate) fn configuration_file(named: Option<PathBuf>) -> PathBuf {
         let mut defaults = DEFAULT_FILES.iter().map(PathBuf::from);
         defaults.clone().find(|file| file.exists()).or_else(|| defaults.next()).unwrap_or_default()
     })
+}
+
+/// Says why the verb could not do its work, to nobody if nobody reads it.
+pub fn say(error: &anyhow::Error) {
+    log::say(&format!("bascule: {error:#}"));
 }
 
 /// Parses the arguments and runs the verb.

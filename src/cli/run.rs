@@ -16,6 +16,7 @@ use crate::config::{self, Config, insight};
 use crate::net::activation::{self, Activated};
 use crate::net::handover::Successor;
 use crate::net::notify::{self, Stage};
+use crate::telemetry::log::{self, Lost};
 use crate::telemetry::setup::{self, Chain};
 
 /// Arguments of the verb.
@@ -29,25 +30,26 @@ pub(super) struct Arguments {
 /// Serves. A first SIGTERM or SIGINT drains, a second one ends at once; SIGUSR2 starts the program anew
 /// and leaves the place to it.
 pub(super) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result<ExitCode> {
-    setup::install(log_format.into()).context("logging")?;
     // While there is no other thread: it clears variables.
     let activated = activation::take().map_err(|(place, error)| {
         anyhow::Error::from(error).context(format!("socket {place} of the supervisor's"))
     })?;
+    // What is logged before any of the ends below is written by then.
+    let log = setup::install(log_format.into()).context("logging")?;
     let successor = upgrade::successor().context("taking over")?;
     let file = configuration_file(arguments.config);
     let config = match config::load(&file, app::cores()) {
         Ok(config) => config,
         Err(error) => {
             if !is_told(successor, &error.to_string()) {
-                eprintln!("{error}");
+                log::say(&error.to_string());
             }
             return Ok(error.exit_code());
         }
     };
     tell(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let code = runtime.block_on(begin(config, file, successor, activated));
+    let code = runtime.block_on(begin(config, file, successor, activated, log.lost()));
     // What is still said to another process does not keep this one.
     runtime.shutdown_background();
     code
@@ -95,6 +97,7 @@ async fn begin(
     file: PathBuf,
     mut successor: Option<Successor>,
     activated: Vec<Activated>,
+    log_lost: Lost,
 ) -> anyhow::Result<ExitCode> {
     // Before the first address is listened on: a signal in between must not end us the hard way.
     let signals = Signals::new()?;
@@ -106,7 +109,8 @@ async fn begin(
         Some(successor) => Inheritance::handed(successor.take().context("taking over")?),
         None => Inheritance::activated(activated),
     };
-    let given = Given { inheritance, pulse: watchdog.as_ref().map(Watchdog::pulse) };
+    let pulse = watchdog.as_ref().map(Watchdog::pulse);
+    let given = Given { inheritance, pulse, log_lost };
     let started = app::start(config, Source::File(file), given);
     match (started, successor) {
         (Ok(running), successor) => {

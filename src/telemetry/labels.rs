@@ -52,6 +52,8 @@ pub enum Dropped {
     Journal,
     /// Lines of the access log.
     AccessLog,
+    /// Lines of the log on their way to standard error.
+    Log,
     /// Spans on their way to a collector.
     Traces,
 }
@@ -64,6 +66,7 @@ impl Dropped {
             Self::ProbeReport => "probe_report",
             Self::Journal => "journal",
             Self::AccessLog => "access_log",
+            Self::Log => "log",
             Self::Traces => "traces",
         }
     }

@@ -15,6 +15,7 @@ use prometheus::{
 
 use super::families::{self, Family};
 use super::labels::{CertificateSide, Kept, ReloadResult, Written};
+use super::log::Lost;
 use crate::model::drill::DrillEnd;
 use crate::model::id::{Label, UpstreamKey};
 use crate::model::signal::ProbeResult;
@@ -51,6 +52,7 @@ pub struct Metrics {
     state_write_failed: IntGaugeVec,
     journal_dropped: Arc<AtomicU64>,
     access_log_dropped: Arc<AtomicU64>,
+    log_lost: Lost,
     spans_dropped: Arc<AtomicU64>,
 }
 
@@ -118,6 +120,7 @@ impl Metrics {
             state_write_failed: gauges(&families::STATE_WRITE_FAILED, &registry),
             journal_dropped: Arc::default(),
             access_log_dropped: Arc::default(),
+            log_lost: Lost::default(),
             spans_dropped: Arc::default(),
             registry,
         };
@@ -129,6 +132,11 @@ impl Metrics {
             metrics.reloads.with_label_values(&[result.as_str()]).reset();
         }
         metrics
+    }
+
+    /// Tells also what the log of the process lost.
+    pub fn beside(self, log_lost: Lost) -> Self {
+        Self { log_lost, ..self }
     }
 
     /// As of now, by family; families without a number yet are absent.
@@ -242,6 +250,11 @@ impl Metrics {
     /// How many were.
     pub fn access_log_lines_dropped(&self) -> u64 {
         self.access_log_dropped.load(Ordering::Relaxed)
+    }
+
+    /// How many lines the log lost.
+    pub fn log_lines_lost(&self) -> u64 {
+        self.log_lost.lines()
     }
 
     /// Spans found no place on their way to a collector, or it did not take them.

@@ -5,6 +5,7 @@ pub mod families;
 pub mod journal;
 pub mod labels;
 pub mod line;
+pub mod log;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;

@@ -20,6 +20,7 @@ mod failover;
 mod grpc_health;
 mod limits;
 mod live;
+mod log;
 mod marker;
 mod memory;
 mod mutants;

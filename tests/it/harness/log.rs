@@ -21,7 +21,8 @@ pub struct Line {
 }
 
 impl Line {
-    fn new(text: String) -> Self {
+    /// Of this text.
+    pub fn new(text: String) -> Self {
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
         Self { text, json }
     }

@@ -1,6 +1,7 @@
 //! The real binary, started on a file of its own and ended with the test.
 
 use std::fs;
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -34,6 +35,29 @@ pub struct RunningProxy {
     /// Clients over TLS.
     pub tls: SocketAddr,
     pub admin: SocketAddr,
+}
+
+/// Both ends of a pipe that the binary has as its standard error.
+pub struct StandardError {
+    pub reader: PipeReader,
+    pub writer: PipeWriter,
+}
+
+impl StandardError {
+    /// Reads until the binary listens; with the addresses.
+    fn read(reader: PipeReader) -> (PipeReader, Vec<SocketAddr>) {
+        let (mut lines, mut found) = (BufReader::new(reader), Vec::new());
+        while found.len() < 3 {
+            let mut text = String::new();
+            lines.read_line(&mut text).expect("a log is text");
+            let line = Line::new(text);
+            if line.message() == "listening" {
+                let address = line.field("address").expect("it says which");
+                found.push(address.parse().expect("an address with its port"));
+            }
+        }
+        (lines.into_inner(), found)
+    }
 }
 
 /// How a run of the binary ended that was not meant to go on.
@@ -94,6 +118,28 @@ impl RunningProxy {
         proxy.tls = proxy.listening("127.0.0.2:").await;
         proxy.admin = proxy.listening("127.0.0.3:").await;
         proxy
+    }
+
+    /// Starts on a recipe. Once it listens, nobody reads its log any more.
+    pub async fn start_unread(recipe: &Recipe) -> (Self, StandardError) {
+        let (folder, log, successors) = (folder(), Log::new(), Vec::new());
+        fs::write(folder.path().join("bascule.yaml"), recipe.yaml()).expect("the folder is ours");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let mut command = command(&folder, &["run", "--log-format", "json"]);
+        command.stderr(writer.try_clone().expect("a descriptor"));
+        let mut child = command.spawn().expect("spawn");
+        log.follow(child.stdout.take().expect("piped"));
+        let (tell, told) = tokio::sync::oneshot::channel();
+        // No task: a runtime would wait for it at the end of a failed test.
+        std::thread::spawn(move || drop(tell.send(StandardError::read(reader))));
+        let (reader, addresses) = within("the proxy to listen", told).await.expect("no panic");
+        let at = |front: &str| {
+            let found = addresses.iter().find(|address| address.to_string().starts_with(front));
+            *found.expect("each listener has its own")
+        };
+        let (plain, tls, admin) = (at("127.0.0.1:"), at("127.0.0.2:"), at("127.0.0.3:"));
+        let proxy = Self { child, successors, folder, log, plain, tls, admin };
+        (proxy, StandardError { reader, writer })
     }
 
     /// Each listener of a recipe has a loopback address of its own, so the log tells which is which.

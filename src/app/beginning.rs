@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::inherit::{Inheritance, Role};
 use super::plane::PlaneError;
+use super::thread::Register;
 use crate::admin::token::Token;
 use crate::clock;
 use crate::config::{Admin, Config};
@@ -58,8 +59,10 @@ pub(super) fn keeping(
     config: &Config,
     metrics: &Metrics,
     said: Option<Vec<u8>>,
+    register: &Register,
 ) -> Result<(Keeping, Option<LastWord>), PlaneError> {
-    let kept = config.state_dir.as_ref().map(|folder| keeper::start(folder, metrics));
+    let start = |folder| keeper::start(folder, metrics, register.of_panic("keeper"));
+    let kept = config.state_dir.as_deref().map(start);
     let (keeper, last_word, mut restored) = match kept.transpose().map_err(PlaneError::Keeper)? {
         Some((keeper, last_word, restored)) => (Some(keeper), Some(last_word), restored),
         None => (None, None, keeper::Restored::default()),

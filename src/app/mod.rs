@@ -14,6 +14,7 @@ pub mod inherit;
 mod listeners;
 mod outlets;
 mod plane;
+mod thread;
 pub mod upgrade;
 pub mod watchdog;
 
@@ -37,14 +38,15 @@ use crate::exchange::settings::{Settings, SettingsCell};
 use crate::net::activation::Activated;
 use crate::net::tls_client::{self, TrustError};
 use crate::proxy::worker::{self, Spec, Stage};
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::log::Lost;
+use crate::telemetry::metrics::Metrics;
 use beginning::{AdminSocket, bind_admin, keeping};
 use inherit::Inheritance;
 use listeners::{ListenError, Listeners, Prepared};
 use outlets::{Ends, Outlets};
 use plane::{Plane, PlaneError};
 pub(crate) use plane::{cores, names};
+use thread::Register;
 
 /// Where the configuration came from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -88,6 +90,8 @@ pub struct Running {
     stage: watch::Sender<Stage>,
     phase: watch::Sender<Phase>,
     ended: mpsc::Receiver<usize>,
+    /// Threads of the control plane that have ended.
+    lost: mpsc::Receiver<&'static str>,
     workers: Vec<JoinHandle<()>>,
     /// What a process that takes over needs.
     lender: Lender,
@@ -119,12 +123,12 @@ pub struct Given {
     pub inheritance: Inheritance,
     /// Counted by every thread, if somebody looks at it: see [`threads`].
     pub pulse: Option<Pulse>,
+    /// What the log of the process lost, for its metrics.
+    pub log_lost: Lost,
 }
 
 /// The threads that show signs of life, in the order of a [`Pulse`].
 pub fn threads(config: &Config) -> Vec<String> {
-    /// What the log of the process lost, for its metrics.
-    pub log_lost: Lost,
     let workers = (0..config.workers).map(|index| format!("worker-{index}"));
     let admin = config.admin.iter().map(|_| "admin".to_owned());
     workers.chain(["control".to_owned()]).chain(admin).collect()
@@ -142,7 +146,8 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
     let Ground { mut listeners, prepared, admin, lent } = ground(&config, inheritance, &edge)?;
     let (roots, metrics) = (tls_client::system_roots(), Metrics::new().beside(log_lost));
     let (evidence, received) = evidence::channel();
-    let (keeping, last_word) = keeping(&config, &metrics, said)?;
+    let (register, lost) = Register::new();
+    let (keeping, last_word) = keeping(&config, &metrics, said, &register)?;
     let tls = tls_client::configs(&config.topology, &roots)?;
     let (steering, handles) = steering(&config, tls, received, metrics.clone(), keeping);
     let settings = SettingsCell::new(settings_of(&config));
@@ -168,10 +173,9 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
     let senders: Vec<_> = workers.iter().map(|worker| worker.commands.clone()).collect();
     let addresses = listeners.put_into_force(prepared, &senders);
     listeners.settle(admin.as_ref().map(|admin| admin.address));
-    let steering_commands = handles.commands.clone();
-    let lender = Lender { workers: senders.clone(), lent, steering: steering_commands };
-    let beats = [beat(config.workers), beat(config.workers + 1)];
+    let lender = Lender { workers: senders.clone(), lent, steering: handles.commands.clone() };
     let parts = plane::Parts {
+        beats: [beat(config.workers), beat(config.workers + 1)],
         config,
         sources,
         source,
@@ -188,14 +192,14 @@ pub fn start(config: Config, source: Source, given: Given) -> Result<Running, St
         phase: phases,
         aim: outlets.aim,
         last_word,
-        beats,
+        register,
     };
     let plane = plane::spawn(parts)?;
     announce(addresses.iter().copied(), "clients");
     announce(plane.admin(), "admin");
     let workers = workers.into_iter().map(|worker| worker.thread).collect();
     let (listeners, ends) = (addresses, outlets.ends);
-    Ok(Running { listeners, settings, stage, phase, ended, workers, lender, plane, ends })
+    Ok(Running { listeners, settings, stage, phase, ended, lost, workers, lender, plane, ends })
 }
 
 /// Every address, before anything runs.
@@ -272,12 +276,13 @@ fn settings_of(config: &Config) -> Settings {
 }
 
 /// How a wait for the end of the process ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Ending {
     /// Somebody asked for it.
     Asked,
-    /// A worker's thread ended by itself: a bug, and reason enough to let a supervisor start anew.
-    WorkerLost(usize),
+    /// The thread of this name ended by itself, a worker or one of the control plane: a bug, and reason
+    /// enough to let a supervisor start anew.
+    Lost(String),
 }
 
 impl Running {
@@ -286,12 +291,15 @@ impl Running {
         self.plane.admin()
     }
 
-    /// Waits until `asked` ends, or until a worker is lost.
+    /// Waits until `asked` ends, or until a thread is lost.
     pub async fn wait(&mut self, asked: impl Future<Output = ()>) -> Ending {
         // Dropping either half-way loses nothing: the process is about to end.
         tokio::select! {
             () = asked => Ending::Asked,
-            lost = self.ended.recv() => Ending::WorkerLost(lost.unwrap_or_default()),
+            lost = self.ended.recv() => {
+                Ending::Lost(format!("worker-{}", lost.unwrap_or_default()))
+            }
+            Some(lost) = self.lost.recv() => Ending::Lost(lost.to_owned()),
         }
     }
 

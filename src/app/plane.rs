@@ -2,7 +2,6 @@
 //! another: a large page for the operator must not keep a failover waiting. Both apart from the
 //! workers, so that none can starve another.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,13 +10,13 @@ use std::thread::JoinHandle;
 
 use rustls::RootCertStore;
 use tokio::net::TcpListener;
-use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_local;
+use tokio::task::{JoinSet, spawn_local};
 
 use super::beginning::{AdminSocket, token_of};
 use super::listeners::{ListenError, Listeners};
+use super::thread::{self, Register};
 use super::{Source, announce, settings_of};
 use crate::admin::live::Phase;
 use crate::admin::router::Desk;
@@ -117,6 +116,8 @@ pub(super) struct Parts {
     pub(super) last_word: Option<LastWord>,
     /// Of the control thread and of the admin thread.
     pub(super) beats: [Option<Beat>; 2],
+    /// Learns that one of them ended.
+    pub(super) register: Register,
 }
 
 /// Starts the threads.
@@ -133,27 +134,14 @@ pub(super) fn spawn(mut parts: Parts) -> Result<Plane, PlaneError> {
         key.tokens.send_replace(admin.token);
         let desk = desk(&parts, shown, reloads);
         let (shut, phase, beat) = (shut.clone(), parts.phase.clone(), parts.beats[1].take());
-        threads.push(thread("admin", move || attend(desk, admin.socket, phase, beat, shut))?);
+        let attend = move || attend(desk, admin.socket, phase, beat, shut);
+        let started = thread::start("admin", &parts.register, attend);
+        threads.push(started.map_err(PlaneError::Thread)?);
     }
-    threads.push(thread("control", move || run(parts, key, wishes, shut))?);
+    let register = parts.register.clone();
+    let started = thread::start("control", &register, move || run(parts, key, wishes, shut));
+    threads.push(started.map_err(PlaneError::Thread)?);
     Ok(Plane { shutdown, threads, admin: address, last_word })
-}
-
-/// A thread with a runtime of its own, which ends with this future.
-fn thread<F: Future<Output = ()>>(
-    name: &'static str,
-    future: impl FnOnce() -> F + Send + 'static,
-) -> Result<JoinHandle<()>, PlaneError> {
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default());
-        match runtime {
-            Ok(runtime) => runtime.block_on(future()),
-            Err(error) => tracing::error!(%error, name, "a thread has no runtime"),
-        }
-    });
-    spawned.map_err(PlaneError::Thread)
 }
 
 fn desk(parts: &Parts, token: watch::Receiver<Option<Token>>, reloads: ReloadSender) -> Desk {
@@ -191,11 +179,13 @@ async fn attend(
     }
 }
 
-/// Everything ends with this future: the tasks are the runtime's, and the runtime ends after it.
+/// Everything ends with this future: the tasks are the runtime's, and the runtime ends after it. It ends
+/// with any of them that panics: a process that probes nobody, or knows no addresses, only looks well.
 async fn run(mut parts: Parts, key: Key, wishes: ReloadReceiver, shutdown: watch::Receiver<bool>) {
     if let Some(beat) = parts.beats[0].take() {
         spawn_local(beat.keep());
     }
+    let mut tasks = JoinSet::new();
     let names = names(&parts.config.resolver, &parts.roots);
     let prober = Prober {
         snapshots: parts.handles.snapshots.clone(),
@@ -207,7 +197,7 @@ async fn run(mut parts: Parts, key: Key, wishes: ReloadReceiver, shutdown: watch
     let (control_targets, targets) = watch::channel(parts.config.control_targets.clone().into());
     let evidence = parts.evidence.clone();
     let asked = ControlTargets { targets, names: names.clone(), evidence };
-    spawn_local(asked.run(shutdown.clone()));
+    tasks.spawn_local(asked.run(shutdown.clone()));
     let dns = Dns {
         snapshots: parts.handles.snapshots.clone(),
         names,
@@ -215,8 +205,8 @@ async fn run(mut parts: Parts, key: Key, wishes: ReloadReceiver, shutdown: watch
         evidence: parts.evidence.clone(),
         metrics: parts.metrics.clone(),
     };
-    spawn_local(dns.run(shutdown.clone()));
-    spawn_local(prober.run(shutdown.clone()));
+    tasks.spawn_local(dns.run(shutdown.clone()));
+    tasks.spawn_local(prober.run(shutdown.clone()));
     if let Source::File(file) = parts.source {
         spawn_local(reopen(parts.aim.clone()));
         let force = Force {
@@ -232,9 +222,13 @@ async fn run(mut parts: Parts, key: Key, wishes: ReloadReceiver, shutdown: watch
         };
         let (metrics, cores) = (parts.metrics, cores());
         let reload = Reload { file, cores, metrics, applier: force, wishes };
-        spawn_local(reload.run(parts.sources, shutdown.clone()));
+        tasks.spawn_local(reload.run(parts.sources, shutdown.clone()));
     }
-    parts.steering.run(shutdown).await;
+    // Whichever ends first, the thread is over.
+    tokio::select! {
+        () = parts.steering.run(shutdown) => {}
+        () = thread::any_panics(tasks) => {}
+    }
 }
 
 /// Looks names up as the file says.

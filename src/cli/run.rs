@@ -145,8 +145,11 @@ async fn serve(mut running: Running, mut signals: Signals) -> ExitCode {
     loop {
         let mut wish = Wish::End;
         let ending = running.wait(async { wish = signals.next().await }).await;
-        if let Ending::WorkerLost(worker) = ending {
-            tracing::error!(worker, "a worker ended by itself");
+        if let Ending::Lost(thread) = ending {
+            tracing::error!(
+                thread,
+                "a thread ended by itself: the process ends too, to be started anew"
+            );
             finish(running, &mut signals).await;
             return ExitCode::FAILURE;
         }

@@ -67,11 +67,15 @@ pub struct Restored {
 #[derive(Debug)]
 pub struct LastWord(Receiver<()>);
 
-/// Starts the thread and waits, for a bounded time, for what it finds.
+/// Starts the thread and waits, for a bounded time, for what it finds. The thread drops `obituary` as it ends.
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(folder: &Path, metrics: &Metrics) -> io::Result<(Keeper, LastWord, Restored)> {
+pub fn start(
+    folder: &Path,
+    metrics: &Metrics,
+    obituary: impl Send + 'static,
+) -> io::Result<(Keeper, LastWord, Restored)> {
     let (errands, received) = sync_channel(MOST_ERRANDS);
     let (found, restored) = sync_channel(1);
     let (last, ended) = sync_channel::<()>(1);
@@ -84,6 +88,7 @@ pub fn start(folder: &Path, metrics: &Metrics) -> io::Result<(Keeper, LastWord, 
         journal: Mood::Well,
     };
     std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+        let _obituary = obituary;
         // Nobody may wait for it any more; then it is of no use.
         drop(found.try_send(worker.restore()));
         worker.run(&received);

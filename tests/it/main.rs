@@ -42,6 +42,7 @@ mod spoofed;
 mod start;
 mod sticky;
 mod swarm;
+mod threads;
 mod tls;
 #[cfg(feature = "otlp")]
 mod traces;

@@ -153,7 +153,7 @@ fn what_is_damaged_or_foreign_is_set_aside_and_said() {
     for (shows, content) in table {
         let folder = tempfile::tempdir().expect("a scratch folder");
         fs::write(folder.path().join(MEMORY), &content).expect("ours");
-        let (keeper, last, restored) = start(folder.path(), &Metrics::new()).expect("a thread");
+        let (keeper, last, restored) = start(folder.path(), &Metrics::new(), ()).expect("a thread");
         assert!(restored.remembered.memory.upstreams.is_empty(), "{shows}");
         let aside = fs::read(folder.path().join("memory.json.set-aside"));
         assert_eq!(aside.expect(shows), content.as_bytes(), "{shows}");
@@ -169,7 +169,7 @@ fn what_is_damaged_or_foreign_is_set_aside_and_said() {
 fn everything_handed_over_is_kept_before_the_end() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let at = moment();
-    let (keeper, last, _) = start(folder.path(), &Metrics::new()).expect("a thread");
+    let (keeper, last, _) = start(folder.path(), &Metrics::new(), ()).expect("a thread");
     for number in 0..500 {
         let line = Line { event: Event::Health, text: number.to_string(), ..Line::default() };
         keeper.record(&line.to_json().expect("JSON"));
@@ -177,7 +177,7 @@ fn everything_handed_over_is_kept_before_the_end() {
     keeper.remember(Box::new(remembered(at)), at).expect("room");
     drop(keeper);
     last.wait();
-    let (_, _, restored) = start(folder.path(), &Metrics::new()).expect("a thread");
+    let (_, _, restored) = start(folder.path(), &Metrics::new(), ()).expect("a thread");
     assert_eq!(restored.remembered.memory.upstreams.len(), 1);
     let texts: Vec<_> = restored.journal.iter().filter_map(|l| Line::from_json(l)).collect();
     assert_eq!(texts.len(), 500);
@@ -190,7 +190,7 @@ fn a_folder_that_cannot_be_written_is_counted_and_tried_again() {
     let folder = scratch.path().join("state");
     fs::write(&folder, "a file where the folder should be").expect("ours");
     let (metrics, at) = (Metrics::new(), moment());
-    let (keeper, last, _) = start(&folder, &metrics).expect("a thread");
+    let (keeper, last, _) = start(&folder, &metrics, ()).expect("a thread");
     let failed = |metrics: &Metrics| {
         let families = metrics.gather();
         let family = families.iter().find(|f| f.name() == "bascule_state_write_failed");

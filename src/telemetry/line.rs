@@ -1,12 +1,13 @@
 //! One line of the access log. `bascule replay` reads both formats.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use serde_json::ser::Formatter;
 
 use crate::model::access_log::LineFormat;
 
@@ -160,8 +161,34 @@ fn rounded(took: Duration) -> f64 {
 fn json(fields: &Fields<'_>, out: &mut Vec<u8>) {
     let before = out.len();
     // Every field can be written as JSON, and memory takes what it is given.
-    if serde_json::to_writer(&mut *out, fields).is_err() {
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Escaping);
+    if fields.serialize(&mut serializer).is_err() {
         out.truncate(before);
+    }
+}
+
+/// Compact JSON in which no control character stands as itself: JSON asks that of those below U+0020 only,
+/// and a terminal obeys U+0080 to U+009F too.
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        // DEL, and the first byte of those from U+0080 on: mostly there is neither.
+        if !fragment.bytes().any(|byte| matches!(byte, 0x7f | 0xc2)) {
+            return writer.write_all(fragment.as_bytes());
+        }
+        let mut plain = 0;
+        for (at, control) in fragment.match_indices(char::is_control) {
+            writer.write_all(&fragment.as_bytes()[plain..at])?;
+            plain = at + control.len();
+            for c in control.chars() {
+                write!(writer, "\\u{:04x}", u32::from(c))?;
+            }
+        }
+        writer.write_all(&fragment.as_bytes()[plain..])
     }
 }
 
@@ -295,6 +322,19 @@ mod tests {
     }
 
     #[test]
+    #[test]
+    fn no_control_character_of_a_client_reaches_a_terminal() {
+        let sent = "/a\u{1b}b\u{7f}c\u{80}\u{9b}d\u{9f}é";
+        let said = line(sent, LineFormat::Json);
+        assert!(said.contains(r#""path":"/a\u001bb\u007fc\u0080\u009bd\u009fé""#), "{said}");
+        let read: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!(read["path"], sent);
+        for format in [LineFormat::Json, LineFormat::Text] {
+            let said = line(sent, format);
+            assert!(!said.trim_end().contains(char::is_control), "{said:?}");
+        }
+    }
+
     fn nothing_a_client_sends_makes_a_second_line_or_field() {
         for format in [LineFormat::Json, LineFormat::Text] {
             let text = line("/a\" 200 1 \"-\" \\ host=\"x\ny", format);

@@ -25,6 +25,7 @@ use super::connections::OnThisWorker;
 use super::early::Early;
 use super::gather::Gathered;
 use super::service;
+use super::story::unread;
 use super::waiting::{self, Waited};
 use super::watched::Watched;
 use super::worker::{Open, Worker};
@@ -51,7 +52,8 @@ const HTTP2_RESETS: usize = 20;
 const PREFACE: [u8; 4] = *b"PRI ";
 /// Written to a client whose head took too long.
 const TIMED_OUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\
+      cache-control: no-store\r\nproxy-status: bascule; error=http_request_error\r\n\r\n";
 
 /// Boxed: it is moved between a wait and a talk, and its state is large.
 type Secured = Box<tokio_rustls::server::TlsStream<TcpStream>>;
@@ -166,6 +168,12 @@ impl Connection {
         self.listener.rows[self.worker.index].refuse(refusal);
     }
 
+    /// A request over HTTP/1.1 of which no head was read.
+    fn turn_away(&self, client: &Client, refusal: Refusal) {
+        self.refuse(refusal);
+        unread::tell(client, refusal);
+    }
+
     fn client(&self, proto: Proto) -> Rc<Client> {
         let peer = self.peer.ip().to_canonical();
         let trust = match client::is_trusted(&self.settings, peer) {
@@ -203,12 +211,11 @@ impl Connection {
             let waits = waiting::for_head(&self.worker, limits, activity, (&mut stream, &mut came));
             match waits.await {
                 Waited::Head => {}
+                // A client that opens connections ahead of need, most often.
+                Waited::SlowHead if came.is_empty() => return self.refuse(Refusal::SlowHead),
                 Waited::SlowHead => {
-                    self.refuse(Refusal::SlowHead);
-                    if !came.is_empty() {
-                        time_out(stream).await;
-                    }
-                    return;
+                    self.turn_away(&client, Refusal::SlowHead);
+                    return time_out(stream).await;
                 }
                 Waited::Over => return leave(stream).await,
             }
@@ -254,16 +261,18 @@ impl Connection {
         let stream = parts.io.into_inner().stream;
         match attended {
             Attended::SlowHead => {
-                self.refuse(Refusal::SlowHead);
+                self.turn_away(client, Refusal::SlowHead);
                 // Not into the middle of an answer that the client does not take.
                 if activity.is_written_out() {
                     time_out(stream).await;
                 }
             }
             Attended::Ended(Err(error)) if error.is_parse_too_large() => {
-                self.refuse(Refusal::HeadTooLarge);
+                self.turn_away(client, Refusal::HeadTooLarge);
             }
-            Attended::Ended(Err(error)) if error.is_parse() => self.refuse(Refusal::Malformed),
+            Attended::Ended(Err(error)) if error.is_parse() => {
+                self.turn_away(client, Refusal::Malformed);
+            }
             Attended::Ended(Ok(())) => {
                 if let Some(tunnel) = tunnel {
                     Box::pin(tunnel.run(stream, parts.read_buf)).await;

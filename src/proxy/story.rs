@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
@@ -22,17 +23,20 @@ use crate::model::outcome::{Marker, Outcome};
 use crate::model::place::Jurisdiction;
 use crate::model::refusal::Refusal;
 use crate::model::unit::{Generation, Permille};
-use crate::request::headers::{Proto, trace_id};
+use crate::request::headers::{Proto, Trust, X_REQUEST_ID, trace_id};
 use crate::telemetry::access_log::{Piece, Sink};
 use crate::telemetry::line::{self, Line};
 
 #[cfg(feature = "otlp")]
 mod spans;
+pub(super) mod unread;
 
 /// Gathered before it is handed over.
 const PIECE: usize = 32 * 1024;
 /// Longest time a line waits for others.
 const WAIT: Duration = Duration::from_millis(250);
+/// Of a host or a request's name, in bytes.
+const MOST_HOST: usize = 255;
 /// The client did not wait for an answer: what nginx calls it, and no status of HTTP.
 const CLIENT_GONE: u16 = 499;
 
@@ -56,6 +60,20 @@ impl Gathering {
             self.filling.notified().await;
             tokio::time::sleep(WAIT).await;
             self.hand_over();
+        }
+    }
+
+    /// One more line, written by `write`.
+    fn gather(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = self.bytes.borrow_mut();
+        write(&mut bytes);
+        let gathered = bytes.len();
+        drop(bytes);
+        self.lines.set(self.lines.get() + 1);
+        if gathered >= PIECE {
+            self.hand_over();
+        } else if self.lines.get() == 1 {
+            self.filling.notify_one();
         }
     }
 
@@ -87,6 +105,9 @@ pub(super) struct Story {
     method: Method,
     uri: Uri,
     version: Version,
+    /// As the client wrote it.
+    said_host: Option<HeaderValue>,
+    /// By which a route took it.
     host: OnceCell<HeaderValue>,
     service: OnceCell<(Arc<PoolState>, Generation)>,
     attempts: RefCell<Vec<Told>>,
@@ -95,6 +116,8 @@ pub(super) struct Story {
     head_took: Cell<Duration>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
+    /// A trusted proxy's.
+    said_request_id: Option<HeaderValue>,
     request_id: OnceCell<HeaderValue>,
     trace_id: Option<HeaderValue>,
     #[cfg(feature = "otlp")]
@@ -135,6 +158,7 @@ impl Story {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             version: parts.version,
+            said_host: parts.headers.get(HOST).cloned(),
             host: OnceCell::new(),
             service: OnceCell::new(),
             attempts: RefCell::default(),
@@ -143,6 +167,7 @@ impl Story {
             head_took: Cell::new(Duration::ZERO),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
+            said_request_id: said_request_id(client, parts),
             request_id: OnceCell::new(),
             trace_id,
             #[cfg(feature = "otlp")]
@@ -268,11 +293,10 @@ impl Story {
         let told = self.attempts.borrow();
         let attempts: Vec<line::Attempt<'_>> = told.iter().map(Told::line).collect();
         let service = self.service.get();
-        let text = |value: Option<&HeaderValue>| {
-            value.and_then(|value| std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned))
-        };
-        let host = text(self.host.get());
-        let host = host.or_else(|| self.uri.authority().map(ToString::to_string));
+        let host = self.host.get().or(self.said_host.as_ref()).map(text);
+        let authority = || self.uri.authority().map(|authority| beginning(authority.as_str()));
+        let host = host.or_else(authority);
+        let request_id = self.request_id.get().or(self.said_request_id.as_ref()).map(text);
         let line = Line {
             began: self.began.1,
             client: self.client,
@@ -290,11 +314,27 @@ impl Story {
             took: self.elapsed(),
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out.get(),
-            request_id: &text(self.request_id.get()).unwrap_or_default(),
+            request_id: &request_id.unwrap_or_default(),
             trace_id: self.trace_id.as_ref().and_then(trace_id).unwrap_or_default(),
         };
         line::write(&line, self.format, out);
     }
+}
+
+fn said_request_id(client: &Client, parts: &Parts) -> Option<HeaderValue> {
+    match client.trust {
+        Trust::TrustedProxy => parts.headers.get(X_REQUEST_ID).cloned(),
+        Trust::Stranger => None,
+    }
+}
+
+/// What a client wrote, as far as it has a place in a line: a host that was refused may be anything.
+fn text(value: &HeaderValue) -> String {
+    beginning(&String::from_utf8_lossy(value.as_bytes()))
+}
+
+fn beginning(text: &str) -> String {
+    text[..text.floor_char_boundary(MOST_HOST)].to_owned()
 }
 
 impl Told {
@@ -334,16 +374,6 @@ impl Drop for Story {
         if !self.sampled && self.went_well() {
             return;
         }
-        let gathering = &self.worker.access_log;
-        let mut bytes = gathering.bytes.borrow_mut();
-        self.write(&mut bytes);
-        let gathered = bytes.len();
-        drop(bytes);
-        gathering.lines.set(gathering.lines.get() + 1);
-        if gathered >= PIECE {
-            gathering.hand_over();
-        } else if gathering.lines.get() == 1 {
-            gathering.filling.notify_one();
-        }
+        self.worker.access_log.gather(|out| self.write(out));
     }
 }

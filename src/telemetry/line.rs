@@ -22,15 +22,15 @@ pub struct Line<'a> {
     pub began: SystemTime,
     /// Who asked, behind the trusted proxies.
     pub client: IpAddr,
-    /// As it came.
+    /// As it came; empty where no head was read.
     pub method: &'a str,
     /// `http` or `https`, towards the client.
     pub scheme: &'a str,
     /// As the client wrote it; empty where there was none.
     pub host: &'a str,
-    /// Without the query.
+    /// Without the query; empty where no head was read.
     pub url_path: &'a str,
-    /// As in `HTTP/1.1`.
+    /// As in `HTTP/1.1`; where no head was read, what the connection speaks.
     pub protocol: &'a str,
     /// What the client got; 499 where it did not wait for it.
     pub status: u16,
@@ -226,12 +226,13 @@ fn text(fields: &Fields<'_>, out: &mut Vec<u8>) {
     let Fields { client, method, path, protocol, status, bytes_out, .. } = fields;
     let time = fields.time.strftime(TIME);
     let path = Quoted(path);
+    let request = match method.is_empty() {
+        true => "-".to_owned(),
+        false => format!("{method} {path} {protocol}"),
+    };
     // So does a Vec.
-    write!(
-        out,
-        "{client} - - [{time}] \"{method} {path} {protocol}\" {status} {bytes_out} \"-\" \"-\"{rest}"
-    )
-    .unwrap_or_default();
+    write!(out, "{client} - - [{time}] \"{request}\" {status} {bytes_out} \"-\" \"-\"{rest}")
+        .unwrap_or_default();
 }
 
 /// Fit to stand between quotation marks on one line.
@@ -322,7 +323,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn no_control_character_of_a_client_reaches_a_terminal() {
         let sent = "/a\u{1b}b\u{7f}c\u{80}\u{9b}d\u{9f}é";
         let said = line(sent, LineFormat::Json);
@@ -335,6 +335,7 @@ mod tests {
         }
     }
 
+    #[test]
     fn nothing_a_client_sends_makes_a_second_line_or_field() {
         for format in [LineFormat::Json, LineFormat::Text] {
             let text = line("/a\" 200 1 \"-\" \\ host=\"x\ny", format);

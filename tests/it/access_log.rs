@@ -6,8 +6,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::harness::client::{Ask, Speak};
+use crate::harness::metrics::Metrics;
+use crate::harness::proxy::{RunningProxy, folder};
+use crate::harness::recipe::Recipe;
 use crate::harness::stage::Stage;
-use crate::harness::upstream::{Act, Script, Transport};
+use crate::harness::upstream::{Act, FakeUpstream, Script, Transport};
 use crate::harness::{PORTAL, within};
 
 async fn logging(keys: &str) -> Stage {
@@ -107,6 +110,99 @@ async fn what_was_refused_left_or_cut_is_written_with_its_reason() {
 }
 
 #[tokio::test]
+async fn what_was_refused_before_its_head_was_read_is_written_with_its_client() {
+    let stage = Stage::start(Transport::Plain, |recipe| {
+        recipe
+            .top("access_log: { target: access.log, sample: 0 }")
+            .top("limits: { header_read_timeout: 1s, max_header_bytes: 8KiB }")
+    })
+    .await;
+    let file = stage.proxy.file("access.log");
+    let large = format!("GET / HTTP/1.1\r\nX-Filler: {}\r\n\r\n", "x".repeat(20_000));
+    let table = [
+        ("NO HTTP AT ALL\r\n\r\n", 400, "malformed"),
+        (&large, 431, "head_too_large"),
+        ("GET /late HT", 408, "slow_head"),
+    ];
+    for (place, (sent, status, outcome)) in table.into_iter().enumerate() {
+        let mut wire = stage.proxy.wire().await;
+        wire.send(sent).await.expect("sent");
+        let answer = within("the refusal", wire.reply()).await.expect("whole");
+        assert_eq!(answer.head.status(), status, "{outcome}");
+        let line = written(&file, place + 1).await.remove(place);
+        assert_eq!((&line["outcome"], &line["status"]), (&outcome.into(), &status.into()));
+        assert_eq!((&line["client"], &line["scheme"]), (&"127.0.0.1".into(), &"http".into()));
+        assert_eq!((&line["host"], &line["path"]), (&"".into(), &"".into()), "none was read");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_is_written_with_the_host_that_it_named() {
+    let stage = logging("").await;
+    let file = stage.proxy.file("access.log");
+    let long = "x".repeat(300);
+    let table = [
+        ("nowhere.example", "nowhere.example", "no_route"),
+        ("not a\u{9b}host", "not a\u{9b}host", "bad_host"),
+        (&long, &long[..255], "bad_host"),
+    ];
+    for (place, (host, shown, outcome)) in table.into_iter().enumerate() {
+        let mut wire = stage.proxy.wire().await;
+        let id = "X-Request-Id: of-a-stranger";
+        wire.send(format!("GET /page HTTP/1.1\r\nHost: {host}\r\n{id}\r\n\r\n"))
+            .await
+            .expect("sent");
+        within("the refusal", wire.reply()).await.expect("whole");
+        let line = written(&file, place + 1).await.remove(place);
+        assert_eq!((&line["host"], &line["outcome"]), (&shown.into(), &outcome.into()), "{line}");
+        assert_eq!(line["request_id"], "", "nobody vouches for it");
+    }
+    let raw = fs::read_to_string(&file).expect("the log");
+    assert!(raw.contains("not a\\u009bhost"), "no terminal obeys it: {raw}");
+}
+
+#[tokio::test]
+async fn a_refused_request_is_written_with_the_name_that_a_trusted_proxy_gave_it() {
+    let stage = Stage::start(Transport::Plain, |recipe| {
+        recipe.top("access_log: { target: access.log }").top("trusted_proxies: [127.0.0.1]")
+    })
+    .await;
+    let nowhere = Ask::get("/page").host("nowhere.example").header("X-Request-Id", "theirs");
+    for speak in Speak::ALL {
+        stage.proxy.send(speak, &nowhere).await;
+    }
+    for line in written(&stage.proxy.file("access.log"), Speak::ALL.len()).await {
+        assert_eq!((&line["request_id"], &line["outcome"]), (&"theirs".into(), &"no_route".into()));
+        assert!(line["host"].as_str().is_some_and(|host| host.starts_with("nowhere.example")));
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_that_nobody_reads_costs_lines_until_a_reload_names_a_file() {
+    let us = FakeUpstream::start("us", Transport::Plain).await;
+    let recipe = Recipe::portal().upstream(&us, "US");
+    let folder = folder();
+    let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status();
+    assert!(made.expect("mkfifo").success());
+    let to =
+        |target: &str| recipe.clone().top(&format!("access_log: {{ target: {target} }}")).yaml();
+    let proxy = RunningProxy::start_with(folder, &to("pipe")).await;
+    proxy.get("/lost").await;
+    let lost =
+        |metrics: &Metrics| metrics.sum("bascule_dropped_total", &[("what", "access_log")]) == 1.0;
+    proxy.metrics_when("the loss", lost).await;
+    proxy.log.wait("so", 1, |line| line.message().starts_with("the access log cannot")).await;
+    proxy.rename_over(&to("access.log"));
+    let reloaded = |metrics: &Metrics| {
+        metrics.sum("bascule_config_reloads_total", &[("result", "success")]) == 1.0
+    };
+    proxy.metrics_when("the reload", reloaded).await;
+    proxy.get("/kept").await;
+    let line = written(&proxy.file("access.log"), 1).await.remove(0);
+    assert_eq!(line["path"], "/kept");
+}
+
+#[tokio::test]
 async fn a_renamed_log_is_opened_anew_on_sighup_and_no_line_is_lost() {
     let stage = logging("").await;
     let (file, old) = (stage.proxy.file("access.log"), stage.proxy.file("access.log.1"));
@@ -144,9 +240,7 @@ async fn a_log_can_be_turned_on_by_a_reload() {
     let recipe = recipe.expect("taken").top("access_log: { target: access.log, format: text }");
     stage.proxy.rename_over(&recipe.yaml());
     let reloaded = ("result", "success");
-    let done = |m: &crate::harness::metrics::Metrics| {
-        m.sum("bascule_config_reloads_total", &[reloaded]) == 1.0
-    };
+    let done = |m: &Metrics| m.sum("bascule_config_reloads_total", &[reloaded]) == 1.0;
     stage.proxy.metrics_when("the reload", done).await;
     stage.proxy.get("/after").await;
     let file = stage.proxy.file("access.log");

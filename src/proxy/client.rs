@@ -14,7 +14,9 @@ use crate::exchange::edge::ListenerState;
 use crate::exchange::settings::Settings;
 use crate::model::client::prefix;
 use crate::model::listening::Redirect;
-use crate::request::headers::{Proto, Trust, X_FORWARDED_FOR, client_address, forwarded_element};
+use crate::request::headers::{
+    ClientAddress, Proto, Trust, X_FORWARDED_FOR, client_address, forwarded_element,
+};
 use crate::request::witness::client_prefix;
 
 /// What every request of one connection has in common.
@@ -52,9 +54,9 @@ impl Client {
     }
 
     /// Who asks: the other end, or whom trusted proxies name.
-    pub(super) fn origin(&self, headers: &HeaderMap) -> IpAddr {
+    pub(super) fn origin(&self, headers: &HeaderMap) -> ClientAddress {
         match self.trust {
-            Trust::Stranger => self.peer,
+            Trust::Stranger => ClientAddress::Known(self.peer),
             Trust::TrustedProxy => client_address(self.peer, headers, |ip| self.is_trusted(ip)),
         }
     }

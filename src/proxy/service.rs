@@ -37,7 +37,7 @@ use crate::model::outcome::MethodClass;
 use crate::model::refusal::Refusal;
 use crate::model::topology::Rules;
 use crate::request::gate::{self, Admitted};
-use crate::request::headers::{self, Facts};
+use crate::request::headers::{self, ClientAddress, Facts};
 use crate::request::rewrite;
 use crate::request::switch::Switch;
 use crate::request::witness::{client_prefix, witness};
@@ -113,7 +113,7 @@ async fn answer(
     row.window.count_request(budget::second_of(state.began, started));
     let accounting = answer::Request::begin(&client.worker, state, active, story.cloned());
     let rule = &view.routing.topology.pool(matched.found.pool).rules.sticky;
-    let stay = Stay::of(rule, matched.origin, &parts.headers);
+    let stay = Stay::of(rule, matched.origin(), &parts.headers);
     let stuck = stay.as_ref().map(|stay| stay.client);
     let request = (parts, bidder.as_ref(), story);
     let mut transaction = transaction(client, Arc::clone(&view), matched, request, incoming);
@@ -199,14 +199,19 @@ fn way(client: &Client, view: &View, parts: &Parts, started: Instant) -> Result<
         return Err(Turned::Away(Refusal::BadTarget));
     }
     let authority = authority_value(parts, &admitted).map_err(Turned::Away)?;
-    Ok(Matched { found, authority, origin: client.origin(&parts.headers), started })
+    Ok(Matched { found, authority, client: client.origin(&parts.headers), started })
 }
 
 /// Whether the service takes requests of this client, for this path, one more now, and one of this length.
 fn keep_out(client: &Client, view: &View, matched: &Matched, parts: &Parts) -> Result<(), Turned> {
     let pool = view.routing.topology.pool(matched.found.pool);
     let access = &pool.rules.access;
-    if !access.admits(matched.origin) {
+    let is_in = match matched.client {
+        ClientAddress::Known(address) => access.admits(address),
+        // Neither its proxy nor whom somebody else names there: that would let anybody past.
+        ClientAddress::Behind(_) => !access.asks_who(),
+    };
+    if !is_in {
         return Err(Turned::Away(Refusal::Denied));
     }
     let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
@@ -217,7 +222,7 @@ fn keep_out(client: &Client, view: &View, matched: &Matched, parts: &Parts) -> R
         return Err(Turned::Away(Refusal::BadTarget));
     }
     if let Some(allowance) = access.rate {
-        let (now, asking) = (matched.started, ClientKey::of(matched.origin));
+        let (now, asking) = (matched.started, ClientKey::of(matched.origin()));
         let expectations = client.worker.edge.expectations(now);
         expectations.admit(&pool.service, asking, allowance, now).map_err(Turned::Later)?;
     }
@@ -233,8 +238,14 @@ struct Matched {
     found: Found,
     authority: HeaderValue,
     /// Who asks.
-    origin: IpAddr,
+    client: ClientAddress,
     started: Instant,
+}
+
+impl Matched {
+    fn origin(&self) -> IpAddr {
+        self.client.last_known()
+    }
 }
 
 /// The client's request becomes the upstreams'.
@@ -245,7 +256,8 @@ fn transaction(
     (mut parts, bidder, story): (Parts, Option<&Bidder>, Option<&Rc<Story>>),
     incoming: Incoming,
 ) -> Transaction {
-    let Matched { found, authority, origin, started } = matched;
+    let origin = matched.origin();
+    let Matched { found, authority, started, .. } = matched;
     let Found { pool, host, realm, spelling, .. } = found;
     let Rules { retry: rule, timeouts, .. } = &view.routing.topology.pool(pool).rules;
     let witness = witness(origin, &parts.method, parts.uri.path());

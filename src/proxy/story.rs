@@ -153,7 +153,7 @@ impl Story {
             format: log.format,
             sampled,
             began: (clock::now(), clock::wall()),
-            client: client.origin(&parts.headers),
+            client: client.origin(&parts.headers).last_known(),
             proto: client.proto,
             method: parts.method.clone(),
             uri: parts.uri.clone(),

@@ -79,17 +79,31 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// The elements of a list that stands in one or more fields (RFC 9110, section 5.6.1). Of bytes: one
+/// beyond ASCII anywhere in a field would hide all the others of it.
+pub fn elements<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
+    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let parts = lines.flat_map(|line| line.split(|byte| *byte == b','));
+    parts.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+/// Whether `Connection` names this word, whatever else it names.
+pub fn connection_says(headers: &HeaderMap, word: &str) -> bool {
+    elements(headers, &CONNECTION).any(|said| said.eq_ignore_ascii_case(word.as_bytes()))
+}
+
 /// Framing and routing are decided already; naming their fields in `Connection` changes neither.
 /// Its everyday words name no field that would need a removal of its own.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|token| {
-            !["keep-alive", "close"].iter().any(|word| token.eq_ignore_ascii_case(word))
-        })
-        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+    let is_everyday = |token: &&[u8]| {
+        [&b"keep-alive"[..], b"close"].iter().any(|word| token.eq_ignore_ascii_case(word))
+    };
+    elements(headers, &CONNECTION)
+        .filter(|token| !is_everyday(token))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| name != http::header::HOST && name != http::header::CONTENT_LENGTH)
         .collect()
 }
@@ -181,11 +195,11 @@ fn strip_claims(headers: &mut HeaderMap) {
 
 /// The upstream through which a request came back to us, by the serial number in our own signature.
 pub fn came_back_through(headers: &HeaderMap, instance: Instance) -> Option<u64> {
-    let lines = headers.get_all(VIA).iter().filter_map(|line| line.to_str().ok());
-    let mut pseudonyms = lines
-        .flat_map(|line| line.split(','))
-        .filter_map(|element| element.split_ascii_whitespace().nth(1));
-    pseudonyms.find_map(|pseudonym| instance.serial_of(pseudonym))
+    let mut pseudonyms = elements(headers, &VIA).filter_map(|element| {
+        let mut words = element.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        words.nth(1)
+    });
+    pseudonyms.find_map(|pseudonym| instance.serial_of(str::from_utf8(pseudonym).ok()?))
 }
 
 /// Whether a request has come through more proxies than any chain has: it goes round in a circle of
@@ -222,28 +236,58 @@ pub fn may_be_forwarded(method: &Method, headers: &mut HeaderMap) -> bool {
 /// Whether the client takes trailers (RFC 9110, section 10.1.4): the one word of `TE` that may be
 /// said over HTTP/2, and without which servers of gRPC refuse a request.
 pub fn takes_trailers(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(TE).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).any(|word| word.trim().eq_ignore_ascii_case("trailers"))
+    elements(headers, &TE).any(|word| word.eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClientAddress {
+    /// Whoever is there.
+    Known(IpAddr),
+    /// Somebody behind this trusted proxy, which says who in a way that we cannot read.
+    Behind(IpAddr),
+}
+
+impl ClientAddress {
+    /// The last one that is known on the way to the client.
+    pub const fn last_known(self) -> IpAddr {
+        match self {
+            Self::Known(address) | Self::Behind(address) => address,
+        }
+    }
 }
 
 /// The client's own address: the peer, or behind trusted proxies the last address of
-/// `X-Forwarded-For` that is not one of theirs.
+/// `X-Forwarded-For` that is not one of theirs. What stands before the first one that cannot be read
+/// may be anybody's word: it is not looked at.
 pub fn client_address(
     peer: IpAddr,
     headers: &HeaderMap,
     is_trusted: impl Fn(IpAddr) -> bool,
-) -> IpAddr {
+) -> ClientAddress {
     let mut client = peer;
-    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
-    let hops = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
-    for hop in hops {
+    for hop in elements(headers, &X_FORWARDED_FOR).rev() {
         if !is_trusted(client) {
             break;
         }
-        let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+        let Some(address) = hop_address(hop) else { return ClientAddress::Behind(client) };
         client = address.to_canonical();
     }
-    client
+    ClientAddress::Known(client)
+}
+
+/// An address as proxies write it: with or without a port, brackets or quotes.
+fn hop_address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = str::from_utf8(hop).ok()?;
+    let bare = hop.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(hop);
+    let inside = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match inside {
+        Some(inside) => inside.parse::<std::net::Ipv6Addr>().ok().map(IpAddr::V6),
+        None => {
+            let with_port = || bare.parse::<std::net::SocketAddr>().ok().map(|both| both.ip());
+            bare.parse().ok().or_else(with_port)
+        }
+    }
 }
 
 fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &HeaderValue) {
@@ -333,6 +377,21 @@ mod tests {
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "host"]);
+    }
+
+    #[test]
+    fn no_byte_hides_what_a_list_names_beside_it() {
+        let line = |text: &[u8]| HeaderValue::from_bytes(text).expect("a value");
+        let mut headers = map(&[("x-secret", "1"), ("accept", "*/*")]);
+        headers.append(CONNECTION, line(b"X-Secret, \xe9"));
+        headers.append(TE, line(b"\xff, trailers"));
+        assert!(takes_trailers(&headers) && connection_says(&headers, "x-secret"));
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+        let ours = Instance::new(7);
+        let via = format!("1.1 {} (caf\u{e9}), 1.1 \u{e9}", ours.signature(3));
+        let came = HeaderMap::from_iter([(VIA, line(via.as_bytes()))]);
+        assert_eq!(came_back_through(&came, ours), Some(3));
     }
 
     #[test]
@@ -446,9 +505,54 @@ mod tests {
         let peer = |text: &str| text.parse::<IpAddr>().expect("address");
         let chain =
             map(&[("x-forwarded-for", "10.0.0.1, 203.0.113.9"), ("x-forwarded-for", "192.0.2.8")]);
-        assert_eq!(client_address(peer("192.0.2.7"), &chain, trusted), peer("203.0.113.9"));
-        assert_eq!(client_address(peer("198.51.100.1"), &chain, trusted), peer("198.51.100.1"));
-        let broken = map(&[("x-forwarded-for", "unknown")]);
-        assert_eq!(client_address(peer("192.0.2.7"), &broken, trusted), peer("192.0.2.7"));
+        let known = |text| ClientAddress::Known(peer(text));
+        assert_eq!(client_address(peer("192.0.2.7"), &chain, trusted), known("203.0.113.9"));
+        assert_eq!(client_address(peer("198.51.100.1"), &chain, trusted), known("198.51.100.1"));
+        let none = HeaderMap::new();
+        assert_eq!(client_address(peer("192.0.2.7"), &none, trusted), known("192.0.2.7"));
+    }
+
+    fn behind_192_0_2_7(lines: &[&[u8]]) -> ClientAddress {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(line).expect("a value"));
+        }
+        let trusted = |ip: IpAddr| ip.to_string().starts_with("192.0.2.");
+        client_address("192.0.2.7".parse().expect("address"), &headers, trusted)
+    }
+
+    #[test]
+    fn nothing_that_a_client_says_hides_the_address_that_a_trusted_proxy_appended() {
+        for lines in [
+            &[&b"\xe9, 203.0.113.9"[..]][..],
+            &[b"10.0.0.5", b"\xe9,203.0.113.9"],
+            &[b"unknown, 203.0.113.9"],
+            &[b"\"10.0.0.5, 203.0.113.9"],
+            &[b"203.0.113.9, "],
+            &[b"203.0.113.9", b""],
+            &[b"203.0.113.9:4711"],
+            &[b"\"203.0.113.9\""],
+            &[b"[::ffff:203.0.113.9]:1"],
+            &[b"\"[::ffff:203.0.113.9]\""],
+            &[b"203.0.113.9", b"[::ffff:192.0.2.8]"],
+        ] {
+            let known = ClientAddress::Known("203.0.113.9".parse().expect("address"));
+            assert_eq!(behind_192_0_2_7(lines), known, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_cannot_be_read_is_no_address_and_neither_is_what_stands_before_it() {
+        for lines in [
+            &[&b"unknown"[..]][..],
+            &[b"10.0.0.5, 203.0.113.9\xe9"],
+            &[b"10.0.0.5", b"unix:"],
+            &[b"10.0.0.5, 203.0.113.999"],
+            &[b"10.0.0.5, 203.0.113.9 x"],
+            &[b"10.0.0.5, [203.0.113.9]"],
+        ] {
+            let behind = ClientAddress::Behind("192.0.2.7".parse().expect("address"));
+            assert_eq!(behind_192_0_2_7(lines), behind, "{lines:?}");
+        }
     }
 }

@@ -72,8 +72,11 @@ pub fn number_of(provider: &str) -> u64 {
 
 /// Our token in a client's cookies; `None` where there is none, or none that we made.
 pub fn token(headers: &HeaderMap, name: &str) -> Option<u64> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+    // Another cookie's bytes beyond ASCII must not hide ours.
+    let lines =
+        headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+    let pairs = lines.filter_map(|pair| str::from_utf8(pair).ok());
+    let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.find(|(known, _)| known.trim() == name)?;
     let value = value.trim();
     let is_ours = value.len() == 16 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -168,5 +171,7 @@ mod tests {
         for foreign in ["edge=1f", "edge=+00000000000001f", "xedge=000000000000001f", "edge", ""] {
             assert_eq!(of(foreign), None, "{foreign}");
         }
+        let beside = HeaderValue::from_bytes(b"a=\xe9; edge=000000000000001f").expect("a value");
+        assert_eq!(token(&HeaderMap::from_iter([(COOKIE, beside)]), "edge"), Some(0x1f));
     }
 }

@@ -15,6 +15,8 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
+use super::headers::connection_says;
+
 /// RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const WEBSOCKET: &str = "websocket";
@@ -39,18 +41,13 @@ pub fn asks_for_websocket(head: &Parts) -> bool {
     head.method == Method::GET
         && head.version == Version::HTTP_11
         && one(UPGRADE).is_some_and(is_websocket)
-        && names_upgrade(&head.headers)
+        && connection_says(&head.headers, "upgrade")
         && !head.headers.contains_key(CONTENT_LENGTH)
         && !head.headers.contains_key(TRANSFER_ENCODING)
 }
 
 fn is_websocket(value: &HeaderValue) -> bool {
     value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes())
-}
-
-fn names_upgrade(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).any(|word| word.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 impl Switch {
@@ -86,7 +83,8 @@ impl Switch {
 
     /// Whether an answer of 101 is what was asked for.
     pub fn is_agreed(&self, headers: &HeaderMap) -> bool {
-        let names_it = headers.get(UPGRADE).is_some_and(is_websocket) && names_upgrade(headers);
+        let names_it =
+            headers.get(UPGRADE).is_some_and(is_websocket) && connection_says(headers, "upgrade");
         match self {
             Self::No => false,
             Self::WebSocket => names_it,

@@ -8,8 +8,8 @@ use crate::harness::client::{Ask, Speak};
 use crate::harness::proxy::RunningProxy;
 use crate::harness::recipe::Recipe;
 use crate::harness::stage::Stage;
-use crate::harness::upstream::{FakeUpstream, Transport};
-use crate::harness::within;
+use crate::harness::upstream::{Act, FakeUpstream, Script, Transport};
+use crate::harness::{PORTAL, within};
 
 /// Fields in which a client may lie, with the lie.
 const LIES: [(&str, &str); 10] = [
@@ -86,6 +86,55 @@ async fn a_stranger_cannot_talk_itself_into_allow() {
         assert_eq!(answer.status, 403, "{name}: {lie}");
     }
     assert!(stage.us.sightings().traffic().is_empty());
+}
+
+#[tokio::test]
+async fn no_byte_saves_what_connection_names_in_either_direction() {
+    let stage = Stage::plain().await;
+    let fields = vec![("Connection", "X-Secret, caf\u{e9}"), ("X-Secret", "1")];
+    stage.us.behave(Script::green_probes(Act::Answer(200, fields)));
+    let mut wire = stage.proxy.wire().await;
+    let request = format!(
+        "GET /page HTTP/1.1\r\nHost: {PORTAL}\r\nX-Secret: 1\r\nConnection: X-Secret, caf\u{e9}\r\n\r\n"
+    );
+    wire.send(request).await.expect("sent");
+    let reply = within("an answer", wire.reply()).await.expect("whole");
+    assert_eq!((reply.head.status(), reply.head.get("x-secret")), (200, None));
+    let seen = stage.us.sightings().traffic().pop().expect("it arrived");
+    assert_eq!(seen.get("x-secret"), None);
+}
+
+/// The status of a request through a trusted proxy that sends these bytes.
+async fn status_behind_a_proxy(stage: &Stage, forwarded_for: &[u8]) -> u16 {
+    let mut wire = stage.proxy.wire().await;
+    let begin = format!("GET /page HTTP/1.1\r\nHost: {PORTAL}\r\nX-Forwarded-For: ");
+    let request = [begin.as_bytes(), forwarded_for, b"\r\n\r\n"].concat();
+    wire.send(request).await.expect("sent");
+    within("an answer", wire.reply()).await.expect("whole").head.status()
+}
+
+#[tokio::test]
+async fn no_byte_of_a_client_hides_it_behind_a_trusted_proxy() {
+    let deny = "access: { deny: [203.0.113.0/24] }";
+    let trusted = "trusted_proxies: [127.0.0.0/8]";
+    let stage = Stage::start(Transport::Plain, |r| r.service(deny).top(trusted)).await;
+    for (said, status) in [
+        (&b"\xe9, 203.0.113.9"[..], 403),
+        (b"203.0.113.9:4711", 403),
+        (b"203.0.113.9, ", 403),
+        (b"198.51.100.1, \xe9", 403),
+        (b"203.0.113.9, 198.51.100.1", 200),
+        (b"", 200),
+    ] {
+        assert_eq!(status_behind_a_proxy(&stage, said).await, status, "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxys_word_that_cannot_be_read_matters_only_where_it_is_asked_for() {
+    let trusted = "trusted_proxies: [127.0.0.0/8]";
+    let stage = Stage::start(Transport::Plain, |r| r.top(trusted)).await;
+    assert_eq!(status_behind_a_proxy(&stage, b"unix:").await, 200);
 }
 
 #[tokio::test]

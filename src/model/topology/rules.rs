@@ -65,6 +65,11 @@ impl Access {
         self.allow == other.allow && self.deny == other.deny
     }
 
+    /// Whether it matters who the client is.
+    pub fn asks_who(&self) -> bool {
+        self.allow.is_some() || !self.deny.is_empty() || self.rate.is_some()
+    }
+
     /// Whether a client is let in at all.
     pub fn admits(&self, client: IpAddr) -> bool {
         !self.deny.contains(client)

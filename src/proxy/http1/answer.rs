@@ -3,8 +3,10 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::request::headers::connection_says;
 
 /// The largest head that is read; a larger one is an error.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
@@ -133,7 +135,7 @@ pub(super) fn take(
     let headers = fields_of(&bytes, parsed.headers)?;
     let brings = brings(status, version, &headers, asked)?;
     let stays = version == 1;
-    let said = |word| names(&headers, word);
+    let said = |word| connection_says(&headers, word);
     let afterwards = match stays && !said("close") || !stays && said("keep-alive") {
         true if brings != Brings::UntilClose => Afterwards::Kept,
         true | false => Afterwards::Closed,
@@ -199,12 +201,6 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
         length = Some(number);
     }
     Ok(length)
-}
-
-/// Whether `Connection` names this word.
-fn names(headers: &HeaderMap, word: &str) -> bool {
-    let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).any(|token| token.trim().eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -320,6 +316,7 @@ mod tests {
         for (text, expected) in [
             ("HTTP/1.1 304 OK\r\n\r\n", Afterwards::Kept),
             ("HTTP/1.1 304 OK\r\nConnection: foo, Close\r\n\r\n", Afterwards::Closed),
+            ("HTTP/1.1 304 OK\r\nConnection: caf\u{e9}, close\r\n\r\n", Afterwards::Closed),
             ("HTTP/1.0 304 OK\r\n\r\n", Afterwards::Closed),
             ("HTTP/1.0 304 OK\r\nConnection: keep-alive\r\n\r\n", Afterwards::Kept),
             ("HTTP/1.1 200 OK\r\n\r\n", Afterwards::Closed),

@@ -1,5 +1,6 @@
-//! Limits and trust as plain values, swapped whole by reload and read once per connection.
+//! Limits and trust as plain values, swapped whole by reload and looked at for each connection and request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -22,6 +23,13 @@ pub struct Settings {
     pub traces: Option<crate::model::unit::Permille>,
 }
 
+impl Settings {
+    /// Whether an address is one of `trusted_proxies`.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|range| range.contains(&address))
+    }
+}
+
 /// The current settings. Clone freely.
 #[derive(Clone, Debug)]
 pub struct SettingsCell(Arc<ArcSwap<Settings>>);
@@ -35,6 +43,13 @@ impl SettingsCell {
     /// Read once per connection.
     pub fn current(&self) -> Arc<Settings> {
         self.0.load_full()
+    }
+
+    /// The current ones, where they are others than those. Asked for each request: it counts no
+    /// reference that all workers share, unless there is something new.
+    pub fn newer_than(&self, known: &Arc<Settings>) -> Option<Arc<Settings>> {
+        let current = self.0.load();
+        (!Arc::ptr_eq(&current, known)).then(|| Arc::clone(&current))
     }
 
     /// By reload only.

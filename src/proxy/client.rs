@@ -12,32 +12,41 @@ use super::tunnel::Tunnel;
 use super::worker::Worker;
 use crate::exchange::edge::ListenerState;
 use crate::exchange::settings::Settings;
-use crate::model::client::prefix;
 use crate::model::listening::Redirect;
-use crate::request::headers::{
-    ClientAddress, Proto, Trust, X_FORWARDED_FOR, client_address, forwarded_element,
-};
-use crate::request::witness::client_prefix;
+use crate::request::headers::{ClientAddress, Proto, Trust, client_address, forwarded_element};
 
 /// What every request of one connection has in common.
 pub(super) struct Client {
     pub(super) worker: Rc<Worker>,
     pub(super) listener: Arc<ListenerState>,
-    pub(super) settings: Arc<Settings>,
+    /// Those that hold now, see [`Client::keep_up`].
+    pub(super) settings: RefCell<Arc<Settings>>,
     pub(super) peer: IpAddr,
     /// `peer` as a field value, made once.
     pub(super) peer_value: HeaderValue,
-    pub(super) trust: Trust,
+    pub(super) trust: Cell<Trust>,
     pub(super) proto: Proto,
     pub(super) redirect: Redirect,
     pub(super) activity: Rc<Activity>,
     /// The last request's host and its element of `Forwarded`: the next one mostly asks the same.
     pub(super) forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
+    /// Whether it was looked at as what may be a proxy's.
+    pub(super) noted: Cell<bool>,
     /// What an HTTP/1.1 connection becomes after a 101.
     pub(super) tunnel: RefCell<Option<Tunnel>>,
 }
 
 impl Client {
+    /// Takes over what a reload has changed: a connection may be older than the trust in its other end,
+    /// and outlive it.
+    pub(super) fn keep_up(&self) {
+        let newer = self.worker.settings.newer_than(&self.settings.borrow());
+        if let Some(settings) = newer {
+            self.trust.set(trust(&settings, self.peer));
+            self.settings.replace(settings);
+        }
+    }
+
     /// The element of `Forwarded` for a request to this host.
     pub(super) fn forwarded(&self, authority: &HeaderValue) -> HeaderValue {
         let mut last = self.forwarded.borrow_mut();
@@ -55,36 +64,17 @@ impl Client {
 
     /// Who asks: the other end, or whom trusted proxies name.
     pub(super) fn origin(&self, headers: &HeaderMap) -> ClientAddress {
-        match self.trust {
+        match self.trust.get() {
             Trust::Stranger => ClientAddress::Known(self.peer),
-            Trust::TrustedProxy => client_address(self.peer, headers, |ip| self.is_trusted(ip)),
+            Trust::TrustedProxy => {
+                let settings = self.settings.borrow();
+                client_address(self.peer, headers, |ip| settings.trusts(ip))
+            }
         }
-    }
-
-    /// Looks, at a connection's first request, whether it seems to be a proxy's.
-    pub(super) fn note_forwarding(&self, headers: &HeaderMap) {
-        if self.forwarded.borrow().is_some() {
-            return;
-        }
-        let claims = self.trust == Trust::Stranger && headers.contains_key(X_FORWARDED_FOR);
-        let network = claims.then(|| client_prefix(self.peer).get());
-        if self.listener.rows[self.worker.index].forwarded.note(network) {
-            tracing::warn!(
-                network = %prefix(self.peer),
-                listener = %self.listener.address,
-                "nearly all connections come from a proxy that is not in `trusted_proxies`: its \
-                 clients are taken for one"
-            );
-        }
-    }
-
-    /// Whether an address is one of `trusted_proxies`.
-    fn is_trusted(&self, address: IpAddr) -> bool {
-        is_trusted(&self.settings, address)
     }
 }
 
-/// Whether an address is one of `trusted_proxies`.
-pub(super) fn is_trusted(settings: &Settings, address: IpAddr) -> bool {
-    settings.trusted_proxies.iter().any(|range| range.contains(&address))
+/// Whether an end's word is believed.
+pub(super) fn trust(settings: &Settings, peer: IpAddr) -> Trust {
+    if settings.trusts(peer) { Trust::TrustedProxy } else { Trust::Stranger }
 }

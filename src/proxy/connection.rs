@@ -1,6 +1,6 @@
 //! One client connection, from its first byte to its last: who it is, TLS, the choice of protocol.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -36,7 +36,7 @@ use crate::model::client::ClientKey;
 use crate::model::listening::{Manner, ProxyHeader};
 use crate::model::refusal::Refusal;
 use crate::net::preamble;
-use crate::request::headers::{Proto, Trust};
+use crate::request::headers::Proto;
 
 /// Bytes of a TLS connection that wait, encrypted, for the client to take them.
 const TLS_UNSENT: usize = 16 * 1024;
@@ -102,7 +102,7 @@ impl Connection {
         }
         let balancer = self.peer.ip().to_canonical();
         let limit = self.settings.limits.header_read_timeout;
-        let said = match client::is_trusted(&self.settings, balancer) {
+        let said = match self.settings.trusts(balancer) {
             // Half a header is nobody's request: it is dropped at a drain.
             true => tokio::select! {
                 said = tokio::time::timeout(limit, Box::pin(preamble::take(stream))) => said,
@@ -132,7 +132,7 @@ impl Connection {
     fn takes_a_place(&mut self) -> bool {
         let client = self.peer.ip().to_canonical();
         let limit = self.settings.limits.max_connections_per_client.of(client);
-        let Some(limit) = limit.filter(|_| !client::is_trusted(&self.settings, client)) else {
+        let Some(limit) = limit.filter(|_| !self.settings.trusts(client)) else {
             return true;
         };
         self.of_client = self.worker.edge.by_client.admit(ClientKey::of(client), limit);
@@ -176,22 +176,19 @@ impl Connection {
 
     fn client(&self, proto: Proto) -> Rc<Client> {
         let peer = self.peer.ip().to_canonical();
-        let trust = match client::is_trusted(&self.settings, peer) {
-            true => Trust::TrustedProxy,
-            false => Trust::Stranger,
-        };
         Rc::new(Client {
             worker: Rc::clone(&self.worker),
             listener: Arc::clone(&self.listener),
-            settings: Arc::clone(&self.settings),
+            settings: RefCell::new(Arc::clone(&self.settings)),
             peer,
             peer_value: HeaderValue::try_from(peer.to_string())
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            trust,
+            trust: Cell::new(client::trust(&self.settings, peer)),
             proto,
             redirect: self.manner.redirect,
             activity: Activity::new(),
             forwarded: RefCell::default(),
+            noted: Cell::default(),
             tunnel: RefCell::default(),
         })
     }

@@ -9,16 +9,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderMap;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::client::Client;
 use super::connection::Connection;
 use super::worker::Worker;
 use crate::clock;
 use crate::exchange::edge::ListenerState;
+use crate::model::client::prefix;
 use crate::model::listening::Manner;
 use crate::model::refusal::Refusal;
+use crate::request::headers::{Trust, X_FORWARDED_FOR};
+use crate::request::witness::client_prefix;
 
 /// Pause when the process has no descriptor left for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(20);
@@ -88,6 +93,24 @@ pub(super) fn accept(
     };
     let tasks = (0..shared.sockets.len()).map(serve).collect();
     Ok(Accepting { shared, tasks })
+}
+
+/// Looks, at a connection's first request, whether it seems to be a proxy's.
+pub(super) fn note_forwarding(client: &Client, headers: &HeaderMap) {
+    if client.noted.replace(true) {
+        return;
+    }
+    let claims = client.trust.get() == Trust::Stranger && headers.contains_key(X_FORWARDED_FOR);
+    let network = claims.then(|| client_prefix(client.peer).get());
+    let listener = &client.listener;
+    if listener.rows[client.worker.index].forwarded.note(network) {
+        tracing::warn!(
+            network = %prefix(client.peer),
+            listener = %listener.address,
+            "nearly all connections come from a proxy that is not in `trusted_proxies`: its \
+             clients are taken for one"
+        );
+    }
 }
 
 /// The client was gone before we got to it.

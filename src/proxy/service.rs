@@ -27,6 +27,7 @@ use super::story::Story;
 use super::transaction::{End, Transaction};
 use super::tunnel::Tunnel;
 use super::worker::Stage;
+use super::{listener, reject};
 use crate::clock;
 use crate::exchange::budget;
 use crate::exchange::snapshot::View;
@@ -60,6 +61,7 @@ async fn tell(
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let (parts, incoming) = request.into_parts();
+    client.keep_up();
     let story = Story::begin(&client, &parts);
     let (version, asks_for_head) = (parts.version, parts.method == Method::HEAD);
     let mut response = answer(&client, active, (parts, incoming), story.as_ref()).await;
@@ -95,6 +97,8 @@ async fn answer(
         Ok(matched) => matched,
         Err(turned) => return turned.answer(client, &view, &parts, story),
     };
+    // Also of whom `access` keeps out: all of a proxy's clients, where it should be trusted and is not.
+    listener::note_forwarding(client, &parts.headers);
     let state = view.states.pool(matched.found.pool);
     if let Some(story) = story {
         story.routed(state, view.routing.generation, &matched.authority);
@@ -226,7 +230,7 @@ fn keep_out(client: &Client, view: &View, matched: &Matched, parts: &Parts) -> R
         let expectations = client.worker.edge.expectations(now);
         expectations.admit(&pool.service, asking, allowance, now).map_err(Turned::Later)?;
     }
-    let limit = client.settings.limits.max_request_body;
+    let limit = client.settings.borrow().limits.max_request_body;
     match announced_length(parts).is_some_and(|length| length > limit) {
         true => Err(Turned::Away(Refusal::BodyTooLarge)),
         false => Ok(()),
@@ -261,7 +265,7 @@ fn transaction(
     let Found { pool, host, realm, spelling, .. } = found;
     let Rules { retry: rule, timeouts, .. } = &view.routing.topology.pool(pool).rules;
     let witness = witness(origin, &parts.method, parts.uri.path());
-    let limit = client.settings.limits.max_request_body;
+    let limit = client.settings.borrow().limits.max_request_body;
     let body = RequestBody::new(
         incoming,
         rule.replay_body,
@@ -270,7 +274,6 @@ fn transaction(
     );
     let body = body.noted_in(&client.activity).of_stream(parts.version == Version::HTTP_2);
     let takes_trailers = headers::takes_trailers(&parts.headers);
-    client.note_forwarding(&parts.headers);
     rewrite(client, &mut parts, &authority);
     if let (Some(story), Some(id)) = (story, parts.headers.get(headers::X_REQUEST_ID)) {
         story.named(id);
@@ -358,7 +361,7 @@ fn announced_length(parts: &Parts) -> Option<u64> {
 fn rewrite(client: &Client, parts: &mut Parts, authority: &HeaderValue) {
     let facts = Facts {
         peer: &client.peer_value,
-        trust: client.trust,
+        trust: client.trust.get(),
         proto: client.proto,
         authority,
         forwarded: client.forwarded(authority),

@@ -137,7 +137,8 @@ struct Told {
 impl Story {
     /// Of a request whose head has come; `None` where none is written down.
     pub(super) fn begin(client: &Client, parts: &Parts) -> Option<Rc<Self>> {
-        let log = client.settings.access_log.as_ref();
+        let settings = client.settings.borrow();
+        let log = settings.access_log.as_ref();
         #[cfg(feature = "otlp")]
         let traced = super::trace::Traced::begin(client, parts, log);
         #[cfg(feature = "otlp")]

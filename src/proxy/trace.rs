@@ -61,11 +61,12 @@ pub(super) struct Mark {
 impl Traced {
     /// Of a request whose head has come; `None` where it is not traced.
     pub(super) fn begin(client: &Client, parts: &Parts, log: Option<&AccessLog>) -> Option<Self> {
-        let share = client.settings.traces?;
+        let share = client.settings.borrow().traces?;
         client.worker.traces.as_ref()?;
         let said = trace_context::read(&parts.headers);
         let is_drawn = || share == Permille::ALL || fastrand::u16(0..1000) < share.get();
-        let (trace, before, flags) = match trace_context::decide(said, client.trust, is_drawn) {
+        let (trace, before, flags) = match trace_context::decide(said, client.trust.get(), is_drawn)
+        {
             Decision::Pass => return None,
             Decision::Follow(parent) => (parent.trace, Before::Parent(parent.span), parent.flags),
             Decision::Begin(stranger) => {

@@ -99,6 +99,47 @@ async fn a_proxy_that_should_be_trusted_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_should_be_trusted_is_noticed_where_access_keeps_its_clients_out() {
+    let allow = "access: { allow: [203.0.113.0/24] }";
+    let stage = Stage::start(Transport::Plain, |recipe| recipe.service(allow)).await;
+    let suspected = |m: &Metrics| m.sum("bascule_untrusted_proxy", &[]) > 0.0;
+    let ask = Ask::get("/page").header("X-Forwarded-For", "203.0.113.9");
+    let noticed = async {
+        while !suspected(&stage.proxy.metrics().await) {
+            for _ in 0..50 {
+                assert_eq!(stage.proxy.send(Speak::Http1, &ask).await.status, 403);
+            }
+        }
+    };
+    within("the suspicion", noticed).await;
+}
+
+#[tokio::test]
+async fn trust_that_a_reload_gives_or_takes_holds_on_connections_that_are_open() {
+    let us = FakeUpstream::start("us", Transport::Plain).await;
+    let allow = "access: { allow: [203.0.113.0/24] }";
+    let distrusts = Recipe::portal().upstream(&us, "US").service(allow);
+    let trusts = distrusts.clone().top("trusted_proxies: [127.0.0.0/8]");
+    let ask = Ask::get("/page").header("X-Forwarded-For", "203.0.113.9");
+    for speak in [Speak::Http1, Speak::TlsHttp2] {
+        let proxy = RunningProxy::start(&distrusts).await;
+        let mut session = proxy.session(speak).await;
+        let mut status =
+            async || within("an answer", session.send(&ask)).await.expect("whole").status;
+        assert_eq!(status().await, 403, "{speak:?}");
+        for (recipe, expected) in [(&trusts, 200), (&distrusts, 403)] {
+            let before = proxy.metrics().await.sum("bascule_config_generation", &[]);
+            proxy.rename_over(&recipe.yaml());
+            proxy.signal("HUP");
+            let taken = |m: &Metrics| m.sum("bascule_config_generation", &[]) > before;
+            proxy.metrics_when("a reload", taken).await;
+            let turned = async { while status().await != expected {} };
+            within("the new trust", turned).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn one_client_has_a_bounded_number_of_connections() {
     let limits = "limits: { max_connections_per_client: 3 }";
     let stage = Stage::start(Transport::Plain, |recipe| recipe.top(limits)).await;

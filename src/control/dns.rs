@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::names::{Found, MOST_ADDRESSES, NameError, Names};
+use super::names::{Found, NameError, Names};
 use crate::clock;
 use crate::exchange::addresses::Answer;
 use crate::exchange::evidence::{Evidence, EvidenceSender};
@@ -28,6 +28,8 @@ const MOST_BACKOFF: Duration = Duration::from_secs(30);
 /// How long an address is still tried, after the others, that a later answer does not name: providers
 /// show each time a few of many.
 const RECENT: Duration = Duration::from_secs(60);
+/// Addresses kept of an answer.
+const MOST_KEPT: usize = 32;
 
 /// Keeps every address book of the current topology.
 #[derive(Debug)]
@@ -158,14 +160,19 @@ impl Keeper {
 
 impl Keeper {
     /// The addresses of an answer, then those of answers just before it.
-    fn with_recent(&mut self, fresh: Vec<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
+    fn with_recent(&mut self, mut fresh: Vec<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
+        // Of more than there is room for, those that have not failed.
+        if fresh.len() > MOST_KEPT {
+            self.upstream.addresses.order(&mut fresh, now);
+            fresh.truncate(MOST_KEPT);
+        }
         let is_recent = |at: Instant| now.saturating_duration_since(at) < RECENT;
         self.recent.retain(|(address, at)| is_recent(*at) && !fresh.contains(address));
         let mut all = fresh.clone();
         all.extend(self.recent.iter().map(|(address, _)| *address));
-        all.truncate(MOST_ADDRESSES);
+        all.truncate(MOST_KEPT);
         self.recent.extend(fresh.into_iter().map(|address| (address, now)));
-        self.recent.truncate(2 * MOST_ADDRESSES);
+        self.recent.truncate(2 * MOST_KEPT);
         all
     }
 }

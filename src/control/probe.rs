@@ -82,9 +82,18 @@ struct Learned {
 
 /// Asks once. Ends within the question's timeout.
 pub async fn ask(question: &Question, addresses: &[SocketAddr]) -> Asked {
+    ask_noting(question, addresses, &|_| {}).await
+}
+
+/// The same; `failed` is told of addresses that take no connection, or shake no hands.
+pub async fn ask_noting(
+    question: &Question,
+    addresses: &[SocketAddr],
+    failed: &impl Fn(SocketAddr),
+) -> Asked {
     let deadline = Instant::from_std(clock::now() + question.timeout);
     let learned = Learned::default();
-    let result = attempt(question, addresses, deadline, &learned).await;
+    let result = attempt(question, (addresses, failed), deadline, &learned).await;
     let result = result.unwrap_or_else(|kind| Some(ProbeResult::Failed(kind)));
     let Learned { certificate_end, unwell, look } = learned;
     let certificate_end = certificate_end.get();
@@ -93,7 +102,7 @@ pub async fn ask(question: &Question, addresses: &[SocketAddr]) -> Asked {
 
 async fn attempt(
     question: &Question,
-    addresses: &[SocketAddr],
+    (addresses, failed): (&[SocketAddr], &impl Fn(SocketAddr)),
     deadline: Instant,
     learned: &Learned,
 ) -> Result<Option<ProbeResult>, FailureKind> {
@@ -101,7 +110,8 @@ async fn attempt(
         return Err(FailureKind::Dns);
     }
     let within = |late, broken| Within { deadline, late, broken };
-    let stream = match tokio::time::timeout_at(deadline, dial::connect(addresses)).await {
+    let dialled = dial::connect_noting(addresses, failed);
+    let stream = match tokio::time::timeout_at(deadline, dialled).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if dial::is_our_own_lack(&error) => {
             tracing::debug!(%error, "a probe could not be sent");
@@ -114,8 +124,13 @@ async fn attempt(
         Some(tls) => {
             let host = question.host();
             let name = tls_client::server_name(without_port(&host)).ok_or(FailureKind::Tls)?;
+            let peer = stream.peer_addr();
             let handshake = tls_client::handshake(Arc::clone(tls), name, stream);
-            within(FailureKind::Tls, FailureKind::Tls).wait(handshake).await?
+            let shaken = within(FailureKind::Tls, FailureKind::Tls).wait(handshake).await;
+            if let (Err(_), Ok(peer)) = (&shaken, peer) {
+                failed(peer);
+            }
+            shaken?
         }
     };
     learned.certificate_end.set(tls_client::end_of_certificate(&stream));

@@ -248,8 +248,12 @@ impl Target {
     async fn probe(&self) -> Report {
         let addresses = self.addresses().await;
         let began = clock::now();
+        let failed = |address| match &self.whom {
+            Whom::Upstream { state, .. } => state.addresses.failed(address, clock::now()),
+            Whom::Origin { .. } => {}
+        };
         let Asked { result, certificate_end, unwell, look } =
-            probe::ask(&self.question, &addresses).await;
+            probe::ask_noting(&self.question, &addresses, &failed).await;
         let at = clock::now();
         Report { at, result, certificate_end, unwell, look, took: at - began }
     }
@@ -280,7 +284,7 @@ impl Target {
                 while state.addresses.current().addresses.is_empty() && clock::now() < deadline {
                     tokio::time::sleep(ADDRESS_POLL).await;
                 }
-                state.addresses.current().addresses.clone()
+                state.addresses.to_try(clock::now())
             }
             Whom::Origin { names, last, .. } => {
                 let port = self.question.endpoint.port;

@@ -10,7 +10,7 @@
 //! | [`evidence`]: notes, pairs, probe reports | proxy, prober | steering | newest dropped and counted |
 //! | [`budget`]: retries of the last 10 s | each worker, its own row | proxy | no retry, counted |
 //! | [`lately`]: clients and host names that had a good answer | every worker, a word each | proxy | a stranger, whose failures say nothing |
-//! | [`addresses`]: upstream name → addresses | dns | net::dial, prober | last good answer kept |
+//! | [`addresses`]: upstream name → addresses, and which failed lately | dns; proxy, prober | proxy, prober | last good answer kept; the oldest failure forgotten |
 //! | [`certificates`]: server name → key | reload | net::tls_server | last good one kept |
 //! | [`settings`]: limits, trusted proxies | reload | proxy | last good ones kept |
 //! | [`board`]: what the detector thinks | steering | admin | as of the last drain |

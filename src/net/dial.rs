@@ -7,37 +7,53 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-/// Head start of one address over the next (RFC 8305, section 8).
+use crate::clock;
+
+/// Head start of the first address over the next (RFC 8305, section 8).
 const STAGGER: Duration = Duration::from_millis(250);
-/// Addresses tried for one connection; further ones wait for the next dial.
-const MAX_ADDRESSES: usize = 8;
+/// Of each later one, and the least that the same section advises: a few silent addresses in a row
+/// must leave time for a good one behind them.
+const LATER_STAGGER: Duration = Duration::from_millis(100);
+/// Addresses tried for one connection: all that an address book keeps.
+const MAX_ADDRESSES: usize = 32;
+
+/// [`connect_noting`], for somebody who keeps no book.
+///
+/// # Errors
+/// As there.
+pub async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    connect_noting(addresses, &|_| {}).await
+}
 
 /// Connects to the first address that answers, in the given order, IPv6 and IPv4 in turn. The
 /// caller bounds the whole by a timeout; dropping the future closes every half-made connection.
+/// `failed` is told of each address that refused, or came to nothing in spite of its head start.
 ///
 /// # Errors
 /// The last attempt's error when all failed; [`io::ErrorKind::NotFound`] without an address.
-pub async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    if let [only] = addresses {
-        return connected(*only).await;
-    }
+pub async fn connect_noting(
+    addresses: &[SocketAddr],
+    failed: &impl Fn(SocketAddr),
+) -> io::Result<TcpStream> {
     let mut waiting = interleaved(addresses);
-    let mut running: Vec<Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>> = Vec::new();
+    let mut running = Running { attempts: Vec::new(), failed };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
+    let mut head_start = STAGGER;
     loop {
         if let Some(address) = waiting.pop_front() {
-            running.push(Box::pin(connected(address)));
-        } else if running.is_empty() {
+            running.begin(address);
+        } else if running.attempts.is_empty() {
             return Err(last);
         }
         let more = !waiting.is_empty();
-        let mut stagger = pin!(tokio::time::sleep(STAGGER));
+        let mut stagger =
+            pin!(tokio::time::sleep(std::mem::replace(&mut head_start, LATER_STAGGER)));
         let round = std::future::poll_fn(|context| {
-            if let Poll::Ready(done) = poll_any(&mut running, context) {
+            if let Poll::Ready(done) = running.poll_any(context) {
                 return Poll::Ready(Some(done));
             }
             if more && stagger.as_mut().poll(context).is_ready() {
@@ -67,18 +83,49 @@ async fn connected(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The first of the running attempts to end; it is removed.
-fn poll_any(
-    running: &mut Vec<Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>>,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<TcpStream>> {
-    for place in 0..running.len() {
-        if let Poll::Ready(done) = running[place].as_mut().poll(context) {
-            drop(running.swap_remove(place));
-            return Poll::Ready(done);
+struct Attempt {
+    address: SocketAddr,
+    began: Instant,
+    connecting: Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>,
+}
+
+/// Attempts under way.
+struct Running<'a, F: Fn(SocketAddr)> {
+    attempts: Vec<Attempt>,
+    failed: &'a F,
+}
+
+impl<F: Fn(SocketAddr)> Running<'_, F> {
+    fn begin(&mut self, address: SocketAddr) {
+        let connecting = Box::pin(connected(address));
+        self.attempts.push(Attempt { address, began: clock::now(), connecting });
+    }
+
+    /// The first of them to end; it is removed.
+    fn poll_any(&mut self, context: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+        for place in 0..self.attempts.len() {
+            if let Poll::Ready(done) = self.attempts[place].connecting.as_mut().poll(context) {
+                let attempt = self.attempts.swap_remove(place);
+                if done.as_ref().is_err_and(|error| !is_our_own_lack(error)) {
+                    (self.failed)(attempt.address);
+                }
+                return Poll::Ready(done);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl<F: Fn(SocketAddr)> Drop for Running<'_, F> {
+    /// Another one was faster, or the caller's patience is over.
+    fn drop(&mut self) {
+        let now = clock::now();
+        for attempt in &self.attempts {
+            if now.saturating_duration_since(attempt.began) >= LATER_STAGGER {
+                (self.failed)(attempt.address);
+            }
         }
     }
-    Poll::Pending
 }
 
 /// One of each family in turn, beginning with the family of the first, as RFC 8305, section 4.
@@ -100,6 +147,8 @@ fn interleaved(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     fn address(text: &str) -> SocketAddr {
@@ -128,6 +177,23 @@ mod tests {
         let live = live.local_addr().expect("address");
         let stream = connect(&[dead, live]).await.expect("the live one");
         assert_eq!(stream.peer_addr().expect("peer"), live);
+    }
+
+    #[tokio::test]
+    async fn many_dead_addresses_do_not_keep_a_live_one_from_serving_and_are_told_of() {
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let live = listening.local_addr().expect("address");
+        // Nobody listens there: the whole of 127.0.0.0/8 is this machine.
+        let dead: Vec<_> =
+            (1..20).map(|n| SocketAddr::from(([127, 9, 9, n], live.port()))).collect();
+        let told = RefCell::new(Vec::new());
+        let note = |address| told.borrow_mut().push(address);
+        let all: Vec<_> = dead.iter().copied().chain([live]).collect();
+        let stream = connect_noting(&all, &note).await.expect("the live one");
+        assert_eq!(stream.peer_addr().expect("peer"), live);
+        let mut told: Vec<SocketAddr> = told.into_inner();
+        told.sort_unstable();
+        assert_eq!(told, dead);
     }
 
     #[tokio::test]

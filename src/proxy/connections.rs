@@ -298,23 +298,39 @@ impl UpstreamConnections {
         self: &Rc<Self>,
         wanted: &Wanted<'_>,
     ) -> Result<Lent, ConnectError> {
-        let made = tokio::time::timeout(wanted.connect_timeout, self.make(wanted)).await;
+        let book = &self.state.addresses;
+        let shaking = Cell::new(None);
+        let made = tokio::time::timeout(wanted.connect_timeout, self.make(wanted, &shaking)).await;
         let late = || ConnectError::Connect(io::ErrorKind::TimedOut.into());
         let made = made.unwrap_or_else(|_| Err(late()));
+        match (&made, shaking.get()) {
+            (Ok(_), Some(address)) => book.served(address),
+            // One that takes connections and shakes no hands would be tried first for ever.
+            (Err(_), Some(address)) => book.failed(address, clock::now()),
+            (_, None) => {}
+        }
         if made.is_err() {
             // The addresses may be the reason.
-            self.state.addresses.ask_again();
+            book.ask_again();
         }
         made
     }
 
-    async fn make(self: &Rc<Self>, wanted: &Wanted<'_>) -> Result<Lent, ConnectError> {
-        let answer = self.state.addresses.current();
-        if answer.addresses.is_empty() {
+    /// `shaking`: the address that has taken the connection.
+    async fn make(
+        self: &Rc<Self>,
+        wanted: &Wanted<'_>,
+        shaking: &Cell<Option<SocketAddr>>,
+    ) -> Result<Lent, ConnectError> {
+        let book = &self.state.addresses;
+        let addresses = book.to_try(clock::now());
+        if addresses.is_empty() {
             return Err(ConnectError::NoAddress);
         }
-        let tcp = dial::connect(&answer.addresses).await.map_err(ConnectError::Connect)?;
+        let failed = |address| book.failed(address, clock::now());
+        let tcp = dial::connect_noting(&addresses, &failed).await.map_err(ConnectError::Connect)?;
         let address = tcp.peer_addr().map_err(ConnectError::Connect)?;
+        shaking.set(Some(address));
         let stream = match wanted.tls {
             None => tls_client::Stream::Plain(tcp),
             Some(config) => {

@@ -125,12 +125,22 @@ async fn an_answer_without_an_address_is_a_failure() {
     }
 }
 
-#[tokio::test(flavor = "local")]
-async fn too_many_addresses_are_cut() {
-    let many = (0..40).map(|n| Ipv4Addr::new(192, 0, 2, n)).collect();
-    let server = server_that(Says::Addresses { v4: many, v6: Vec::new(), ttl: 60 }).await;
-    let found = server.names().look_up("portal.cdn.example").await;
-    assert_eq!(found.expect("an answer").addresses.len(), MOST_ADDRESSES);
+#[test]
+fn of_too_many_addresses_those_are_kept_that_have_not_failed() {
+    let mut keeper = keeper(system());
+    let now = clock::now();
+    let all: Vec<IpAddr> = (0..100).map(|n| Ipv4Addr::new(192, 0, 2, n).into()).collect();
+    let mut tried = Vec::new();
+    while tried.len() < all.len() {
+        let found = Found { addresses: all.clone(), life: Duration::from_secs(5) };
+        keeper.take(Ok(found), now);
+        let kept = keeper.upstream.addresses.to_try(now);
+        assert_eq!(kept.len(), MOST_KEPT);
+        let new: Vec<_> = kept.into_iter().filter(|address| !tried.contains(address)).collect();
+        assert!(!new.is_empty(), "after {}", tried.len());
+        new.iter().for_each(|address| keeper.upstream.addresses.failed(*address, now));
+        tried.extend(new);
+    }
 }
 
 #[tokio::test(flavor = "local")]

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,10 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{Record, RecordType};
 
 use crate::clock;
+use crate::exchange::addresses::MOST_FAILURES;
 use crate::model::name_server::{NameServer, ServerHost, Speech};
 
 /// Bounds of an answer's life, whatever its TTL says.
@@ -22,8 +25,11 @@ pub(super) const LIFE: (Duration, Duration) = (Duration::from_secs(5), Duration:
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// For a whole look-up, however many servers are asked.
 const TIMEOUT: Duration = Duration::from_secs(8);
-/// Addresses kept of one answer.
-pub(super) const MOST_ADDRESSES: usize = 32;
+/// Addresses looked at of one answer.
+pub(super) const MOST_ADDRESSES: usize = MOST_FAILURES;
+/// How long one family is waited for when the other has brought addresses: a server that never says
+/// that there is none must not keep those back.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(500);
 /// How long the address of a server that is known by name is gone by.
 const SERVER_LIFE: Duration = Duration::from_secs(300);
 
@@ -139,7 +145,7 @@ impl Names {
         let options = builder.options_mut();
         options.timeout = SERVER_TIMEOUT;
         options.attempts = 1;
-        // Names are asked for as they are typed, before any search list.
+        // A word without a dot is asked for as it is typed, before any search list.
         options.ndots = 0;
         // The address book is the cache.
         options.cache_size = 0;
@@ -147,10 +153,24 @@ impl Names {
     }
 }
 
+/// A name with a dot in it is whole: with the system's search list behind it, one that is gone would
+/// become somebody else's.
+fn whole(name: &str) -> Option<String> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.contains('.').then(|| format!("{name}."))
+}
+
 async fn found(resolver: &TokioResolver, name: &str) -> Result<Found, NameError> {
-    let answer = resolver.lookup_ip(name).await.map_err(NameError::NoAnswer)?;
+    let records = match whole(name) {
+        Some(whole) => both_families(resolver, &whole).await?,
+        // A word of this machine's own network: both families of the first name that has any.
+        None => {
+            let answer = resolver.lookup_ip(name).await.map_err(NameError::NoAnswer)?;
+            answer.as_lookup().answers().to_vec()
+        }
+    };
     let mut addresses = Vec::new();
-    for address in answer.iter() {
+    for address in records.iter().filter_map(|record| record.data.ip_addr()) {
         if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -159,10 +179,51 @@ async fn found(resolver: &TokioResolver, name: &str) -> Result<Found, NameError>
         return Err(NameError::Empty);
     }
     // A chain of records lives as long as its shortest link.
-    let ttl = answer.as_lookup().answers().iter().map(|record| record.ttl).min();
+    let ttl = records.iter().map(|record| record.ttl).min();
     let life = Duration::from_secs(ttl.unwrap_or(0).into()).clamp(LIFE.0, LIFE.1);
     Ok(Found { addresses, life })
 }
+
+/// Both families, IPv6 first; the one that has come where the other is late.
+async fn both_families(resolver: &TokioResolver, name: &str) -> Result<Vec<Record>, NameError> {
+    let asked = |family| async move {
+        let answer = resolver.lookup(name, family).await.map_err(NameError::NoAnswer)?;
+        Ok::<_, NameError>(answer.answers().to_vec())
+    };
+    let (mut v6, mut v4) = (pin!(asked(RecordType::AAAA)), pin!(asked(RecordType::A)));
+    // What the other one has learned so far stays in its future.
+    let (v6, v4) = tokio::select! {
+        first = &mut v6 => {
+            let second = second(&first, v4).await;
+            (Some(first), second)
+        }
+        first = &mut v4 => {
+            let second = second(&first, v6).await;
+            (second, Some(first))
+        }
+    };
+    match (v6, v4) {
+        (Some(Ok(mut v6)), Some(Ok(v4))) => {
+            v6.extend(v4);
+            Ok(v6)
+        }
+        (Some(Ok(one)), _) | (_, Some(Ok(one))) => Ok(one),
+        (Some(Err(error)), _) | (_, Some(Err(error))) => Err(error),
+        (None, None) => Err(NameError::Empty),
+    }
+}
+
+/// The other family, if it comes in time: where the first one brought nothing there is no hurry.
+async fn second<A: Future<Output = Answered>>(first: &Answered, other: A) -> Option<Answered> {
+    match first {
+        Ok(records) if !records.is_empty() => {
+            tokio::time::timeout(RESOLUTION_DELAY, other).await.ok()
+        }
+        Ok(_) | Err(_) => Some(other.await),
+    }
+}
+
+type Answered = Result<Vec<Record>, NameError>;
 
 fn configured(server: &NameServer, ip: IpAddr) -> NameServerConfig {
     let connections = match &server.speech {

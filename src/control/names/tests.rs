@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
-use hickory_resolver::proto::op::Message;
-use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::RData;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -149,4 +149,75 @@ async fn without_a_server_that_can_be_found_nothing_is() {
     let server = NameServer { host, port: 443, speech: https(NAME) };
     let names = Names::new(&[server], tls_client::bare(RootCertStore::empty()));
     assert!(names.look_up("portal.cdn.example").await.is_err());
+}
+
+#[test]
+fn a_name_with_a_dot_is_whole_and_a_word_is_not() {
+    assert_eq!(whole("portal.cdn.example").as_deref(), Some("portal.cdn.example."));
+    assert_eq!(whole("portal.cdn.example.").as_deref(), Some("portal.cdn.example."));
+    for word in ["origin", "origin.", "localhost"] {
+        assert_eq!(whole(word), None, "{word}");
+    }
+}
+
+/// A resolver with a search list, at a server that answers each question as it is told.
+async fn searching(says: fn(&str, RecordType) -> Option<Vec<RData>>) -> TokioResolver {
+    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bind");
+    let address = socket.local_addr().expect("an address");
+    spawn_local(async move {
+        let mut bytes = [0; 1500];
+        loop {
+            let (length, peer) = socket.recv_from(&mut bytes).await.expect("receive");
+            let question = Message::from_vec(&bytes[..length]).expect("a question");
+            let query = question.queries[0].clone();
+            let Some(data) = says(&query.name().to_string(), query.query_type()) else { continue };
+            let mut answer = question.into_response();
+            if data.is_empty() {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+            }
+            let record = |data| Record::from_rdata(query.name().clone(), 60, data);
+            answer.insert_answers(data.into_iter().map(record).collect());
+            let answer = answer.to_vec().expect("an answer");
+            socket.send_to(&answer, peer).await.expect("send");
+        }
+    });
+    let mut server = ConnectionConfig::udp();
+    server.port = address.port();
+    let server = NameServerConfig::new(address.ip(), true, vec![server]);
+    let search = vec!["corp.example.".parse().expect("a name")];
+    let config = ResolverConfig::from_parts(None, search, vec![server]);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    builder.options_mut().ndots = 0;
+    builder.build().expect("a resolver")
+}
+
+fn one(last: u8) -> Option<Vec<RData>> {
+    Some(vec![RData::A(Ipv4Addr::new(192, 0, 2, last).into())])
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_name_that_is_gone_is_not_looked_for_in_a_search_domain() {
+    let wildcard = |name: &str, family| match name.ends_with(".corp.example.") {
+        true if family == RecordType::A => one(66),
+        _ => Some(Vec::new()),
+    };
+    let resolver = searching(wildcard).await;
+    let gone = found(&resolver, "portal.cdn.example").await;
+    assert!(gone.is_err(), "{gone:?}");
+    // A word without a dot is the search list's.
+    let word = found(&resolver, "origin").await.expect("an answer");
+    assert_eq!(word.addresses, [IpAddr::from([192, 0, 2, 66])]);
+}
+
+#[tokio::test]
+async fn addresses_of_one_family_do_not_wait_for_ever_for_the_other() {
+    let data = RData::A(Ipv4Addr::new(192, 0, 2, 1).into());
+    let name = "portal.cdn.example.".parse().expect("a name");
+    let brought = Ok(vec![Record::from_rdata(name, 60, data)]);
+    assert!(second(&brought, std::future::pending()).await.is_none());
+    let late = async {
+        tokio::task::yield_now().await;
+        Err(NameError::TooLate)
+    };
+    assert!(second(&Ok(Vec::new()), late).await.is_some(), "nothing else has come");
 }

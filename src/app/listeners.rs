@@ -1,6 +1,5 @@
 //! The set of listening addresses: prepared without effect, then put into force at once.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -183,12 +182,5 @@ fn set_up(tls: &ListenerTls, before: Option<&Tls>) -> Result<Tls, rustls::Error>
 
 /// Certificates by the names they hold; the first one of the file serves where none fits.
 fn shelved(certificates: &[Certificate]) -> Certificates {
-    let mut by_name = HashMap::new();
-    for certificate in certificates {
-        for name in &certificate.names {
-            by_name.entry(name.clone()).or_insert_with(|| Arc::clone(&certificate.key));
-        }
-    }
-    let first = certificates.first().map(|certificate| Arc::clone(&certificate.key));
-    Certificates { by_name, first }
+    Certificates::new(certificates.iter().map(|one| (&*one.names, &one.key)))
 }

@@ -43,6 +43,6 @@ struct ByServerName(Arc<CertificateShelf>);
 
 impl ResolvesServerCert for ByServerName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.pick(hello.server_name())
+        self.0.pick(hello.server_name(), hello.signature_schemes())
     }
 }

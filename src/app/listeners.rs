@@ -3,11 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use tokio::sync::mpsc;
 
 use super::inherit::{Inheritance, Role};
+use crate::clock;
 use crate::config::{Certificate, Config, ListenerTls, TlsVersion};
 use crate::exchange::certificates::{CertificateShelf, Certificates};
 use crate::exchange::edge::{Edge, ListenerState};
@@ -26,6 +28,17 @@ pub enum ListenError {
         address: SocketAddr,
         /// Why.
         source: io::Error,
+    },
+    /// Nobody would believe a certificate that is to replace one that is believed.
+    #[error(
+        "certificate `{file}` of `{name}` has ended or not begun, and the one in use is valid: write a valid one, \
+         and look at the clock"
+    )]
+    Certificate {
+        /// As the configuration names it.
+        file: Box<str>,
+        /// Its first name.
+        name: Box<str>,
     },
     /// TLS for it.
     #[error("TLS cannot be set up for {address}")]
@@ -51,6 +64,8 @@ struct Bound {
     configured: SocketAddr,
     state: Arc<ListenerState>,
     tls: Option<Tls>,
+    /// Shown to clients.
+    certificates: Vec<Certificate>,
     manner: Manner,
 }
 
@@ -78,6 +93,7 @@ impl Listeners {
 
     /// Binds what is new and sets up TLS; what is in force is not touched.
     pub(super) fn prepare(&mut self, config: &Config) -> Result<Prepared, ListenError> {
+        self.refuse_unbelievable(config, clock::wall())?;
         let Self { workers, bound, inherited, .. } = self;
         let named: Vec<SocketAddr> = config.listeners.iter().map(|one| one.address).collect();
         // Several may have one address with port 0: each stands for one of those in force.
@@ -94,11 +110,27 @@ impl Listeners {
             let tls = listener.tls.as_ref().map(|tls| set_up(tls, before));
             let tls = tls.transpose();
             let tls = tls.map_err(|source| ListenError::Tls { address: configured, source })?;
-            let certificates = listener.tls.as_ref().map(|tls| shelved(&tls.certificates));
+            let shelf = listener.tls.as_ref().map(|tls| shelved(&tls.certificates));
+            let certificates =
+                listener.tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates.clone());
             let manner = listener.manner;
-            Ok(Ready { bound: Bound { configured, state, tls, manner }, sockets, certificates })
+            let bound = Bound { configured, state, tls, certificates, manner };
+            Ok(Ready { bound, sockets, certificates: shelf })
         });
         Ok(Prepared(ready.collect::<Result<_, _>>()?))
+    }
+
+    fn refuse_unbelievable(&self, config: &Config, now: SystemTime) -> Result<(), ListenError> {
+        let in_use: Vec<Certificate> =
+            self.bound.iter().flat_map(|bound| bound.certificates.iter().cloned()).collect();
+        let mut fresh = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        match fresh.find_map(|tls| unbelievable(&tls.certificates, &in_use, now)) {
+            None => Ok(()),
+            Some(found) => Err(ListenError::Certificate {
+                file: found.file.clone(),
+                name: found.names.first().cloned().unwrap_or_default(),
+            }),
+        }
     }
 
     /// Swaps certificates, tells every worker its set, and says where clients connect now.
@@ -180,7 +212,62 @@ fn set_up(tls: &ListenerTls, before: Option<&Tls>) -> Result<Tls, rustls::Error>
     Ok(Tls { shelf, least, config })
 }
 
-/// Certificates by the names they hold; the first one of the file serves where none fits.
 fn shelved(certificates: &[Certificate]) -> Certificates {
     Certificates::new(certificates.iter().map(|one| (&*one.names, &one.key)))
+}
+
+/// A certificate that nobody would believe, where one that is believed serves its name now.
+fn unbelievable<'a>(
+    fresh: &'a [Certificate],
+    in_use: &[Certificate],
+    now: SystemTime,
+) -> Option<&'a Certificate> {
+    let is_known = |it: &Certificate| in_use.iter().any(|old| old.key.cert == it.key.cert);
+    let serves = |name| in_use.iter().any(|old| old.is_valid(now) && old.names.contains(name));
+    let mut fresh = fresh.iter();
+    fresh.find(|it| !it.is_valid(now) && !is_known(it) && it.names.iter().any(serves))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::sign::CertifiedKey;
+
+    use super::*;
+
+    fn certificate(name: &str, life: (u64, u64)) -> Certificate {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let pair = CertifiedKey::from_der(vec![made.cert.der().clone()], key, &provider);
+        Certificate {
+            names: vec![name.into()],
+            file: "tls/portal.pem".into(),
+            not_before: at(life.0),
+            not_after: at(life.1),
+            key: Arc::new(pair.expect("a pair")),
+        }
+    }
+
+    fn at(second: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    #[test]
+    fn what_nobody_believes_does_not_replace_what_is_believed() {
+        let refused = |fresh: &Certificate, old: &Certificate| {
+            unbelievable(std::slice::from_ref(fresh), std::slice::from_ref(old), at(50)).is_some()
+        };
+        let valid = certificate("a.example", (0, 100));
+        let (ended, early) =
+            (certificate("a.example", (0, 49)), certificate("a.example", (51, 100)));
+        assert!(refused(&ended, &valid) && refused(&early, &valid));
+        assert!(!refused(&certificate("a.example", (0, 100)), &valid));
+        assert!(!refused(&early, &ended), "the one in use is no better");
+        assert!(!refused(&certificate("b.example", (0, 49)), &valid), "nobody served it before");
+        assert!(!refused(&ended, &ended.clone()), "it has ended while it served");
+        assert!(unbelievable(&[ended], &[], at(50)).is_none(), "at the start");
+    }
 }

@@ -16,12 +16,13 @@ use super::values::Flaw;
 /// Longest PEM file, in bytes; a system's whole bundle is a quarter of it.
 pub(super) const MAX_PEM: u64 = 1024 * 1024;
 
-/// The certificates of a PEM file, the first one's own names and end.
+/// The certificates of a PEM file, the first one's own names and life.
 #[derive(Debug)]
 pub(super) struct Chain {
     certificates: Vec<CertificateDer<'static>>,
     names: Vec<Box<str>>,
-    not_after: SystemTime,
+    /// First and last second.
+    life: (SystemTime, SystemTime),
 }
 
 impl Chain {
@@ -36,14 +37,18 @@ impl Chain {
         let (_, parsed) = X509Certificate::from_der(first)
             .map_err(|error| Flaw::new(format!("its first certificate is damaged ({error})")))?;
         let names = names(&parsed);
-        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-        let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        Ok(Self { names, not_after, certificates })
+        let life = parsed.validity();
+        let life = (second(life.not_before.timestamp()), second(life.not_after.timestamp()));
+        Ok(Self { names, life, certificates })
     }
 
-    /// With its key, if it is its key.
-    pub(super) fn with_key(self, key: PrivateKeyDer<'static>) -> Result<Certificate, Flaw> {
-        let Self { certificates, names, not_after } = self;
+    /// With its key, if it is its key; `file` is what the chain was read from.
+    pub(super) fn with_key(
+        self,
+        key: PrivateKeyDer<'static>,
+        file: &str,
+    ) -> Result<Certificate, Flaw> {
+        let Self { certificates, names, life: (not_before, not_after) } = self;
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let key = CertifiedKey::from_der(certificates, key, &provider).map_err(|error| {
             Flaw::new(match error {
@@ -54,8 +59,15 @@ impl Chain {
                 other => format!("it cannot be used ({other})"),
             })
         })?;
-        Ok(Certificate { names, not_after, key: Arc::new(key) })
+        let file = file.into();
+        Ok(Certificate { names, file, not_before, not_after, key: Arc::new(key) })
     }
+}
+
+/// A second of Unix time; what lies before its beginning is taken for that.
+fn second(timestamp: i64) -> SystemTime {
+    let seconds = u64::try_from(timestamp).unwrap_or(0);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
 /// The private key of a PEM file.
@@ -117,11 +129,15 @@ mod tests {
     fn a_certificate_says_its_names_and_needs_its_own_key() {
         let (certificate, key) = made("WWW.portal.example");
         let chain = || Chain::parse(certificate.as_bytes()).expect("chain");
-        let whole = chain().with_key(private_key(key.as_bytes()).expect("key")).expect("pair");
+        let whole = chain().with_key(private_key(key.as_bytes()).expect("key"), "a.pem");
+        let whole = whole.expect("pair");
         assert_eq!(whole.names, ["www.portal.example".into(), "192.0.2.1".into()]);
-        assert!(whole.not_after > SystemTime::UNIX_EPOCH);
+        assert!(whole.not_after > whole.not_before);
+        assert!(whole.is_valid(whole.not_before) && whole.is_valid(whole.not_after));
+        assert!(!whole.is_valid(whole.not_before - Duration::from_secs(1)));
+        assert!(!whole.is_valid(whole.not_after + Duration::from_secs(1)));
         let (_, foreign) = made("other.example");
-        let mixed = chain().with_key(private_key(foreign.as_bytes()).expect("key"));
+        let mixed = chain().with_key(private_key(foreign.as_bytes()).expect("key"), "a.pem");
         assert!(mixed.expect_err("foreign key").0.contains("another certificate's key"));
     }
 

@@ -376,26 +376,26 @@ fn is_public_address(address: IpAddr) -> bool {
     }
 }
 
-/// Certificates towards clients that have ended or soon will, one line each; `now` is the caller's.
+/// Certificates that clients refuse or soon will, one line each; `now` is the caller's.
 pub fn expiring(config: &Config, now: SystemTime) -> Vec<String> {
-    let listeners = config.listeners.iter();
-    let certificates = listeners.flat_map(|l| l.tls.iter().flat_map(|tls| &tls.certificates));
     let line = |certificate: &super::Certificate| {
-        let subject = certificate.names.first().map_or("without a name", |name| name);
-        match certificate.not_after.duration_since(now) {
-            Err(_) => Some(format!(
-                "the certificate of `{subject}` has expired: clients will refuse it; renew it"
-            )),
+        let said = match certificate.not_after.duration_since(now) {
+            _ if now < certificate.not_before => {
+                "is not valid yet: clients will refuse it; look at the clock, or at the file"
+                    .to_owned()
+            }
+            Err(_) => "has expired: clients will refuse it; renew it".to_owned(),
             Ok(left) if left < EXPIRY_WARNING => {
                 let days = left.as_secs() / 86_400;
-                Some(format!(
-                    "the certificate of `{subject}` ends in {days} days: clients will refuse it then; renew it"
-                ))
+                format!("ends in {days} days: clients will refuse it then; renew it")
             }
-            Ok(_) => None,
-        }
+            Ok(_) => return None,
+        };
+        let subject = certificate.names.first().map_or("without a name", |name| name);
+        Some(format!("the certificate of `{subject}` {said}"))
     };
-    certificates.filter_map(line).collect()
+    let shown = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    shown.flat_map(|tls| &tls.certificates).filter_map(line).collect()
 }
 
 #[cfg(test)]

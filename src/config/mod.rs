@@ -239,6 +239,10 @@ pub struct ListenerTls {
 pub struct Certificate {
     /// DNS names and addresses of its subject alternative names.
     pub names: Vec<Box<str>>,
+    /// As the file names it.
+    pub file: Box<str>,
+    /// Its first second.
+    pub not_before: SystemTime,
     /// Its last second.
     pub not_after: SystemTime,
     /// Chain and key.
@@ -246,6 +250,11 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// Whether clients believe it now.
+    pub fn is_valid(&self, now: SystemTime) -> bool {
+        self.not_before <= now && now <= self.not_after
+    }
+
     /// Shows clients what the authority last said of it; nothing where `answer` is empty.
     fn staple(&mut self, answer: Vec<u8>) {
         let key = Arc::make_mut(&mut self.key);

@@ -159,6 +159,27 @@ async fn half_a_certificate_never_replaces_a_whole_one() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_nobody_would_believe_never_replaces_one_that_is_believed() {
+    let stage = Stage::start(Transport::Plain, |recipe| recipe).await;
+    let before = leaf(&handshake(&stage.proxy, PORTAL, &[]).await.expect("a handshake"));
+    let refusals = "bascule_config_reloads_total";
+    for (turn, (first, last)) in [(2001, 2002), (4000, 4001)].into_iter().enumerate() {
+        let bad = authority().leaf_in(&[PORTAL], first, last);
+        std::fs::write(stage.proxy.file("portal.key"), &bad.key).expect("ours");
+        std::fs::write(stage.proxy.file("portal.pem"), &bad.certificate).expect("ours");
+        let named = |line: &crate::harness::log::Line| {
+            line.text.contains("put into force") && line.text.contains("portal.pem")
+        };
+        stage.proxy.log.wait("the file's name", turn + 1, named).await;
+        let failed = [("result", "failure")];
+        let refused = |m: &Metrics| m.sum(refusals, &failed) > turn as f64;
+        stage.proxy.metrics_when("the refusal", refused).await;
+        let after = leaf(&handshake(&stage.proxy, PORTAL, &[]).await.expect("a handshake"));
+        assert_eq!(before, after);
+    }
+}
+
+#[tokio::test]
 async fn an_upstream_that_wants_to_know_us_gets_our_certificate() {
     let us = FakeUpstream::start("us", Transport::Mutual).await;
     let ours = ", host: portal.example, client_certificate: { certificate: api.pem, key: api.key }";

@@ -47,7 +47,7 @@ pub(super) fn identity(
     let (_, key) = context.file("key", &key_at, MAX_PEM)?;
     let parsed = context.sound("certificate", &chain_at, Chain::parse(&chain))?;
     let private = context.sound("key", &key_at, certificate::private_key(&key))?;
-    context.sound("key", &key_at, parsed.with_key(private))?;
+    context.sound("key", &key_at, parsed.with_key(private, &chain_at.shown))?;
     if url.is_some_and(|url| url.scheme == Scheme::Http) {
         context.complaints.error(
             place,

@@ -144,8 +144,8 @@ fn certificate(context: &Context<'_>, raw: At<RawCertificate>) -> Option<Certifi
         Some((at, key))
     });
     let (at, key) = key?;
-    let mut whole = context.sound("key", &at, chain?.with_key(key))?;
     let (staple_at, file) = staple?;
+    let mut whole = context.sound("key", &at, chain?.with_key(key, &staple_at.shown))?;
     whole.staple(staple_of(context, &staple_at, &file)?);
     Some(whole)
 }

@@ -43,8 +43,15 @@ impl Authority {
 
     /// A certificate for these names or addresses.
     pub fn leaf(&self, names: &[&str]) -> Leaf {
+        self.leaf_in(names, 1975, 4096)
+    }
+
+    /// A certificate whose life begins and ends with these years.
+    pub fn leaf_in(&self, names: &[&str], first: i32, last: i32) -> Leaf {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let params = CertificateParams::new(names).expect("names");
+        let mut params = CertificateParams::new(names).expect("names");
+        params.not_before = rcgen::date_time_ymd(first, 1, 1);
+        params.not_after = rcgen::date_time_ymd(last, 1, 1);
         let key = KeyPair::generate().expect("key");
         let certificate = params.signed_by(&key, &self.issuer).expect("leaf");
         Leaf { certificate: certificate.pem(), key: key.serialize_pem() }

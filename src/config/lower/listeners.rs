@@ -4,6 +4,8 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use x509_parser::asn1_rs::{Any, Enumerated, FromDer, Sequence};
+
 use super::Places;
 use super::context::Context;
 use crate::config::certificate::{self, Chain, MAX_PEM};
@@ -156,8 +158,7 @@ fn staple_of(context: &Context<'_>, at: &At<String>, certificate: &Path) -> Opti
     let mut name = certificate.as_os_str().to_owned();
     name.push(".ocsp");
     match context.files.bytes(Path::new(&name), MAX_STAPLE) {
-        // DER of a sequence (RFC 6960, section 4.2.1): anything else would break handshakes.
-        Ok(staple) if staple.first() == Some(&0x30) => Some(staple),
+        Ok(staple) if is_ocsp_response(&staple) => Some(staple),
         Ok(staple) if staple.is_empty() => Some(staple),
         Ok(_) => {
             let mend = "it would break every handshake; write the DER answer of the authority, or remove it";
@@ -172,6 +173,15 @@ fn staple_of(context: &Context<'_>, at: &At<String>, certificate: &Path) -> Opti
             None
         }
     }
+}
+
+/// Whether bytes are one OCSP response and nothing else (RFC 6960, section 4.2.1): anything else would
+/// break handshakes. Whether it is a good one is for clients to say.
+fn is_ocsp_response(der: &[u8]) -> bool {
+    let Ok((after, response)) = Sequence::from_der(der) else { return false };
+    let Ok((bytes, _status)) = Enumerated::from_der(&response.content) else { return false };
+    let is_one = |rest: &[u8]| Any::from_der(rest).is_ok_and(|(after, _)| after.is_empty());
+    after.is_empty() && (bytes.is_empty() || is_one(bytes))
 }
 
 pub(super) fn admin(context: &Context<'_>, raw: Option<At<RawAdmin>>) -> Option<Admin> {
@@ -243,6 +253,22 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_whole_der_of_the_right_shape_is_an_ocsp_response() {
+        for whole in [&[0x30, 3, 0x0a, 1, 0][..], &[0x30, 7, 0x0a, 1, 0, 0xa0, 2, 0x30, 0]] {
+            assert!(is_ocsp_response(whole), "{whole:x?}");
+        }
+        for other in [
+            &b""[..],
+            b"\x30garbage",
+            &[0x30, 3, 0x0a, 1, 0, 0],
+            &[0x30, 3, 0x02, 1, 0],
+            &[0x30, 6, 0x0a, 1, 0, 0xa0, 2, 0x30],
+        ] {
+            assert!(!is_ocsp_response(other), "{other:x?}");
+        }
+    }
 
     #[test]
     fn addresses_overlap_where_a_connection_could_be_meant_for_both() {

@@ -19,7 +19,6 @@ use super::answer::{self, AnswerBody};
 use super::attempt::Head;
 use super::bidder::Bidder;
 use super::client::Client;
-use super::reject;
 use super::request_body::RequestBody;
 use super::stall;
 use super::stay::Stay;

@@ -1,4 +1,4 @@
-//! Limits and trust as plain values, swapped whole by reload and looked at for each connection and request.
+//! Limits and trust as plain values, swapped whole by reload, looked at for each request.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::{constant_time, hmac};
 use http::header::AGE;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::gate;
 use crate::model::marker::{MarkerKey, MarkerKeys};
@@ -156,14 +156,16 @@ fn is_from_cache(headers: &HeaderMap) -> bool {
         ["x-cache", "x-cache-status", "cf-cache-status", "cdn-cache", "x-proxy-cache", "cache"];
     const WORDS: [&str; 4] = ["hit", "stale", "updating", "revalidated"];
     let says = |name: &str| {
-        let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
-        let mut words = lines.flat_map(|line| line.split([' ', ',', '_', '-', ';']));
-        words.any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
+        let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let mut words = lines.flat_map(|line| line.split(|byte| b" ,_-;".contains(byte)));
+        words.any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes())))
     };
-    let is_hit =
-        |line: &str| line.split([',', ';']).any(|part| matches!(part.trim(), "hit" | "hit=?1"));
+    let is_hit = |line: &HeaderValue| {
+        let mut parts = line.as_bytes().split(|byte| b",;".contains(byte));
+        parts.any(|part| matches!(part.trim_ascii(), b"hit" | b"hit=?1"))
+    };
     headers.contains_key(AGE)
-        || headers.get_all("cache-status").iter().any(|line| line.to_str().is_ok_and(is_hit))
+        || headers.get_all("cache-status").iter().any(is_hit)
         || NAMES.iter().any(|name| says(name))
 }
 

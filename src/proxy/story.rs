@@ -323,7 +323,7 @@ impl Story {
 }
 
 fn said_request_id(client: &Client, parts: &Parts) -> Option<HeaderValue> {
-    match client.trust {
+    match client.trust.get() {
         Trust::TrustedProxy => parts.headers.get(X_REQUEST_ID).cloned(),
         Trust::Stranger => None,
     }

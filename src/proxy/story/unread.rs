@@ -1,6 +1,7 @@
 //! The line of what was refused before a head of it was read, over HTTP/1.1: too large, too slow, or no
 //! HTTP. All that is known is who sent it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Version;
@@ -12,7 +13,8 @@ use crate::telemetry::line::{self, Line};
 
 /// Writes down, where that is wanted, what was refused before a head of it was read.
 pub(in crate::proxy) fn tell(client: &Client, refusal: Refusal) {
-    let Some(log) = client.settings.access_log.as_ref() else { return };
+    let settings = Arc::clone(&client.settings.borrow());
+    let Some(log) = settings.access_log.as_ref() else { return };
     let line = Line {
         began: clock::wall(),
         client: client.peer,

@@ -80,15 +80,7 @@ async fn stream(
             let mut sender = respond.send_response(head, false)?;
             return sender.send_data(Bytes::from_static(&[b'x'; 4096]), true);
         }
-        Act::BreakOff => {
-            let head = Response::builder().header(SERVED_BY, &shared.name).body(()).expect("head");
-            let mut sender = respond.send_response(head, false)?;
-            sender.send_data(Bytes::from_static(b"half"), false)?;
-            // A reset takes back what is queued: nothing is once the other side has said so.
-            shared.goes_on.notified().await;
-            sender.send_reset(Reason::NO_ERROR);
-            return Ok(());
-        }
+        Act::BreakOff => return break_off(&shared, respond).await,
         Act::Grpc(status, message) => {
             let head = Response::builder().header("content-type", "application/grpc");
             let mut sender = respond.send_response(head.body(()).expect("head"), false)?;
@@ -120,4 +112,14 @@ async fn stream(
     }
     let mut sender = respond.send_response(head.body(()).expect("head"), false)?;
     sender.send_data(Bytes::from(body), true)
+}
+
+async fn break_off(shared: &Shared, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+    let head = Response::builder().header(SERVED_BY, &shared.name).body(()).expect("head");
+    let mut sender = respond.send_response(head, false)?;
+    sender.send_data(Bytes::from_static(b"half"), false)?;
+    // A reset takes back what is queued: nothing is once the other side has said so.
+    shared.goes_on.notified().await;
+    sender.send_reset(Reason::NO_ERROR);
+    Ok(())
 }

@@ -32,7 +32,7 @@ fuzz_target!(|input: (&[u8], bool)| {
         trust: if trusted { Trust::TrustedProxy } else { Trust::Stranger },
         proto: Proto::Https,
         authority: &authority,
-        forwarded: headers::forwarded_element(client, &authority, Proto::Https),
+        forwarded: headers::forwarded_element(client.last_known(), &authority, Proto::Https),
         request_id: HeaderValue::from_static("ours"),
     };
     headers::towards_upstream(&mut map, facts);

@@ -1,14 +1,13 @@
-//! What lies in `state_dir`, and what an operator sends: any bytes are read without a panic, and what was read is
+//! What lies in `state_dir`: any bytes are read without a panic, and what was read is
 //! written so that it is read alike.
 #![no_main]
 
 use std::sync::OnceLock;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bascule::control::memory::{read, write};
 use bascule::control::orders::Moment;
 use libfuzzer_sys::fuzz_target;
-use tokio::time::Instant;
 
 fn moment() -> Moment {
     static NOW: OnceLock<Instant> = OnceLock::new();

@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -16,6 +15,7 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
+use super::by_serial::BySerial;
 use super::held::Held;
 use super::http1::Http1;
 use super::lent::{Age, Connection, Home, Lent, Multiplexed, Stream};
@@ -68,29 +68,6 @@ pub(super) struct Connections {
     all: RefCell<HashMap<u64, Rc<UpstreamConnections>, BySerial>>,
     /// What they have brought and clients have not taken.
     pub(super) held: Held,
-}
-
-/// Serial numbers are our own and count up: they spread well enough without a keyed hash.
-type BySerial = BuildHasherDefault<SerialHasher>;
-
-#[derive(Default)]
-struct SerialHasher(u64);
-
-impl Hasher for SerialHasher {
-    fn finish(&self) -> u64 {
-        // The table goes by the upper bits too.
-        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 << 8) | u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, serial: u64) {
-        self.0 = serial;
-    }
 }
 
 impl Connections {

@@ -9,6 +9,7 @@ mod answer;
 mod attempt;
 mod attend;
 mod bidder;
+mod by_serial;
 mod client;
 mod connection;
 mod connections;

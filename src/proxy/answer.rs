@@ -253,6 +253,10 @@ impl Relay {
         if let Some(watch) = &mut self.watch {
             watch.rest();
         }
+        if let Some(reply) = &mut self.reply {
+            // Its client may take nothing before it has sent all that it has to say.
+            reply.send_on(context);
+        }
         Poll::Pending
     }
 

@@ -38,7 +38,7 @@ const MAX_HTTP2: usize = 32;
 const STREAMS_PER_CONNECTION: u32 = 100;
 /// Bytes that an HTTP/2 upstream may send of one answer before its client has taken any (RFC 9113, section 5.2). A
 /// connection has as many for each of its streams: clients that take nothing hold up nobody else's answer.
-const STREAM_WINDOW: u32 = 256 * 1024;
+const STREAM_WINDOW: u32 = 128 * 1024;
 /// Unsafe requests take no connection that has been idle for longer: its end may be under way, and
 /// they could not be repeated.
 const FRESH_ENOUGH: Duration = Duration::from_secs(5);

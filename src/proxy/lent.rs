@@ -180,6 +180,15 @@ impl Reply {
         }
     }
 
+    /// Goes on with what is still to be sent of the request, and reads nothing.
+    pub(super) fn send_on(&mut self, context: &mut Context<'_>) {
+        match self {
+            Self::Http1(connection, _) => connection.send_on(context),
+            // hyper does so by itself.
+            Self::Http2(..) => {}
+        }
+    }
+
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(connection, _) => connection.is_over(),

@@ -40,7 +40,8 @@ const MOST: usize = 16 * 1024;
 /// Looked at of a frame before it is passed on, at most.
 const LOOKED_AT: usize = HEAD + 1 + 5 + UPDATES;
 
-/// Streams remembered of those that a client may still send on: more than are served at a time.
+/// Streams remembered of those that a client may still send on: more than are served at a time. Those that we reset
+/// stay among them.
 const MOST_OPEN: usize = 256;
 
 /// Where a connection's bytes have come to.

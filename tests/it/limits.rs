@@ -144,6 +144,36 @@ async fn a_client_that_closes_its_half_behind_an_upload_gets_its_answer() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_is_read_while_its_answer_waits() {
+    const LENGTH: usize = 16 << 20;
+    let stage = Stage::plain().await;
+    stage.us.behave(Script::green_probes(Act::HandOver));
+    let mut client = stage.proxy.wire().await;
+    let head = format!("POST /turn HTTP/1.1\r\nHost: {PORTAL}\r\nContent-Length: {LENGTH}\r\n\r\n");
+    client.send(&head).await.expect("sent");
+    let talk = stage.us.conversation().await;
+    let upstream = async {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+        // All of the answer, while nothing of the body has come: it fills every buffer on its way.
+        let (mut from, mut to) = tokio::io::split(talk.wire.into_io());
+        let answer = async {
+            to.write_all(head.as_bytes()).await?;
+            to.write_all(&vec![b'y'; LENGTH]).await
+        };
+        let mut body = vec![0; LENGTH];
+        let (answered, read) = tokio::join!(answer, from.read_exact(&mut body));
+        answered.and(read.map(|_| ()))
+    };
+    let asking = async {
+        client.send(vec![b'x'; LENGTH]).await.expect("all of it is taken");
+        client.reply().await.expect("whole")
+    };
+    let (served, reply) = within("both ways", async { tokio::join!(upstream, asking) }).await;
+    served.expect("the upstream got and gave all");
+    assert_eq!((reply.head.status(), reply.body.len()), (200, LENGTH));
+}
+
+#[tokio::test]
 async fn a_large_answer_reaches_a_client_that_has_closed_its_half_to_the_last_byte() {
     const LENGTH: usize = 16 << 20;
     let stage = Stage::plain().await;

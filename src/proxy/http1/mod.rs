@@ -125,7 +125,11 @@ impl Http1 {
     /// Reads once; 0 at the end.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         ready!(self.stream.poll_readable(context))?;
-        self.read_size = self.read_size.min(self.held.largest_read());
+        // While something is still to be sent, hyper's buffer must not fill: it would ask no more, and with that
+        // nobody would send.
+        let is_sent = self.upload.is_done();
+        let most = if is_sent { self.held.largest_read() } else { held::LEAST };
+        self.read_size = self.read_size.min(most);
         // What is left of the last read's room is used up first: it is kept alive by what was taken of it.
         if self.input.capacity() - self.input.len() < (self.read_size / 4).max(held::LEAST) {
             self.input.reserve(self.read_size);
@@ -186,13 +190,18 @@ impl Http1 {
         }
     }
 
+    /// Goes on with what is still to be sent of the request.
+    pub(super) fn send_on(&mut self, context: &mut Context<'_>) {
+        // Should it fail, the answer is still worth having; the connection is not used again.
+        let _upload = self.upload.poll(&mut self.stream, context);
+    }
+
     /// The next frame of the answer's body. What is still to be sent of the request goes on.
     pub(super) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Http1Error>>> {
-        // Should it fail, the answer is still worth having; the connection is not used again.
-        let _upload = self.upload.poll(&mut self.stream, context);
+        self.send_on(context);
         loop {
             match self.decoder.take(&mut self.input) {
                 Ok(Piece::Data(data)) => {

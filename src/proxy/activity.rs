@@ -154,7 +154,9 @@ impl Activity {
     /// The client has closed its half. Whether hyper need not know yet: a request that has come as a
     /// whole is answered (RFC 9112, section 9.6).
     pub(super) fn closes_its_half(&self) -> bool {
-        let waits = self.phase.get() == Phase::Served && self.read_out.get();
+        // hyper would not write what is left of the last answer.
+        let is_served = self.phase.get() == Phase::Served || !self.written_out.get();
+        let waits = is_served && self.read_out.get();
         if waits && self.half_closed.get().is_none() {
             self.half_closed.set(Some(clock::now()));
         }
@@ -427,6 +429,7 @@ mod tests {
         assert!(activity.flushed(Poll::Ready(Ok(()))).is_ready());
         // hyper took the last frame after it had flushed, and yielded.
         drop(request);
+        assert!(activity.closes_its_half(), "hyper would close without it");
         let gone = activity.gone_from().expect("its half is closed");
         assert!(gone > clock::now(), "the last frame would be lost");
         assert!(activity.flushed(Poll::Ready(Ok(()))).is_ready());

@@ -68,7 +68,9 @@ async def cases(address):
         await asyncio.wait_for(run.wait(), 120)
         index = next(pathlib.Path(folder).rglob("index.json"))
         (agent,) = json.loads(index.read_text()).values()
-        return {case: (end["behavior"], end["behaviorClose"]) for case, end in agent.items()}
+        # Both are right; which one a server shows hangs on how much it had read when it found the fault.
+        alike = {"NON-STRICT": "OK"}
+        return {case: (alike.get(end["behavior"], end["behavior"]), end["behaviorClose"]) for case, end in agent.items()}
 
 
 async def main():
@@ -81,7 +83,7 @@ async def main():
             await exchange(score, f"ws://127.0.0.1:{proxy.port()}/chat")
             direct = await cases(f"127.0.0.1:{port}")
             through = await cases(f"127.0.0.1:{proxy.port()}")
-    good = [case for case, end in through.items() if end[0] in ("OK", "NON-STRICT", "INFORMATIONAL")]
+    good = [case for case, end in through.items() if end[0] in ("OK", "INFORMATIONAL")]
     differ = {case: (end, through.get(case)) for case, end in direct.items() if through.get(case) != end}
     print(f"{len(good)} of {len(through)} cases are good")
     score.check("Autobahn's cases end as they do without a proxy", len(direct) > 200 and not differ, differ)

@@ -281,9 +281,7 @@ impl Active {
         change(&activity.waiting, waited, waits);
         change(&activity.fresh, was_fresh, is_fresh());
     }
-}
 
-impl Active {
     /// Bytes of an answer that may be handed over at once. Over HTTP/2 a client is seen to take something when it asks
     /// for the next piece: where each is one frame, that is soon even where it takes them slowly.
     pub(super) fn largest_piece(&self) -> usize {

@@ -24,8 +24,8 @@ CROWD = 1_000
 STREAMS = 100
 """Of one connection over HTTP/2."""
 LARGE = 10_000_000
-MOST_MIB = 192
-"""Above what the process holds without them. The goal is 128, which a quiet machine shows; without bounds it is 600."""
+MOST_MIB = 128
+"""Above what the process holds without them."""
 
 YAML = """
 listeners:
